@@ -1,0 +1,321 @@
+//! The words of the protocol: versions, QoS, Packet Identifiers, Reason Codes, and the packets that a
+//! Client may send, as they stand in the read buffer.
+//!
+//! Packets are typed by direction: [`FromClient`] cannot hold a CONNACK, so a packet sent the wrong way
+//! is refused by [`decode`] and known to nothing else. What the Server sends is written by [`encode`].
+
+use std::fmt;
+use std::num::{NonZeroU16, NonZeroU32};
+
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod frame;
+pub(crate) mod properties;
+
+pub(crate) use properties::PublishProperties;
+
+/// The protocol version a Client chose in its CONNECT packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ProtocolVersion {
+    /// MQTT 3.1: protocol name `MQIsdp`, level 3.
+    V3_1,
+    /// MQTT 3.1.1: protocol name `MQTT`, level 4.
+    V3_1_1,
+    /// MQTT 5.0: protocol name `MQTT`, level 5.
+    V5,
+}
+
+impl ProtocolVersion {
+    /// Whether packets of this version carry properties and reason codes.
+    pub(crate) fn is_v5(self) -> bool {
+        self == ProtocolVersion::V5
+    }
+}
+
+impl fmt::Display for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ProtocolVersion::V3_1 => "3.1",
+            ProtocolVersion::V3_1_1 => "3.1.1",
+            ProtocolVersion::V5 => "5.0",
+        })
+    }
+}
+
+/// The delivery protocol of an Application Message (section 4.3).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QoS {
+    /// QoS 0: sent once, never acknowledged.
+    #[default]
+    AtMostOnce = 0,
+    /// QoS 1: acknowledged by PUBACK, may arrive more than once.
+    AtLeastOnce = 1,
+    /// QoS 2: arrives exactly once.
+    ExactlyOnce = 2,
+}
+
+impl QoS {
+    /// The QoS of two bits on the wire; `None` for the reserved value 3 (MQTT-3.3.1-4).
+    ///
+    /// ```
+    /// use hrotti::QoS;
+    /// assert_eq!(QoS::from_bits(1), Some(QoS::AtLeastOnce));
+    /// assert_eq!(QoS::from_bits(3), None);
+    /// ```
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<QoS> {
+        match bits {
+            0 => Some(QoS::AtMostOnce),
+            1 => Some(QoS::AtLeastOnce),
+            2 => Some(QoS::ExactlyOnce),
+            _ => None,
+        }
+    }
+}
+
+/// A Packet Identifier: 1 to 65 535 (MQTT-2.2.1-3, in 3.1.1 MQTT-2.3.1-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PacketId(pub(crate) NonZeroU16);
+
+impl PacketId {
+    pub(crate) fn new(value: u16) -> Option<PacketId> {
+        NonZeroU16::new(value).map(PacketId)
+    }
+
+    pub(crate) fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+/// The Reason Codes of MQTT 5 (section 2.4) that a Server sends or understands.
+///
+/// Any byte can be held, because a peer may send one that this version of the standard does not name;
+/// the associated constants are the ones that it does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReasonCode(pub(crate) u8);
+
+macro_rules! reason_codes {
+    ($($(#[$doc:meta])* $name:ident = $value:literal, $text:literal;)*) => {
+        impl ReasonCode {
+            $($(#[$doc])* #[doc = concat!("`", stringify!($value), "` ", $text, ".")]
+            pub const $name: ReasonCode = ReasonCode($value);)*
+        }
+
+        impl fmt::Display for ReasonCode {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.0 {
+                    $($value => write!(f, "0x{:02X} {}", self.0, $text),)*
+                    other => write!(f, "0x{other:02X}"),
+                }
+            }
+        }
+    };
+}
+
+reason_codes! {
+    SUCCESS = 0x00, "Success";
+    DISCONNECT_WITH_WILL = 0x04, "Disconnect with Will Message";
+    NO_MATCHING_SUBSCRIBERS = 0x10, "No matching subscribers";
+    NO_SUBSCRIPTION_EXISTED = 0x11, "No subscription existed";
+    CONTINUE_AUTHENTICATION = 0x18, "Continue authentication";
+    REAUTHENTICATE = 0x19, "Re-authenticate";
+    UNSPECIFIED_ERROR = 0x80, "Unspecified error";
+    MALFORMED_PACKET = 0x81, "Malformed Packet";
+    PROTOCOL_ERROR = 0x82, "Protocol Error";
+    IMPLEMENTATION_SPECIFIC_ERROR = 0x83, "Implementation specific error";
+    UNSUPPORTED_PROTOCOL_VERSION = 0x84, "Unsupported Protocol Version";
+    CLIENT_IDENTIFIER_NOT_VALID = 0x85, "Client Identifier not valid";
+    BAD_USER_NAME_OR_PASSWORD = 0x86, "Bad User Name or Password";
+    NOT_AUTHORIZED = 0x87, "Not authorized";
+    SERVER_UNAVAILABLE = 0x88, "Server unavailable";
+    SERVER_BUSY = 0x89, "Server busy";
+    BANNED = 0x8A, "Banned";
+    SERVER_SHUTTING_DOWN = 0x8B, "Server shutting down";
+    BAD_AUTHENTICATION_METHOD = 0x8C, "Bad authentication method";
+    KEEP_ALIVE_TIMEOUT = 0x8D, "Keep Alive timeout";
+    SESSION_TAKEN_OVER = 0x8E, "Session taken over";
+    TOPIC_FILTER_INVALID = 0x8F, "Topic Filter invalid";
+    TOPIC_NAME_INVALID = 0x90, "Topic Name invalid";
+    PACKET_IDENTIFIER_IN_USE = 0x91, "Packet Identifier in use";
+    PACKET_IDENTIFIER_NOT_FOUND = 0x92, "Packet Identifier not found";
+    RECEIVE_MAXIMUM_EXCEEDED = 0x93, "Receive Maximum exceeded";
+    TOPIC_ALIAS_INVALID = 0x94, "Topic Alias invalid";
+    PACKET_TOO_LARGE = 0x95, "Packet too large";
+    MESSAGE_RATE_TOO_HIGH = 0x96, "Message rate too high";
+    QUOTA_EXCEEDED = 0x97, "Quota exceeded";
+    ADMINISTRATIVE_ACTION = 0x98, "Administrative action";
+    PAYLOAD_FORMAT_INVALID = 0x99, "Payload format invalid";
+    RETAIN_NOT_SUPPORTED = 0x9A, "Retain not supported";
+    QOS_NOT_SUPPORTED = 0x9B, "QoS not supported";
+    USE_ANOTHER_SERVER = 0x9C, "Use another server";
+    SERVER_MOVED = 0x9D, "Server moved";
+    SHARED_SUBSCRIPTIONS_NOT_SUPPORTED = 0x9E, "Shared Subscriptions not supported";
+    CONNECTION_RATE_EXCEEDED = 0x9F, "Connection rate exceeded";
+    MAXIMUM_CONNECT_TIME = 0xA0, "Maximum connect time";
+    SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1, "Subscription Identifiers not supported";
+    WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xA2, "Wildcard Subscriptions not supported";
+}
+
+impl ReasonCode {
+    /// The byte on the wire.
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        self.0
+    }
+
+    /// Whether it reports a failure: 0x80 or greater (section 2.4).
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        self.0 >= 0x80
+    }
+}
+
+impl fmt::Debug for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A packet that a Client may send, borrowed from the read buffer and valid in every field that can be
+/// judged without knowing the Session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FromClient<'a> {
+    Connect(Box<Connect<'a>>),
+    Publish(Publish<'a>),
+    PubAck(Ack),
+    PubRec(Ack),
+    PubRel(Ack),
+    PubComp(Ack),
+    Subscribe(Subscribe<'a>),
+    Unsubscribe(Unsubscribe<'a>),
+    PingReq,
+    Disconnect(Disconnect),
+    Auth(Auth<'a>),
+}
+
+/// CONNECT (section 3.1). What 3.1 and 3.1.1 cannot say stands at the value that means the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Connect<'a> {
+    pub(crate) version: ProtocolVersion,
+    /// Clean Start; in 3.1 and 3.1.1 the Clean Session flag.
+    pub(crate) clean_start: bool,
+    /// Seconds; 0 turns it off.
+    pub(crate) keep_alive: u16,
+    pub(crate) client_id: &'a str,
+    pub(crate) will: Option<ConnectWill<'a>>,
+    pub(crate) user_name: Option<&'a str>,
+    pub(crate) password: Option<&'a [u8]>,
+    /// Session Expiry Interval in seconds, `u32::MAX` never expires. In 3.1 and 3.1.1: 0 with Clean
+    /// Session 1, `u32::MAX` with Clean Session 0.
+    pub(crate) session_expiry_secs: u32,
+    /// 65 535 where absent.
+    pub(crate) receive_maximum: NonZeroU16,
+    pub(crate) maximum_packet_size: Option<NonZeroU32>,
+    pub(crate) topic_alias_maximum: u16,
+    pub(crate) request_response_information: bool,
+    /// `true` where absent.
+    pub(crate) request_problem_information: bool,
+    pub(crate) authentication_method: Option<&'a str>,
+}
+
+/// The Will in a CONNECT packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConnectWill<'a> {
+    /// A valid Topic Name: no wildcard, at least one character, no U+0000.
+    pub(crate) topic: &'a str,
+    pub(crate) payload: &'a [u8],
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// Will Delay Interval in seconds.
+    pub(crate) delay_secs: u32,
+    pub(crate) properties: PublishProperties<'a>,
+}
+
+/// PUBLISH (section 3.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Publish<'a> {
+    pub(crate) dup: bool,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    /// A valid Topic Name, or empty where a Topic Alias stands for it (MQTT 5).
+    pub(crate) topic: &'a str,
+    /// `Some` exactly when QoS > 0.
+    pub(crate) packet_id: Option<PacketId>,
+    pub(crate) topic_alias: Option<NonZeroU16>,
+    pub(crate) properties: PublishProperties<'a>,
+    pub(crate) payload: &'a [u8],
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ack {
+    pub(crate) packet_id: PacketId,
+    /// Success in 3.1 and 3.1.1, and where MQTT 5 leaves it out.
+    pub(crate) reason: ReasonCode,
+}
+
+/// SUBSCRIBE (section 3.8). Every entry of `filters` has been checked when this value exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subscribe<'a> {
+    pub(crate) packet_id: PacketId,
+    /// 1 to 268 435 455.
+    pub(crate) subscription_id: Option<NonZeroU32>,
+    pub(crate) filters: decode::SubscribeEntries<'a>,
+}
+
+/// UNSUBSCRIBE (section 3.10). Every entry of `filters` has been checked when this value exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unsubscribe<'a> {
+    pub(crate) packet_id: PacketId,
+    pub(crate) filters: decode::UnsubscribeEntries<'a>,
+}
+
+/// When a new subscription is sent the retained messages (section 3.8.3.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum RetainHandling {
+    /// 0: at every SUBSCRIBE.
+    #[default]
+    SendAlways = 0,
+    /// 1: only if the subscription did not exist before.
+    SendIfNew = 1,
+    /// 2: never.
+    DoNotSend = 2,
+}
+
+/// The Subscription Options of one Topic Filter (section 3.8.3.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct SubscriptionOptions {
+    /// Maximum QoS at which messages are sent. Default 0.
+    pub qos: QoS,
+    /// Messages of the subscriber itself are not sent to it (MQTT-3.8.3-3). Default `false`.
+    pub no_local: bool,
+    /// RETAIN is forwarded as it was published (MQTT-3.3.1-13). Default `false`.
+    pub retain_as_published: bool,
+    /// When retained messages are sent. Default: at every SUBSCRIBE.
+    pub retain_handling: RetainHandling,
+}
+
+impl SubscriptionOptions {
+    /// The options with this maximum QoS and every other at its default.
+    #[must_use]
+    pub fn with_qos(qos: QoS) -> SubscriptionOptions {
+        SubscriptionOptions { qos, ..SubscriptionOptions::default() }
+    }
+}
+
+/// DISCONNECT (section 3.14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Disconnect {
+    pub(crate) reason: ReasonCode,
+    /// A new Session Expiry Interval in seconds, where the Client sent one.
+    pub(crate) session_expiry_secs: Option<u32>,
+}
+
+/// AUTH (section 3.15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Auth<'a> {
+    pub(crate) reason: ReasonCode,
+    pub(crate) authentication_method: Option<&'a str>,
+}
