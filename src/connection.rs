@@ -1,1 +1,398 @@
-//! (to come)
+//! One Network Connection as the protocol sees it: from the first byte to the last packet.
+//!
+//! Pure. Each whole packet goes into [`Connection::handle`], which appends what can be answered at once to
+//! `out` and returns the one [`Action`] that needs the broker.
+//!
+//! **Contract: after every `handle`, carry out the action and write `out`, before the next read.**
+
+use std::sync::Arc;
+
+use crate::error::Fault;
+use crate::limits::Limits;
+use crate::packet::decode::{self, ConnectError};
+use crate::packet::encode::{self, AckKind, ConnAck};
+use crate::packet::frame::PACKET_BYTES_MAX;
+use crate::packet::{
+    Ack, Connect, Disconnect, FromClient, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
+    Subscribe, Unsubscribe,
+};
+use crate::session::{Departure, Terms};
+use crate::time::Timestamp;
+
+/// What a packet asks of the broker.
+#[derive(Debug)]
+pub(crate) enum Action<'p> {
+    /// Nothing more.
+    None,
+    /// CONNECT: claim the Session, then [`Connection::accept`] or [`Connection::refuse`].
+    Open(Box<Connect<'p>>),
+    /// PUBLISH: route it, then [`Connection::acknowledge`].
+    Publish(Publish<'p>, Topic<'p>),
+    /// PUBACK, PUBREC or PUBCOMP for the Session.
+    Acknowledged(AckKind, Ack),
+    /// PUBREL: release the identifier, then [`Connection::complete`].
+    Release(PacketId),
+    Subscribe(Subscribe<'p>),
+    Unsubscribe(Unsubscribe<'p>),
+    /// DISCONNECT: the Client closes.
+    Leave {
+        departure: Departure,
+        session_expiry_secs: Option<u32>,
+    },
+}
+
+/// The Topic Name of a PUBLISH, after a Topic Alias was resolved.
+#[derive(Debug, Clone)]
+pub(crate) enum Topic<'p> {
+    Packet(&'p str),
+    Alias(Arc<str>),
+}
+
+impl Topic<'_> {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Topic::Packet(name) => name,
+            Topic::Alias(name) => name,
+        }
+    }
+}
+
+/// What the broker decided about a CONNECT.
+#[derive(Debug)]
+pub(crate) struct Accepted<'a> {
+    pub(crate) session_present: bool,
+    /// The identifier that the Server assigned, where the Client brought none.
+    pub(crate) assigned_client_id: Option<&'a str>,
+    /// The Session Expiry Interval, where it differs from what the Client asked for.
+    pub(crate) session_expiry_secs: Option<u32>,
+}
+
+/// Where the Network Connection stands (section 3.1, 3.14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing but CONNECT is allowed (MQTT-3.1.0-1).
+    AwaitConnect,
+    /// CONNECT is being decided.
+    Deciding,
+    Connected,
+    /// The last packet was written.
+    Closed,
+}
+
+/// The protocol state of one Network Connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    limits: Arc<Limits>,
+    state: State,
+    /// Known from CONNECT on, also from one that is refused.
+    version: Option<ProtocolVersion>,
+    /// Seconds; 0 is off.
+    keep_alive_secs: u16,
+    keep_alive_overridden: bool,
+    maximum_packet_size: Option<u32>,
+    problem_information: bool,
+    /// Incoming Topic Aliases, the first at index 0 (MQTT-3.3.2-7: of this Network Connection alone).
+    aliases: Vec<Option<Arc<str>>>,
+}
+
+impl Connection {
+    pub(crate) fn new(limits: Arc<Limits>) -> Connection {
+        Connection {
+            limits,
+            state: State::AwaitConnect,
+            version: None,
+            keep_alive_secs: 0,
+            keep_alive_overridden: false,
+            maximum_packet_size: None,
+            problem_information: true,
+            aliases: Vec::new(),
+        }
+    }
+
+    /// The largest packet that is read now, in bytes.
+    pub(crate) fn packet_bytes_max(&self) -> u32 {
+        match self.state {
+            State::AwaitConnect | State::Deciding => self.limits.connect_packet_bytes_max,
+            State::Connected | State::Closed => self.limits.packet_bytes_max,
+        }
+    }
+
+    /// Whether CONNECT was accepted.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state == State::Connected
+    }
+
+    pub(crate) fn is_v5(&self) -> bool {
+        self.version() == ProtocolVersion::V5
+    }
+
+    pub(crate) fn version(&self) -> ProtocolVersion {
+        self.version.unwrap_or(ProtocolVersion::V3_1_1)
+    }
+
+    /// When the Network Connection is to be closed if no packet arrives after `last_packet_at`: one and a
+    /// half times the Keep Alive (MQTT-3.1.2-22, in 3.1.1 MQTT-3.1.2-24).
+    pub(crate) fn keep_alive_deadline(&self, last_packet_at: Timestamp) -> Timestamp {
+        match self.keep_alive_secs {
+            0 => Timestamp::NEVER,
+            secs => Timestamp(last_packet_at.0 + u64::from(secs) * 1_500),
+        }
+    }
+
+    /// Takes one whole packet.
+    pub(crate) fn handle<'p>(
+        &mut self,
+        header: u8,
+        body: &'p [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Action<'p>, Fault> {
+        match self.state {
+            State::AwaitConnect => self.handle_first(header, body, out),
+            State::Connected => self.handle_connected(header, body, out),
+            State::Deciding | State::Closed => Ok(Action::None),
+        }
+    }
+
+    fn handle_first<'p>(
+        &mut self,
+        header: u8,
+        body: &'p [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Action<'p>, Fault> {
+        let connect = match decode::decode_connect(header, body) {
+            Ok(connect) => connect,
+            Err(ConnectError::UnsupportedLevel(level)) => return Err(self.refuse_level(level, out)),
+            Err(ConnectError::Bad { version, fault }) => {
+                self.version = version;
+                return Err(fault);
+            }
+        };
+        self.version = Some(connect.version);
+        self.state = State::Deciding;
+        self.problem_information = connect.request_problem_information;
+        self.maximum_packet_size = connect.maximum_packet_size.map(std::num::NonZeroU32::get);
+        self.keep_alive_secs = connect.keep_alive;
+        if connect.version.is_v5() {
+            self.override_keep_alive();
+        }
+        check_client_id(&connect)?;
+        if connect.authentication_method.is_some() {
+            let detail = "MQTT-4.12.0-1: no Authentication Method is supported";
+            return Err(Fault::Refused(ReasonCode::BAD_AUTHENTICATION_METHOD, detail));
+        }
+        Ok(Action::Open(Box::new(connect)))
+    }
+
+    /// Server Keep Alive (section 3.2.2.3.14): MQTT 5 alone lets the Server say another value.
+    fn override_keep_alive(&mut self) {
+        let max = self.limits.keep_alive_secs_max;
+        if max != 0 && (self.keep_alive_secs == 0 || self.keep_alive_secs > max) {
+            self.keep_alive_secs = max;
+            self.keep_alive_overridden = true;
+        }
+    }
+
+    /// A level that is not spoken here: told in the form of MQTT 5 above 5, else in that of 3.1.1
+    /// (MQTT-3.1.2-2 of both standards).
+    fn refuse_level(&mut self, level: u8, out: &mut Vec<u8>) -> Fault {
+        let version = if level > 5 { ProtocolVersion::V5 } else { ProtocolVersion::V3_1_1 };
+        self.version = Some(version);
+        self.state = State::Deciding;
+        let detail = "MQTT-3.1.2-2: this protocol level is not supported";
+        let fault = Fault::Refused(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, detail);
+        self.refuse(fault, out);
+        fault
+    }
+
+    fn handle_connected<'p>(
+        &mut self,
+        header: u8,
+        body: &'p [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Action<'p>, Fault> {
+        Ok(match decode::decode(self.version(), header, body)? {
+            FromClient::Publish(publish) => {
+                let topic = self.resolve_topic(&publish)?;
+                Action::Publish(publish, topic)
+            }
+            FromClient::PubAck(ack) => Action::Acknowledged(AckKind::PubAck, ack),
+            FromClient::PubRec(ack) => Action::Acknowledged(AckKind::PubRec, ack),
+            FromClient::PubComp(ack) => Action::Acknowledged(AckKind::PubComp, ack),
+            FromClient::PubRel(ack) => Action::Release(ack.packet_id),
+            FromClient::Subscribe(subscribe) => Action::Subscribe(subscribe),
+            FromClient::Unsubscribe(unsubscribe) => Action::Unsubscribe(unsubscribe),
+            FromClient::PingReq => {
+                encode::pingresp(out); // MQTT-3.12.4-1
+                Action::None
+            }
+            FromClient::Disconnect(disconnect) => leave(disconnect),
+            FromClient::Auth(_) => {
+                let detail = "MQTT-4.12.0-7: AUTH without an Authentication Method in CONNECT";
+                return Err(Fault::Protocol(detail));
+            }
+        })
+    }
+
+    /// Resolves or learns a Topic Alias (section 3.3.2.3.4).
+    fn resolve_topic<'p>(&mut self, publish: &Publish<'p>) -> Result<Topic<'p>, Fault> {
+        let Some(alias) = publish.topic_alias else { return Ok(Topic::Packet(publish.topic)) };
+        if alias.get() > self.limits.topic_alias_maximum {
+            let detail = "MQTT-3.3.2-9: the Topic Alias exceeds Topic Alias Maximum";
+            return Err(Fault::Refused(ReasonCode::TOPIC_ALIAS_INVALID, detail));
+        }
+        let index = usize::from(alias.get()) - 1;
+        if self.aliases.len() <= index {
+            self.aliases.resize(index + 1, None);
+        }
+        let known = &mut self.aliases[index];
+        if publish.topic.is_empty() {
+            let detail = "section 3.3.2.3.4: no Topic Name was set for this Topic Alias";
+            return known.clone().map(Topic::Alias).ok_or(Fault::Protocol(detail));
+        }
+        if known.as_deref() != Some(publish.topic) {
+            *known = Some(publish.topic.into());
+        }
+        Ok(Topic::Packet(publish.topic))
+    }
+
+    /// CONNECT was accepted: CONNACK (MQTT-3.1.4-5), and packets may follow.
+    pub(crate) fn accept(&mut self, accepted: &Accepted<'_>, out: &mut Vec<u8>) {
+        let limits = &self.limits;
+        let ack = ConnAck {
+            session_present: accepted.session_present,
+            reason: ReasonCode::SUCCESS,
+            session_expiry_secs: accepted.session_expiry_secs,
+            receive_maximum: Some(limits.receive_maximum).filter(|&max| max != u16::MAX),
+            maximum_packet_size: Some(limits.packet_bytes_max)
+                .filter(|&max| (max as usize) < PACKET_BYTES_MAX),
+            assigned_client_id: accepted.assigned_client_id,
+            topic_alias_maximum: limits.topic_alias_maximum,
+            server_keep_alive: self.keep_alive_overridden.then_some(self.keep_alive_secs),
+            ..ConnAck::default()
+        };
+        encode::connack(out, self.version(), &ack, self.maximum_packet_size);
+        self.state = State::Connected;
+    }
+
+    /// The last packet, as the state and the version allow it: CONNACK with an error, DISCONNECT, or none.
+    pub(crate) fn refuse(&mut self, fault: Fault, out: &mut Vec<u8>) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        let Some(version) = self.version else { return };
+        let max = self.maximum_packet_size;
+        let text = Some(fault.detail());
+        match state {
+            State::Closed => {}
+            State::Connected if version.is_v5() => {
+                encode::disconnect(out, fault.reason(), text, max);
+            }
+            // 3.1 and 3.1.1 know no DISCONNECT by the Server.
+            State::Connected => {}
+            State::AwaitConnect | State::Deciding => {
+                // A CONNECT that does not conform gets no CONNACK in 3.1.1 (MQTT-3.1.4-1).
+                let refused = matches!(fault, Fault::Refused(..) | Fault::Server(..));
+                if version.is_v5()
+                    || refused && encode::connack_return_code(fault.reason()).is_some()
+                {
+                    let ack = ConnAck {
+                        reason: fault.reason(),
+                        reason_string: text,
+                        ..ConnAck::default()
+                    };
+                    encode::connack(out, version, &ack, max);
+                }
+            }
+        }
+    }
+
+    /// Answers a PUBLISH by its QoS (MQTT-3.3.4-1); in 3.x with no reason.
+    pub(crate) fn acknowledge(&self, publish: &Publish<'_>, reason: ReasonCode, out: &mut Vec<u8>) {
+        let Some(packet_id) = publish.packet_id else { return };
+        let kind = match publish.qos {
+            QoS::ExactlyOnce => AckKind::PubRec,
+            QoS::AtMostOnce | QoS::AtLeastOnce => AckKind::PubAck,
+        };
+        if reason.is_error() && self.is_v5() && self.problem_information {
+            let text = "this Topic Name is reserved for the Server";
+            encode::ack_with_text(out, kind, packet_id, reason, text, self.maximum_packet_size);
+        } else {
+            encode::ack(out, self.version(), kind, packet_id, reason);
+        }
+    }
+
+    /// Answers PUBREC by PUBREL (MQTT-4.3.3-4), with 0x92 for an unknown identifier.
+    pub(crate) fn release(&self, id: PacketId, known: bool, out: &mut Vec<u8>) {
+        encode::ack(out, self.version(), AckKind::PubRel, id, known_reason(known));
+    }
+
+    /// Answers PUBREL by PUBCOMP (MQTT-4.3.3-11), with 0x92 for an unknown identifier.
+    pub(crate) fn complete(&self, id: PacketId, known: bool, out: &mut Vec<u8>) {
+        encode::ack(out, self.version(), AckKind::PubComp, id, known_reason(known));
+    }
+
+    /// Answers SUBSCRIBE: one code for each Topic Filter, in their order (MQTT-3.9.3-1).
+    ///
+    /// # Errors
+    /// 3.1 has no code for a failure: the Network Connection is closed instead.
+    pub(crate) fn subscribed(
+        &self,
+        id: PacketId,
+        reasons: &[ReasonCode],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let refused = reasons.iter().find(|reason| reason.is_error());
+        if let (Some(&reason), ProtocolVersion::V3_1) = (refused, self.version()) {
+            return Err(Fault::Refused(
+                reason,
+                "MQTT 3.1 section 3.9: SUBACK cannot say a failure",
+            ));
+        }
+        encode::suback(out, self.version(), id, reasons);
+        Ok(())
+    }
+
+    /// Answers UNSUBSCRIBE (MQTT-3.11.3-1).
+    pub(crate) fn unsubscribed(&self, id: PacketId, reasons: &[ReasonCode], out: &mut Vec<u8>) {
+        encode::unsuback(out, self.version(), id, reasons);
+    }
+
+    /// How the Client wants to be written to.
+    pub(crate) fn terms(connect: &Connect<'_>, limits: &Limits) -> Terms {
+        let receive_maximum = connect.receive_maximum.get();
+        Terms {
+            version: connect.version,
+            quota: receive_maximum.min(limits.max_inflight).max(1),
+            maximum_packet_size: connect.maximum_packet_size.map(std::num::NonZeroU32::get),
+            topic_alias_maximum: connect
+                .topic_alias_maximum
+                .min(limits.outgoing_topic_alias_maximum),
+        }
+    }
+}
+
+fn known_reason(known: bool) -> ReasonCode {
+    if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND }
+}
+
+/// DISCONNECT (section 3.14): 0x00, or any in 3.x, discards the Will (MQTT-3.14.4-3).
+fn leave<'p>(disconnect: Disconnect) -> Action<'p> {
+    let normal = disconnect.reason == ReasonCode::SUCCESS;
+    Action::Leave {
+        departure: if normal { Departure::Normal } else { Departure::Lost },
+        session_expiry_secs: disconnect.session_expiry_secs,
+    }
+}
+
+/// An empty Client Identifier: never in 3.1, in 3.1.1 only with Clean Session 1 (MQTT-3.1.3-8).
+fn check_client_id(connect: &Connect<'_>) -> Result<(), Fault> {
+    if !connect.client_id.is_empty() {
+        return Ok(());
+    }
+    let detail = match connect.version {
+        ProtocolVersion::V3_1 => "MQTT 3.1 section 3.1: the Client Identifier is empty",
+        ProtocolVersion::V3_1_1 if !connect.clean_start => {
+            "MQTT-3.1.3-8: the Client Identifier is empty and Clean Session is 0"
+        }
+        _ => return Ok(()),
+    };
+    Err(Fault::Refused(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail))
+}

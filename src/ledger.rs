@@ -1,1 +1,285 @@
-//! (to come)
+//! The books: every message that is offered to a Session ends in exactly one [`Outcome`].
+//!
+//! The unit is one (message × Session) after overlapping subscriptions were merged, one (message × shared
+//! subscription), one retained message replayed to a new subscription, and one for a message that nobody
+//! matches. At any moment
+//!
+//! > offered = delivered + waiting + inflight + expired + dropped + filtered
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// How the way of one message to one subscriber ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Outcome {
+    /// QoS 0: accepted by the transport. QoS 1: PUBACK received. QoS 2: PUBCOMP received.
+    Delivered,
+    /// Its Message Expiry Interval passed before delivery began (MQTT-3.3.2-5).
+    Expired,
+    /// Thrown away.
+    Dropped(DropReason),
+    /// Not meant for this subscriber, or for nobody.
+    Filtered(FilterReason),
+}
+
+macro_rules! reasons {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// Every reason, in the order of the ledger.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($name::$variant => $label,)* })
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a message was thrown away.
+    DropReason {
+        /// `max_queue_depth` messages were waiting for the Client already.
+        QueueFull = "queue full",
+        /// `queue_bytes_max` bytes were waiting for the Client already.
+        QueueBytes = "queue bytes",
+        /// QoS 0 for a Session whose Client is away.
+        Away = "away",
+        /// The Session ended with the message still in it.
+        SessionEnded = "session ended",
+        /// Larger than the Client's Maximum Packet Size (MQTT-3.1.2-25).
+        TooLarge = "too large",
+        /// The Client answered with a Reason Code of 0x80 or greater.
+        RefusedByClient = "refused by client",
+    }
+}
+
+reasons! {
+    /// Why a message was not meant for somebody.
+    FilterReason {
+        /// No subscription matched.
+        NoSubscription = "no subscription",
+        /// The subscriber published it itself and asked for No Local (MQTT-3.8.3-3).
+        NoLocal = "no local",
+        /// A Client published to a Topic Name that only the Server may use.
+        ReservedTopic = "reserved topic",
+        /// The publisher or the subscriber is not authorized.
+        NotAuthorized = "not authorized",
+    }
+}
+
+const DROP_REASONS: usize = DropReason::ALL.len();
+const FILTER_REASONS: usize = FilterReason::ALL.len();
+
+/// What was offered and what became of it. [`Broker::ledger`](crate::Broker::ledger) gives it for the
+/// broker, [`SessionInfo::ledger`](crate::SessionInfo) for one Session.
+///
+/// ```
+/// let broker = hrotti::Broker::new(100);
+/// let ledger = broker.ledger();
+/// assert_eq!(ledger.offered, 0);
+/// assert!(ledger.balances());
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ledger {
+    /// All that was ever offered.
+    pub offered: u64,
+    /// QoS 0: accepted by the transport. QoS 1: PUBACK received. QoS 2: PUBCOMP received. In process: taken
+    /// from the stream.
+    pub delivered: u64,
+    /// Offered and not yet accepted by the transport.
+    pub waiting: u64,
+    /// QoS 1 and 2, accepted by the transport and not completely acknowledged.
+    pub inflight: u64,
+    /// Their Message Expiry Interval passed before delivery began (MQTT-3.3.2-5).
+    pub expired: u64,
+    dropped: [u64; DROP_REASONS],
+    filtered: [u64; FILTER_REASONS],
+}
+
+impl Ledger {
+    /// Thrown away for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// Meant for nobody, or not for this subscriber, for this reason.
+    #[must_use]
+    pub fn filtered(&self, reason: FilterReason) -> u64 {
+        self.filtered[reason as usize]
+    }
+
+    /// Thrown away for whatever reason.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Filtered for whatever reason.
+    #[must_use]
+    pub fn filtered_total(&self) -> u64 {
+        self.filtered.iter().sum()
+    }
+
+    /// Whether offered = delivered + waiting + inflight + expired + dropped + filtered.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        let ended = self.delivered + self.expired + self.dropped_total() + self.filtered_total();
+        self.offered == ended + self.waiting + self.inflight
+    }
+
+    /// One more message was offered.
+    pub(crate) fn offer(&mut self) {
+        self.offered += 1;
+    }
+
+    /// A message that was offered here goes to another member of its shared subscription: it is offered
+    /// there anew, and was never offered here.
+    pub(crate) fn withdraw(&mut self) {
+        self.offered -= 1;
+    }
+
+    /// A message that was offered came to its end.
+    pub(crate) fn end(&mut self, outcome: Outcome) {
+        self.end_many(outcome, 1);
+    }
+
+    /// As [`Ledger::end`], `count` times.
+    pub(crate) fn end_many(&mut self, outcome: Outcome, count: u64) {
+        *match outcome {
+            Outcome::Delivered => &mut self.delivered,
+            Outcome::Expired => &mut self.expired,
+            Outcome::Dropped(reason) => &mut self.dropped[reason as usize],
+            Outcome::Filtered(reason) => &mut self.filtered[reason as usize],
+        } += count;
+    }
+}
+
+impl AddAssign for Ledger {
+    fn add_assign(&mut self, other: Ledger) {
+        self.offered += other.offered;
+        self.delivered += other.delivered;
+        self.waiting += other.waiting;
+        self.inflight += other.inflight;
+        self.expired += other.expired;
+        for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.filtered.iter_mut().zip(other.filtered) {
+            *mine += theirs;
+        }
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "offered {} = delivered {} + waiting {} + inflight {} + expired {}",
+            self.offered, self.delivered, self.waiting, self.inflight, self.expired
+        )?;
+        for &reason in DropReason::ALL {
+            write!(f, " + dropped ({reason}) {}", self.dropped(reason))?;
+        }
+        for &reason in FilterReason::ALL {
+            write!(f, " + filtered ({reason}) {}", self.filtered(reason))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a broker holds now, and how often each limit of [`Limits`](crate::Limits) refused something since
+/// it was created. Read by [`Broker::counters`](crate::Broker::counters).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Network Connections with an accepted CONNECT.
+    pub connections: usize,
+    /// Sessions, connected or away.
+    pub sessions: usize,
+    /// Subscriptions.
+    pub subscriptions: usize,
+    /// Retained messages.
+    pub retained_messages: usize,
+    /// Bytes of retained messages.
+    pub retained_bytes: usize,
+    /// Bytes held for peers whose CONNECT was not accepted yet.
+    pub unauthenticated_bytes: usize,
+    /// CONNECTs refused by `connections_max`.
+    pub connections_refused: u64,
+    /// CONNECTs refused by `sessions_max`.
+    pub sessions_refused: u64,
+    /// Topic Filters refused by `session_subscriptions_max` or `subscriptions_max`.
+    pub subscriptions_refused: u64,
+    /// Messages that `retained_messages_max` or `retained_bytes_max` kept from being retained.
+    pub retained_refused: u64,
+    /// Topic Names and Topic Filters refused by `topic_levels_max` or `topic_bytes_max`.
+    pub topics_refused: u64,
+    /// Connections closed by `packet_bytes_max` or `connect_packet_bytes_max`.
+    pub packets_too_large: u64,
+    /// Peers whose transport handshake failed.
+    pub handshakes_failed: u64,
+    /// Peers dropped by `handshake_timeout`.
+    pub handshakes_timed_out: u64,
+    /// Times that a listener waited because of `handshakes_max`.
+    pub handshakes_waited: u64,
+    /// Connections closed by `connect_timeout`.
+    pub connects_timed_out: u64,
+    /// Connections closed by `packet_timeout`.
+    pub packets_timed_out: u64,
+    /// Connections closed by `write_stall_timeout`.
+    pub writes_stalled: u64,
+    /// Connections closed because one and a half times their Keep Alive passed without a packet.
+    pub keep_alives_timed_out: u64,
+    /// Connections closed by `unauthenticated_bytes_max`.
+    pub unauthenticated_bytes_refused: u64,
+    /// Connections closed by `receive_maximum`.
+    pub receive_maximum_exceeded: u64,
+    /// Connections closed because of bytes that are no packet.
+    pub malformed_packets: u64,
+    /// Connections closed because of a packet that is not allowed where it came.
+    pub protocol_errors: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_balances_one_offer() {
+        let mut ledger = Ledger::default();
+        let outcomes = [Outcome::Delivered, Outcome::Expired]
+            .into_iter()
+            .chain(DropReason::ALL.iter().map(|&reason| Outcome::Dropped(reason)))
+            .chain(FilterReason::ALL.iter().map(|&reason| Outcome::Filtered(reason)));
+        for outcome in outcomes {
+            ledger.offer();
+            assert!(!ledger.balances(), "an offer without an outcome must show");
+            ledger.end(outcome);
+            assert!(ledger.balances());
+        }
+        assert_eq!(ledger.dropped_total(), DropReason::ALL.len() as u64);
+        assert_eq!(ledger.filtered_total(), FilterReason::ALL.len() as u64);
+    }
+
+    #[test]
+    fn the_sum_of_two_books_balances() {
+        let mut one =
+            Ledger { offered: 3, delivered: 1, waiting: 1, inflight: 1, ..Ledger::default() };
+        let mut two = Ledger::default();
+        two.offer();
+        two.end(Outcome::Dropped(DropReason::QueueFull));
+        one += two;
+        assert!(one.balances());
+        assert_eq!(one.dropped(DropReason::QueueFull), 1);
+    }
+}

@@ -1,7 +1,6 @@
 //! An MQTT server for versions 3.1, 3.1.1 and 5.0, to embed or to run as a program.
-#![allow(dead_code)] // skeleton only
 
-pub mod broker;
+mod broker;
 pub mod config;
 mod connection;
 mod driver;
@@ -22,10 +21,10 @@ pub mod transport;
 pub use broker::{
     Broker, BrokerBuilder, Client, ClientError, ListenerError, ListenerInfo, Published, SessionInfo,
 };
-pub use ledger::{Counters, Ledger};
+pub use ledger::{Counters, DropReason, FilterReason, Ledger};
 pub use limits::Limits;
 pub use listener_config::{ListenerConfig, ListenerConfigError};
-pub use message::Message;
+pub use message::{Message, PropertyError};
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use transport::Transport;

@@ -1,4 +1,7 @@
-//! Every bound of a broker: its name, unit, default, and what happens when it is reached.
+//! Every bound of a broker: its name, unit, range, default, and what happens when it is reached.
+//!
+//! [`LIMITS`] is the one list from which the configuration's parser, the table in the README, the output of
+//! `-check` and [`Limits::in_range`] are made.
 
 use std::time::Duration;
 
@@ -119,5 +122,261 @@ impl Default for Limits {
             session_expiry_secs_max: u32::MAX,
             keep_alive_secs_max: 0,
         }
+    }
+}
+
+impl Limits {
+    /// The same limits with every value moved into its range (the table in the README shows the ranges).
+    /// A number too small or too large becomes the nearest that is allowed, and a time of zero becomes the
+    /// smallest that is allowed; shorter times than a second are left alone.
+    ///
+    /// ```
+    /// use hrotti::Limits;
+    ///
+    /// let limits = Limits { max_queue_depth: 0, max_inflight: 0, ..Limits::default() }.in_range();
+    /// assert_eq!((limits.max_queue_depth, limits.max_inflight), (1, 1));
+    /// ```
+    #[must_use]
+    pub fn in_range(mut self) -> Limits {
+        for key in LIMITS {
+            (key.clamp)(&mut self);
+        }
+        self
+    }
+}
+
+/// One bound, as the configuration knows it.
+pub(crate) struct LimitKey {
+    /// Where it stands in the configuration file.
+    pub(crate) path: &'static str,
+    /// What its number counts.
+    pub(crate) unit: &'static str,
+    pub(crate) minimum: u64,
+    pub(crate) maximum: u64,
+    /// What it bounds.
+    pub(crate) meaning: &'static str,
+    /// What happens when it is reached.
+    pub(crate) at_limit: &'static str,
+    pub(crate) get: fn(&Limits) -> u64,
+    pub(crate) set: fn(&mut Limits, u64),
+    clamp: fn(&mut Limits),
+}
+
+/// A field of [`Limits`] as a number of its unit.
+trait Field: Copy {
+    fn number(self) -> u64;
+    fn from_number(number: u64) -> Self;
+    fn into_range(self, minimum: u64, maximum: u64) -> Self {
+        Self::from_number(self.number().clamp(minimum, maximum))
+    }
+}
+
+impl Field for usize {
+    fn number(self) -> u64 {
+        u64::try_from(self).unwrap_or(u64::MAX)
+    }
+    fn from_number(number: u64) -> usize {
+        usize::try_from(number).unwrap_or(usize::MAX)
+    }
+}
+
+impl Field for u32 {
+    fn number(self) -> u64 {
+        u64::from(self)
+    }
+    fn from_number(number: u64) -> u32 {
+        u32::try_from(number).unwrap_or(u32::MAX)
+    }
+}
+
+impl Field for u16 {
+    fn number(self) -> u64 {
+        u64::from(self)
+    }
+    fn from_number(number: u64) -> u16 {
+        u16::try_from(number).unwrap_or(u16::MAX)
+    }
+}
+
+impl Field for Duration {
+    fn number(self) -> u64 {
+        self.as_secs()
+    }
+    fn from_number(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+    fn into_range(self, minimum: u64, maximum: u64) -> Duration {
+        // A library user may want less than a second; only zero is no time at all.
+        let least = Duration::from_secs(if self.is_zero() { minimum } else { 0 });
+        self.clamp(least, Duration::from_secs(maximum))
+    }
+}
+
+macro_rules! limit {
+    ($path:literal, $field:ident, $unit:literal, $minimum:literal..=$maximum:expr, $meaning:literal, $at_limit:literal) => {
+        LimitKey {
+            path: $path,
+            unit: $unit,
+            minimum: $minimum,
+            maximum: $maximum,
+            meaning: $meaning,
+            at_limit: $at_limit,
+            get: |limits| Field::number(limits.$field),
+            set: |limits, number| limits.$field = Field::from_number(number),
+            clamp: |limits| limits.$field = Field::into_range(limits.$field, $minimum, $maximum),
+        }
+    };
+}
+
+/// More than any machine holds, and exact in JSON.
+const COUNT: u64 = 1_000_000_000;
+/// 1 TiB.
+const BYTES: u64 = 1 << 40;
+/// A day, in seconds.
+const DAY: u64 = 86_400;
+
+/// Every bound, in the order of the fields of [`Limits`].
+#[rustfmt::skip] // one bound reads best as one block of three lines
+pub(crate) const LIMITS: &[LimitKey] = &[
+    limit!("maxQueueDepth", max_queue_depth, "messages", 1..=COUNT,
+        "messages that may wait for one Client",
+        "a newer message that finds the queue full is thrown away and counted"),
+    limit!("limits.queueBytesMax", queue_bytes_max, "bytes", 1..=BYTES,
+        "bytes of messages that may wait for one Client",
+        "a newer message that would exceed it is thrown away and counted; one message is always admitted"),
+    limit!("limits.packetBytesMax", packet_bytes_max, "bytes", 128..=268_435_460,
+        "size of a packet after CONNECT was accepted",
+        "the connection is closed (MQTT 5: 0x95)"),
+    limit!("limits.connectPacketBytesMax", connect_packet_bytes_max, "bytes", 128..=268_435_460,
+        "size of a packet before CONNECT is accepted",
+        "the connection is closed"),
+    limit!("limits.unauthenticatedBytesMax", unauthenticated_bytes_max, "bytes", 128..=BYTES,
+        "bytes held in total for peers whose CONNECT was not yet accepted",
+        "the connection that would exceed it is closed"),
+    limit!("limits.topicLevelsMax", topic_levels_max, "levels", 1..=65_536,
+        "levels of a Topic Name or Topic Filter",
+        "PUBLISH is refused with 0x90, SUBSCRIBE with 0x8F (3.x: the connection is closed, or 0x80)"),
+    limit!("limits.topicBytesMax", topic_bytes_max, "bytes", 1..=65_535,
+        "length of a Topic Name or Topic Filter",
+        "as `limits.topicLevelsMax`"),
+    limit!("limits.sessionSubscriptionsMax", session_subscriptions_max, "subscriptions", 1..=COUNT,
+        "subscriptions of one Session",
+        "one more is refused with 0x97 (3.x: 0x80)"),
+    limit!("limits.subscriptionsMax", subscriptions_max, "subscriptions", 1..=COUNT,
+        "subscriptions in total",
+        "one more is refused with 0x97 (3.x: 0x80)"),
+    limit!("limits.sessionsMax", sessions_max, "sessions", 1..=COUNT,
+        "Sessions, connected or away",
+        "a CONNECT that needs one more is refused with 0x97 (3.x: 0x03)"),
+    limit!("limits.connectionsMax", connections_max, "connections", 1..=COUNT,
+        "Network Connections with an accepted CONNECT",
+        "one more CONNECT is refused with 0x97 (3.x: 0x03)"),
+    limit!("limits.handshakesMax", handshakes_max, "peers", 1..=COUNT,
+        "peers per listener that have not sent CONNECT",
+        "further peers wait in the operating system's backlog"),
+    limit!("limits.handshakeTimeoutSecs", handshake_timeout, "seconds", 1..=DAY,
+        "time for the transport's handshake",
+        "the peer is dropped"),
+    limit!("limits.connectTimeoutSecs", connect_timeout, "seconds", 1..=DAY,
+        "time from the end of the handshake to a whole CONNECT",
+        "the connection is closed"),
+    limit!("limits.packetTimeoutSecs", packet_timeout, "seconds", 1..=DAY,
+        "time for an unfinished packet; begins anew with every 64 KiB of it",
+        "the connection is closed"),
+    limit!("limits.writeStallTimeoutSecs", write_stall_timeout, "seconds", 1..=DAY,
+        "time without progress of a write that the peer does not take",
+        "the connection is closed"),
+    limit!("limits.stopTimeoutSecs", stop_timeout, "seconds", 0..=DAY,
+        "time that a stop gives to connections for what is still to be sent",
+        "they are closed"),
+    limit!("limits.maxInflight", max_inflight, "messages", 1..=65_535,
+        "QoS 1 and 2 messages sent to a Client and not completely acknowledged",
+        "further messages wait in the queue"),
+    limit!("limits.receiveMaximum", receive_maximum, "messages", 1..=65_535,
+        "QoS 1 and 2 messages from a Client that are not completed",
+        "the connection is closed (MQTT 5: 0x93)"),
+    limit!("limits.topicAliasMaximum", topic_alias_maximum, "aliases", 0..=65_535,
+        "Topic Aliases that a Client may use towards the Server",
+        "a higher alias closes the connection with 0x94"),
+    limit!("limits.outgoingTopicAliasMaximum", outgoing_topic_alias_maximum, "aliases", 0..=65_535,
+        "Topic Aliases that the Server uses towards a Client that allows them",
+        "further Topic Names are sent in full"),
+    limit!("limits.retainedMessagesMax", retained_messages_max, "messages", 0..=COUNT,
+        "retained messages",
+        "a further one is routed, not stored, and counted"),
+    limit!("limits.retainedBytesMax", retained_bytes_max, "bytes", 0..=BYTES,
+        "bytes of retained messages, Topic Names included",
+        "as `limits.retainedMessagesMax`"),
+    limit!("limits.sessionExpirySecsMax", session_expiry_secs_max, "seconds", 0..=4_294_967_295,
+        "the longest Session Expiry Interval; 4294967295 is never",
+        "a longer one is lowered to it, and MQTT 5 Clients are told"),
+    limit!("limits.keepAliveSecsMax", keep_alive_secs_max, "seconds", 0..=65_535,
+        "the longest Keep Alive for MQTT 5 Clients; 0 is no limit",
+        "a longer one, or none, is lowered to it by Server Keep Alive"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each key reads and writes one field of its own, and no field is without a key.
+    #[test]
+    fn every_field_has_exactly_one_key() {
+        let mut limits = Limits::default();
+        for (index, key) in LIMITS.iter().enumerate() {
+            (key.set)(&mut limits, 1_000 + index as u64);
+        }
+        for (index, key) in LIMITS.iter().enumerate() {
+            assert_eq!((key.get)(&limits), 1_000 + index as u64, "{}", key.path);
+        }
+        let shown = format!("{:?}", Limits::default());
+        assert_eq!(shown.matches(": ").count(), LIMITS.len(), "{shown}");
+    }
+
+    #[test]
+    fn keys_are_the_fields_in_camel_case() {
+        let shown = format!("{:?}", Limits::default());
+        let fields = shown.trim_start_matches("Limits { ").split(", ");
+        for (key, field) in LIMITS.iter().zip(fields) {
+            let field = field.split(':').next().unwrap_or_default();
+            let name = key.path.trim_start_matches("limits.");
+            let mut snake = String::new();
+            for letter in name.chars() {
+                if letter.is_uppercase() {
+                    snake.push('_');
+                }
+                snake.extend(letter.to_lowercase());
+            }
+            let seconds = field.ends_with("_timeout");
+            let expected = if seconds { format!("{field}_secs") } else { field.to_owned() };
+            assert_eq!(snake, expected);
+        }
+    }
+
+    #[test]
+    fn every_default_is_in_range() {
+        assert_eq!(Limits::default().in_range(), Limits::default());
+        for key in LIMITS {
+            let default = (key.get)(&Limits::default());
+            assert!((key.minimum..=key.maximum).contains(&default), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_move_to_the_nearest_that_is_allowed() {
+        for key in LIMITS {
+            let mut limits = Limits::default();
+            (key.set)(&mut limits, 0);
+            assert_eq!((key.get)(&limits.in_range()), key.minimum, "{}", key.path);
+            let mut limits = Limits::default();
+            (key.set)(&mut limits, u64::MAX);
+            assert_eq!((key.get)(&limits.in_range()), key.maximum, "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn a_library_user_may_have_less_than_a_second() {
+        let short = Limits { connect_timeout: Duration::from_millis(20), ..Limits::default() };
+        assert_eq!(short.clone().in_range(), short);
     }
 }

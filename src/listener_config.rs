@@ -1,1 +1,268 @@
-//! (to come)
+//! Where a listener listens: a URL that is known to be usable, and the pages that may connect.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use url::Url;
+
+/// Where a listener listens.
+///
+/// `tcp://HOST[:PORT]` (port 1883 if none is given) and `ws://HOST[:PORT][/PATH]` (port 80) are served.
+/// Port 0 lets the operating system choose. A WebSocket listener serves its path alone, `/` if the URL has
+/// none.
+///
+/// ```
+/// use hrotti::ListenerConfig;
+///
+/// let config = ListenerConfig::new("ws://127.0.0.1:2000/mqtt")?;
+/// assert_eq!((config.host(), config.port(), config.path()), ("127.0.0.1", 2000, "/mqtt"));
+/// # Ok::<(), hrotti::ListenerConfigError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerConfig {
+    /// The address to bind.
+    pub url: Url,
+    /// The pages that may connect over WebSocket, each as browsers send it in `Origin`
+    /// (`https://example.org`). Empty, the default: pages of any origin. A tcp listener has none.
+    pub origins: Vec<String>,
+}
+
+impl ListenerConfig {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// Where the text is no URL that a listener can serve; the error says what to write instead.
+    pub fn new(url: &str) -> Result<ListenerConfig, ListenerConfigError> {
+        let url = Url::parse(url).map_err(|error| ListenerConfigError::NotAUrl {
+            value: url.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let config = ListenerConfig { url, origins: Vec::new() };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Allows pages of these origins alone to connect.
+    ///
+    /// # Errors
+    /// Where an origin is not written as browsers send it, or the listener is not a WebSocket listener.
+    pub fn with_origins(
+        mut self,
+        origins: impl IntoIterator<Item = String>,
+    ) -> Result<ListenerConfig, ListenerConfigError> {
+        self.origins = origins.into_iter().collect();
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Checks the whole value again: its fields are public, and may have been changed since.
+    ///
+    /// # Errors
+    /// As [`ListenerConfig::new`] and [`ListenerConfig::with_origins`].
+    pub fn validate(&self) -> Result<(), ListenerConfigError> {
+        let url = &self.url;
+        let tcp = match url.scheme() {
+            "tcp" => true,
+            "ws" => false,
+            _ => return Err(ListenerConfigError::Scheme { value: shown(url) }),
+        };
+        if self.host().is_empty() {
+            return Err(ListenerConfigError::NoHost { value: shown(url) });
+        }
+        let part = if !url.username().is_empty() || url.password().is_some() {
+            Some("user information")
+        } else if url.query().is_some() {
+            Some("a query")
+        } else if url.fragment().is_some() {
+            Some("a fragment")
+        } else if tcp && !matches!(url.path(), "" | "/") {
+            Some("a path")
+        } else {
+            None
+        };
+        if let Some(part) = part {
+            return Err(ListenerConfigError::Part { value: shown(url), part, remedy: plain(url) });
+        }
+        if tcp && !self.origins.is_empty() {
+            return Err(ListenerConfigError::OriginsOnTcp { value: shown(url) });
+        }
+        self.origins.iter().try_for_each(|origin| check_origin(origin))
+    }
+
+    /// Whether this is a WebSocket listener.
+    pub fn is_websocket(&self) -> bool {
+        self.url.scheme() == "ws"
+    }
+
+    /// The host to bind: an address without brackets, or a name.
+    pub fn host(&self) -> &str {
+        let host = self.url.host_str().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// The port to bind. Default 1883 for tcp, 80 for ws; 0 lets the operating system choose.
+    pub fn port(&self) -> u16 {
+        self.url.port().unwrap_or(if self.is_websocket() { 80 } else { 1883 })
+    }
+
+    /// The path that a WebSocket listener serves. Default `/`.
+    pub fn path(&self) -> &str {
+        match self.url.path() {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// Whether binding both can be seen to fail: the same port of the same host, or of one host and of all.
+    pub(crate) fn clashes_with(&self, other: &ListenerConfig) -> bool {
+        if self.port() != other.port() || self.port() == 0 {
+            return false;
+        }
+        let addresses = (self.host().parse::<IpAddr>(), other.host().parse::<IpAddr>());
+        match addresses {
+            (Ok(one), Ok(two)) => {
+                let same_family = one.is_ipv4() == two.is_ipv4();
+                one == two || same_family && (one.is_unspecified() || two.is_unspecified())
+            }
+            _ => self.host().eq_ignore_ascii_case(other.host()),
+        }
+    }
+}
+
+/// An origin as RFC 6454 has it, or `null`.
+fn check_origin(origin: &str) -> Result<(), ListenerConfigError> {
+    if origin == "null" {
+        return Ok(());
+    }
+    let remedy = Url::parse(origin)
+        .ok()
+        .filter(Url::has_host)
+        .map(|url| url.origin().ascii_serialization())
+        .filter(|origin| origin != "null");
+    if remedy.as_deref() == Some(origin) {
+        return Ok(());
+    }
+    Err(ListenerConfigError::Origin { value: origin.to_owned(), remedy })
+}
+
+/// A URL for people: what might be a password is left out.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    if url.password().is_some() {
+        // Fails only for a URL that cannot have a password.
+        let _ = url.set_password(Some("..."));
+    }
+    url.to_string()
+}
+
+/// The URL with nothing but what a listener uses.
+fn plain(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let path = if url.scheme() == "ws" { url.path() } else { "" };
+    format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+/// Why a [`ListenerConfig`] cannot be used. The text names the value and says what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenerConfigError {
+    /// The text is no URL.
+    NotAUrl {
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The scheme is neither `tcp` nor `ws`.
+    Scheme {
+        /// The URL.
+        value: String,
+    },
+    /// The URL has no host.
+    NoHost {
+        /// The URL.
+        value: String,
+    },
+    /// The URL has a part that a listener of its scheme does not use.
+    Part {
+        /// The URL, without its password.
+        value: String,
+        /// Which part.
+        part: &'static str,
+        /// The URL without it.
+        remedy: String,
+    },
+    /// An origin is not written as browsers send it.
+    Origin {
+        /// What was given.
+        value: String,
+        /// How browsers send it, where that can be told.
+        remedy: Option<String>,
+    },
+    /// A tcp listener was given origins.
+    OriginsOnTcp {
+        /// The URL.
+        value: String,
+    },
+}
+
+impl fmt::Display for ListenerConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenerConfigError::NotAUrl { value, reason } => write!(
+                f,
+                "{value:?} is no URL ({reason}); write tcp://HOST:PORT or ws://HOST:PORT/PATH, for example \
+                 tcp://0.0.0.0:1883"
+            ),
+            ListenerConfigError::Scheme { value } => {
+                let scheme = value.split(':').next().unwrap_or_default();
+                write!(
+                    f,
+                    "{value:?} has the unsupported scheme {scheme:?}; {}",
+                    instead(value, scheme)
+                )
+            }
+            ListenerConfigError::NoHost { value } => write!(
+                f,
+                "{value:?} has no host; name the address to listen on, for example tcp://0.0.0.0:1883 for \
+                 every IPv4 interface"
+            ),
+            ListenerConfigError::Part { value, part, remedy } => {
+                write!(
+                    f,
+                    "{value:?} has {part}, which such a listener does not use; write {remedy:?}"
+                )
+            }
+            ListenerConfigError::Origin { value, remedy: Some(remedy) } => {
+                write!(f, "{value:?} is not how a browser sends this origin; write {remedy:?}")
+            }
+            ListenerConfigError::Origin { value, remedy: None } => write!(
+                f,
+                "{value:?} is no origin; write scheme and host, for example \"https://example.org\""
+            ),
+            ListenerConfigError::OriginsOnTcp { value } => write!(
+                f,
+                "{value:?} has origins, which only browsers send; remove them or make it a ws:// listener"
+            ),
+        }
+    }
+}
+
+/// What to write instead of a URL whose scheme is not served.
+fn instead(value: &str, scheme: &str) -> String {
+    match scheme {
+        "mqtt" => "use tcp:// for MQTT without WebSocket".to_owned(),
+        "http" => "use ws:// for MQTT over WebSocket".to_owned(),
+        "wss" | "https" | "mqtts" | "ssl" | "tls" => {
+            "TLS is not served; use tcp:// or ws:// behind a proxy that ends TLS".to_owned()
+        }
+        _ if !value.contains("://") => format!("write tcp://{value}"),
+        _ => "use tcp:// or ws://".to_owned(),
+    }
+}
+
+impl std::error::Error for ListenerConfigError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,90 @@
-fn main() {}
+//! The program: command line and environment to a configuration, a broker on its listeners, and a stop in
+//! good order when a signal asks for it. [`args::Args`] says what it can be told.
+//!
+//! Exit codes: 0 after a stop in good order or a good `-check`; 1 where the configuration or a listener
+//! cannot be used; 2 for a command line that cannot be; 128 and the signal's number where a second signal
+//! ended the stop.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use hrotti::config::Config;
+
+use self::program::args::{Args, Usage};
+use self::program::{logging, serve};
+
+mod program {
+    pub(crate) mod args;
+    pub(crate) mod logging;
+    pub(crate) mod serve;
+    pub(crate) mod stdout;
+}
+
+/// Names the address of the only listener where there is no configuration file.
+const VARIABLE: &str = "HROTTI_URL";
+
+fn main() -> ExitCode {
+    let args = match Args::read(env::args_os()) {
+        Ok(args) => args,
+        Err(Usage::Asked(text)) => return say(&text, ExitCode::SUCCESS),
+        Err(Usage::Wrong(text)) => return complain(&text, 2),
+    };
+    let url = env::var_os(VARIABLE).filter(|url| !url.is_empty());
+    let ignored = args.conf.is_some() && url.is_some();
+    let config = match configuration(args.conf.as_deref(), url) {
+        Ok(config) => config,
+        Err(errors) => return complain(&errors, 1),
+    };
+    if ignored {
+        // Said on the standard error, whatever becomes of the log.
+        complain(&format!("warning: {VARIABLE} is set and not used, because of -conf"), 0);
+    }
+    if args.check {
+        return say(&config.to_string(), ExitCode::SUCCESS);
+    }
+    let level = logging::start(&config.logging, args.level());
+    match serve::until_stopped(&config, level) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(errors) => complain(&errors.join("\n"), 1),
+    }
+}
+
+/// What to run: the file, else the variable, else the default.
+fn configuration(file: Option<&Path>, url: Option<OsString>) -> Result<Config, String> {
+    if let Some(path) = file {
+        let name = path.display().to_string();
+        let text = fs::read(path).map_err(|error| {
+            format!("{name}: cannot be read: {error}; check the path that follows -conf")
+        })?;
+        let text = String::from_utf8(text).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            format!("{name}: not JSON: byte {valid} is no UTF-8; save the file as UTF-8")
+        })?;
+        return Config::from_json(&text, &name).map_err(|errors| errors.to_string());
+    }
+    match url {
+        None => Ok(Config::default()),
+        Some(url) => {
+            let url = url.into_string().map_err(|url| {
+                format!("{VARIABLE}: {url:?} is no UTF-8; write a URL such as tcp://0.0.0.0:1883")
+            })?;
+            Config::from_url(&url, VARIABLE).map_err(|errors| errors.to_string())
+        }
+    }
+}
+
+/// Prints to the standard output; that nobody reads it is no error.
+fn say(text: &str, code: ExitCode) -> ExitCode {
+    let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
+    code
+}
+
+/// Prints to the standard error; that nobody reads it is no error.
+fn complain(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
+    ExitCode::from(code)
+}

@@ -11,6 +11,8 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod frame;
 pub(crate) mod properties;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use properties::PublishProperties;
 
@@ -91,8 +93,8 @@ impl PacketId {
 /// The Reason Codes of MQTT 5 (section 2.4) that a Server sends or understands.
 ///
 /// Any byte can be held, because a peer may send one that this version of the standard does not name;
-/// the associated constants are the ones that it does.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// the associated constants are the ones that it does. The default is Success.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReasonCode(pub(crate) u8);
 
 macro_rules! reason_codes {
@@ -177,11 +179,11 @@ impl fmt::Debug for ReasonCode {
     }
 }
 
-/// A packet that a Client may send, borrowed from the read buffer and valid in every field that can be
-/// judged without knowing the Session.
+/// A packet that a Client may send after CONNECT, borrowed from the read buffer and valid in every field that
+/// can be judged without knowing the Session. CONNECT comes first and once, from its own
+/// [`decode_connect`](decode::decode_connect).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FromClient<'a> {
-    Connect(Box<Connect<'a>>),
     Publish(Publish<'a>),
     PubAck(Ack),
     PubRec(Ack),
@@ -316,6 +318,8 @@ pub(crate) struct Disconnect {
 /// AUTH (section 3.15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Auth<'a> {
+    /// 0x18 or 0x19.
     pub(crate) reason: ReasonCode,
+    /// Always `Some`: an AUTH without one is refused.
     pub(crate) authentication_method: Option<&'a str>,
 }

@@ -1,1 +1,299 @@
-//! (to come)
+//! Retained messages: at most one for each Topic Name (MQTT-3.3.1-5), bounded in number and bytes.
+//!
+//! They are kept in the order of their topics, so that a filter is answered by seeking: its
+//! literal levels lead to the place, and `+` jumps over whole levels. A search is a cursor with a
+//! budget of work, which a caller takes up again after the topic where it paused; what changed in
+//! between is seen or not, but nothing that stayed is missed or comes twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::time::Timestamp;
+use crate::topic::{is_reserved, name_matches};
+
+#[cfg(test)]
+mod tests;
+
+/// The least text above all that start with `$`.
+const ABOVE_RESERVED: &str = "%";
+/// What follows `/` in the order of texts: `a0` is the least text above all that start with `a/`.
+const ABOVE_SEPARATOR: char = '0';
+
+/// Retained messages by Topic Name. `V` is what is kept for each.
+pub(crate) struct Retained<V> {
+    entries: BTreeMap<Arc<str>, Entry<V>>,
+    /// The topics of those that expire, soonest first.
+    expiring: BTreeSet<(Timestamp, Arc<str>)>,
+    bytes: usize,
+    messages_max: usize,
+    bytes_max: usize,
+}
+
+struct Entry<V> {
+    value: V,
+    bytes: usize,
+    expires_at: Option<Timestamp>,
+}
+
+/// There is no room: nothing is retained on the topic now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full<V> {
+    /// The value that was not taken.
+    pub(crate) refused: V,
+    /// What the topic had. The newer message had to replace it (MQTT-3.3.1-5), so it is gone too:
+    /// nobody is sent a value that is known to be out of date.
+    pub(crate) replaced: Option<V>,
+}
+
+/// What [`Retained::next_match`] came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step<'a, V> {
+    /// The next match. The search goes on after this topic.
+    Found(&'a str, &'a V),
+    /// The budget is used up. The search goes on after this topic, which need not match.
+    Paused(&'a str),
+    /// There is no further match.
+    End,
+}
+
+impl<V> Retained<V> {
+    /// Nothing retained, and room for so many messages and bytes (0: none at all).
+    pub(crate) fn new(messages_max: usize, bytes_max: usize) -> Retained<V> {
+        Retained {
+            entries: BTreeMap::new(),
+            expiring: BTreeSet::new(),
+            bytes: 0,
+            messages_max,
+            bytes_max,
+        }
+    }
+
+    /// Retains `value` for `topic` and returns what it replaces (MQTT-3.3.1-5). `bytes` is what
+    /// it counts for; from `expires_at` on it is no longer there.
+    ///
+    /// # Errors
+    /// [`Full`] if a bound would be exceeded. What has expired counts until
+    /// [`Retained::expire`] has removed it.
+    pub(crate) fn set(
+        &mut self,
+        topic: &str,
+        value: V,
+        bytes: usize,
+        expires_at: Option<Timestamp>,
+    ) -> Result<Option<V>, Full<V>> {
+        if let Some(entry) = self.entries.get(topic) {
+            let others = self.bytes - entry.bytes;
+            if self.fits(self.entries.len() - 1, others, bytes) {
+                return Ok(self.replace(topic, Entry { value, bytes, expires_at }));
+            }
+            return Err(Full { refused: value, replaced: self.clear(topic) });
+        }
+        if !self.fits(self.entries.len(), self.bytes, bytes) {
+            return Err(Full { refused: value, replaced: None });
+        }
+        let topic = Arc::from(topic);
+        if let Some(at) = expires_at {
+            self.expiring.insert((at, Arc::clone(&topic)));
+        }
+        self.bytes += bytes;
+        self.entries.insert(topic, Entry { value, bytes, expires_at });
+        Ok(None)
+    }
+
+    /// Removes what is retained for `topic` (MQTT-3.3.1-6), expired or not, and returns it.
+    pub(crate) fn clear(&mut self, topic: &str) -> Option<V> {
+        let (topic, entry) = self.entries.remove_entry(topic)?;
+        if let Some(at) = entry.expires_at {
+            self.expiring.remove(&(at, topic));
+        }
+        self.bytes -= entry.bytes;
+        Some(entry.value)
+    }
+
+    /// The first retained message after `after` whose topic matches `filter` (one without
+    /// `$share/NAME/`), in the order of the bytes of the topics; `None` starts at the first.
+    ///
+    /// `steps` is the budget: it goes down by one for each topic looked at, and the search pauses
+    /// at 0, at once if it is 0 already. Each step costs a search in the map and is linear in the
+    /// length of topic and filter.
+    pub(crate) fn next_match<'a>(
+        &'a self,
+        filter: &str,
+        after: Option<&'a str>,
+        now: Timestamp,
+        steps: &mut usize,
+    ) -> Step<'a, V> {
+        let mut last = after.unwrap_or_default();
+        let mut seek = match after {
+            None => Seek::From(literal_prefix(filter).to_owned()),
+            Some(after) => seek_after(filter, after),
+        };
+        loop {
+            let from = match &seek {
+                Seek::Next => Bound::Excluded(last),
+                Seek::From(text) => Bound::Included(text.as_str()),
+                Seek::End => return Step::End,
+            };
+            let mut entries = self.entries.range::<str, _>((from, Bound::Unbounded));
+            loop {
+                if *steps == 0 {
+                    return Step::Paused(last);
+                }
+                *steps -= 1;
+                let Some((topic, entry)) = entries.next() else { return Step::End };
+                if name_matches(filter, topic) && !entry.has_expired(now) {
+                    return Step::Found(topic, &entry.value);
+                }
+                last = topic;
+                seek = seek_after(filter, topic);
+                if !matches!(seek, Seek::Next) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Removes what has expired by `now`, soonest first, one as often as the iterator is asked:
+    /// a caller who takes fewer leaves the rest for its next call.
+    pub(crate) fn expire(&mut self, now: Timestamp) -> impl Iterator<Item = V> {
+        std::iter::from_fn(move || {
+            if self.next_expiry()? > now {
+                return None;
+            }
+            let (_, topic) = self.expiring.pop_first()?;
+            let entry = self.entries.remove(&*topic)?;
+            self.bytes -= entry.bytes;
+            Some(entry.value)
+        })
+    }
+
+    /// When the next one expires.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiring.first().map(|(at, _)| *at)
+    }
+
+    /// How many are kept, with those that have expired and are not removed yet.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What they count for together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn fits(&self, others: usize, others_bytes: usize, bytes: usize) -> bool {
+        others < self.messages_max
+            && others_bytes.checked_add(bytes).is_some_and(|total| total <= self.bytes_max)
+    }
+
+    /// Puts `entry` where there is one already.
+    fn replace(&mut self, topic: &str, entry: Entry<V>) -> Option<V> {
+        let topic = Arc::clone(self.entries.get_key_value(topic)?.0);
+        if let Some(at) = entry.expires_at {
+            self.expiring.insert((at, Arc::clone(&topic)));
+        }
+        let (bytes, expires_at) = (entry.bytes, entry.expires_at);
+        let old = self.entries.get_mut(&topic).map(|kept| std::mem::replace(kept, entry))?;
+        if let Some(at) = old.expires_at
+            && old.expires_at != expires_at
+        {
+            self.expiring.remove(&(at, topic));
+        }
+        self.bytes = self.bytes - old.bytes + bytes;
+        Some(old.value)
+    }
+}
+
+impl<V> Entry<V> {
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// Where the next topic that may match is to be sought.
+#[derive(Debug, PartialEq, Eq)]
+enum Seek {
+    /// Right after the topic just seen.
+    Next,
+    /// At this text or above; it is greater than the topic just seen.
+    From(String),
+    /// Nowhere.
+    End,
+}
+
+/// Where the first topic greater than `topic` that may match `filter` can be. Nothing that
+/// matches lies between.
+///
+/// Topics are ordered by their bytes, and some characters are less than `/`: `a!` comes between
+/// `a` and `a/b`. What starts with `a/` is without a gap all the same, and ends before `a0`.
+fn seek_after(filter: &str, topic: &str) -> Seek {
+    if is_reserved(topic) && filter.starts_with(['+', '#']) {
+        return Seek::From(ABOVE_RESERVED.to_owned()); // MQTT-4.7.2-1
+    }
+    // Where the last level that a `+` stands for ends in the topic.
+    let mut variable = None;
+    let (mut wanted, mut start) = (filter, 0);
+    loop {
+        let (level, deeper) = split_level(wanted);
+        let (text, rest) = split_level(&topic[start..]);
+        let end = start + text.len();
+        match level {
+            "#" => return Seek::Next,
+            "+" => variable = Some(end),
+            _ if level == text => {}
+            _ => {
+                let found = seek_literal(&topic[..start], wanted, topic);
+                return found.unwrap_or_else(|| seek_beyond(topic, variable));
+            }
+        }
+        match (deeper, rest) {
+            (Some(deeper), Some(_)) => (wanted, start) = (deeper, end + 1),
+            // Only `+` can stand for a longer text, and such a text may come before `topic/`.
+            (_, None) if level == "+" => return Seek::Next,
+            (Some(deeper), None) => {
+                return Seek::From(format!("{topic}/{}", literal_prefix(deeper)));
+            }
+            (None, _) => return seek_beyond(topic, variable),
+        }
+    }
+}
+
+/// The place below `above` (which ends with `/` or is empty) where `wanted` leads to, if it is
+/// after `topic`. `wanted` starts with a literal level that `topic` does not have there.
+fn seek_literal(above: &str, wanted: &str, topic: &str) -> Option<Seek> {
+    let mut target = format!("{above}{}", literal_prefix(wanted));
+    if *target <= *topic && split_level(wanted).1 == Some("#") {
+        target.push('/'); // `a!` is between `a` and `a/b`, and `a/#` means both.
+    }
+    (*target > *topic).then_some(Seek::From(target))
+}
+
+/// Past all that is below the level that the last `+` stands for.
+fn seek_beyond(topic: &str, variable: Option<usize>) -> Seek {
+    match variable {
+        Some(end) => Seek::From(format!("{}{ABOVE_SEPARATOR}", &topic[..end])),
+        None => Seek::End,
+    }
+}
+
+/// The first level, and what follows its `/`.
+fn split_level(text: &str) -> (&str, Option<&str>) {
+    text.split_once('/').map_or((text, None), |(level, rest)| (level, Some(rest)))
+}
+
+/// What every topic that the filter matches starts with: `a/b` of `a/b/#`, `a/` of `a/+`.
+fn literal_prefix(filter: &str) -> &str {
+    match filter.find(['+', '#']) {
+        None => filter,
+        Some(wildcard) => {
+            let prefix = &filter[..wildcard];
+            if filter[wildcard..].starts_with('#') {
+                prefix.strip_suffix('/').unwrap_or(prefix)
+            } else {
+                prefix
+            }
+        }
+    }
+}

@@ -1,1 +1,91 @@
-//! (to come)
+//! The one place beside the transports and the program where async-std is named: tasks and time.
+//!
+//! Tasks run on async-std's global executor, which starts on first use; nothing here owns a runtime.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use crate::time::Timestamp;
+
+/// Runs `future` on the global executor, to its end, with nobody waiting for it.
+///
+/// The output is `()` so that the finished task needs no room for one. The future's own size is what a
+/// task costs, plus about 150 bytes.
+pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    drop(async_std::task::spawn(future)); // dropping the handle detaches the task
+}
+
+/// Waits. A duration beyond what the clock can tell never ends.
+///
+/// Each call makes a timer, which wakes the reactor: not for use once per packet.
+pub(crate) async fn sleep(duration: Duration) {
+    async_std::task::sleep(duration).await;
+}
+
+/// What `future` returns, or `None`, with the future dropped, where that takes longer than `duration`.
+/// The future is polled at least once. As with [`sleep`], not for use once per packet.
+pub(crate) async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Option<T> {
+    async_std::future::timeout(duration, future).await.ok()
+}
+
+/// Lets other tasks of this worker run.
+pub(crate) async fn yield_now() {
+    async_std::task::yield_now().await;
+}
+
+/// Where the pure rooms' [`Timestamp`]s come from: a monotonic clock that begins at 0.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that begins now.
+    pub(crate) fn new() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    /// Milliseconds since the clock began.
+    pub(crate) fn now(self) -> Timestamp {
+        Timestamp(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::mpsc;
+
+    use futures_lite::future::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_spawned_task_runs_without_its_handle() {
+        let (sent, received) = mpsc::channel();
+        spawn(async move {
+            yield_now().await;
+            sent.send(7).expect("the test waits");
+        });
+        assert_eq!(received.recv(), Ok(7));
+    }
+
+    #[test]
+    fn timeout_returns_the_output_or_gives_up() {
+        assert_eq!(block_on(timeout(Duration::from_secs(3600), ready(1))), Some(1));
+        assert_eq!(block_on(timeout(Duration::from_millis(1), pending::<()>())), None);
+        assert_eq!(block_on(timeout(Duration::ZERO, ready(1))), Some(1));
+        assert_eq!(block_on(timeout(Duration::MAX, ready(1))), Some(1));
+    }
+
+    #[test]
+    fn the_clock_tells_the_time_since_it_began() {
+        let Some(start) = Instant::now().checked_sub(Duration::from_millis(20)) else {
+            return; // this machine has just started
+        };
+        let clock = Clock { start };
+        let before = clock.now();
+        assert!(before >= Timestamp(20));
+        assert!(clock.now() >= before);
+    }
+}

@@ -1,1 +1,758 @@
-//! (to come)
+//! Session State (section 4.1): what outlives the Network Connection, and while there is one, what is to be
+//! sent on it.
+//!
+//! Pure: messages are offered, a batch is filled for whoever writes, acknowledgements come in, time comes
+//! with them. Every message that is offered here ends in one [`Outcome`], counted in the books of the
+//! Session.
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use crate::ledger::{DropReason, Ledger, Outcome};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::packet::encode::{self, AckKind, PublishHead};
+use crate::packet::frame::PACKET_BYTES_MAX;
+use crate::packet::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use crate::subscription::Subscription;
+use crate::time::Timestamp;
+use crate::topic::TopicFilter;
+
+pub(crate) mod inflight;
+pub(crate) mod outgoing;
+pub(crate) mod queue;
+pub(crate) mod replay;
+pub(crate) mod will;
+
+use inflight::{Acknowledged, Inflight, Received, Resend};
+use outgoing::{Count, Outgoing};
+use queue::{Delivery, Queue, Refused};
+use replay::{Replays, RetainedSource};
+use will::{Will, WillState};
+
+/// A batch is closed when it holds this many bytes, so that no lock is held and no peer preferred for long.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// As [`BATCH_BYTES`], with the payloads that are shared and not copied.
+const BATCH_BYTES_SHARED: usize = 1024 * 1024;
+
+/// From this size a payload is shared with the write instead of copied into the batch: below, a copy is
+/// cheaper than one more slice.
+const SHARED_PAYLOAD_BYTES: usize = 4 * 1024;
+
+/// What a Client said in CONNECT about how it wants to be written to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) version: ProtocolVersion,
+    /// The smaller of the Client's Receive Maximum and `max_inflight`.
+    pub(crate) quota: u16,
+    pub(crate) maximum_packet_size: Option<u32>,
+    pub(crate) topic_alias_maximum: u16,
+}
+
+/// The present Network Connection, as far as the Session is concerned.
+#[derive(Debug)]
+struct Attached {
+    terms: Terms,
+    /// Topic Names that have an outgoing alias, from 1 on.
+    aliases: Vec<Box<str>>,
+    /// Bytes that the transport has not taken yet, and protocol packets that came in meanwhile.
+    tail: Option<Box<Outgoing>>,
+    /// Messages in a batch that somebody is writing right now.
+    writing: Option<Count>,
+    /// Only the owner writes: the transport takes nothing at the moment, or something of the owner's has
+    /// to go first.
+    blocked: bool,
+}
+
+/// What became of a message that was offered.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Offered {
+    /// It waits. `half_full`: the publisher should let this Session work before it goes on.
+    Waiting { half_full: bool },
+    /// The queue is full: the caller may make room once and offer it again, or give it up.
+    Full(Refused),
+    /// It came to its end here.
+    Ended(Outcome),
+    /// The Session has ended, and its books with it: the caller counts.
+    Gone,
+}
+
+/// What became of what a Network Connection left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Bytes that were to be sent before the close.
+    pub(crate) unsent: Outgoing,
+    /// A Will that is to be published now.
+    pub(crate) will: Option<Message>,
+    /// The Session ended with it.
+    pub(crate) ended: bool,
+}
+
+/// How a Network Connection ended, for the Will and the Session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// DISCONNECT with 0x00, or any in 3.x: no Will.
+    Normal,
+    /// Anything else.
+    Lost,
+}
+
+/// Session State.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client_id: Arc<str>,
+    subscriptions: HashMap<TopicFilter, Subscription, RandomState>,
+    queue: Queue,
+    inflight: Inflight,
+    received: Received,
+    replays: Replays,
+    will: WillState,
+    attached: Option<Attached>,
+    /// Counts Network Connections: what an earlier one does has no effect any more.
+    epoch: u64,
+    ended: bool,
+    expiry_secs: u32,
+    /// When a Session without a Network Connection ends.
+    ends_at: Timestamp,
+    books: Ledger,
+}
+
+impl Session {
+    pub(crate) fn new(client_id: Arc<str>, hasher: RandomState, limits: &Limits) -> Session {
+        Session {
+            client_id,
+            subscriptions: HashMap::with_hasher(hasher),
+            queue: Queue::new(limits.max_queue_depth, limits.queue_bytes_max),
+            inflight: Inflight::default(),
+            received: Received::default(),
+            replays: Replays::default(),
+            will: WillState::None,
+            attached: None,
+            epoch: 0,
+            ended: false,
+            expiry_secs: 0,
+            ends_at: Timestamp::NEVER,
+            books: Ledger::default(),
+        }
+    }
+
+    // ---- The Network Connection comes and goes ---------------------------------------------------
+
+    /// A Network Connection takes the Session over. Returns its epoch, and what the one before it (or a
+    /// running Will Delay) leaves to do.
+    pub(crate) fn attach(
+        &mut self,
+        terms: Terms,
+        expiry_secs: u32,
+        will: Option<Will>,
+    ) -> (u64, Left) {
+        let mut left = Left { will: self.will.resumed(), ..Left::default() };
+        self.settle_writes(&mut left);
+        self.will.arm(will);
+        self.expiry_secs = expiry_secs;
+        self.ends_at = Timestamp::NEVER;
+        self.epoch += 1;
+        // Blocked until its owner writes: CONNACK goes first (MQTT-3.2.0-1).
+        self.attached =
+            Some(Attached { terms, aliases: Vec::new(), tail: None, writing: None, blocked: true });
+        (self.epoch, left)
+    }
+
+    /// The Network Connection of this epoch is gone. `None` if it was taken over before.
+    pub(crate) fn detach(
+        &mut self,
+        epoch: u64,
+        departure: Departure,
+        now: Timestamp,
+    ) -> Option<Left> {
+        if self.epoch != epoch || self.attached.is_none() {
+            return None;
+        }
+        let ended = self.expiry_secs == 0;
+        if departure == Departure::Normal {
+            self.will.discard();
+        }
+        let mut left =
+            Left { will: self.will.connection_lost(now, ended), ended, ..Left::default() };
+        self.settle_writes(&mut left);
+        let plain = self.queue.drain_plain();
+        self.books.end_many(Outcome::Dropped(DropReason::Away), plain);
+        self.ends_at = match self.expiry_secs {
+            u32::MAX => Timestamp::NEVER,
+            secs => now.plus_secs(secs),
+        };
+        Some(left)
+    }
+
+    /// What was encoded and not accepted by the transport: QoS 0 is dropped, the rest is sent again.
+    fn settle_writes(&mut self, left: &mut Left) {
+        let Some(attached) = self.attached.take() else { return };
+        let taken = attached.writing.unwrap_or_default();
+        let mut unsent = Count::default();
+        if let Some(tail) = attached.tail {
+            unsent = tail.count();
+            left.unsent = *tail;
+        }
+        // Whether the batch that is being written arrives cannot be known any more.
+        let plain = (taken.plain + unsent.plain) as u64;
+        self.books.end_many(Outcome::Dropped(DropReason::Away), plain);
+        self.inflight.restart(unsent.assured);
+    }
+
+    /// Whether DISCONNECT may set this Session Expiry Interval: one of 0 in CONNECT cannot be changed
+    /// (section 3.14.2.2.2).
+    pub(crate) fn set_expiry_secs(&mut self, secs: u32) -> bool {
+        let allowed = secs == 0 || self.expiry_secs != 0;
+        if allowed {
+            self.expiry_secs = secs;
+        }
+        allowed
+    }
+
+    /// Ends the Session: everything it holds gets its outcome. Returns the Will that is still to be
+    /// published, and what shared subscriptions can give to another member (MQTT-4.8.2-5: QoS 2 that was
+    /// sent is not among it).
+    pub(crate) fn end(&mut self) -> (Option<Message>, Vec<Delivery>) {
+        let mut left = Left::default();
+        self.settle_writes(&mut left);
+        self.ended = true;
+        let mut handed_on = Vec::new();
+        let sent = self.inflight.drain().map(|delivery| {
+            let repeatable = delivery.filter(|delivery| delivery.qos == QoS::AtLeastOnce);
+            repeatable.filter(|delivery| delivery.shared.is_some())
+        });
+        let waiting =
+            self.queue.drain().map(|delivery| Some(delivery).filter(|d| d.shared.is_some()));
+        for shared in sent.chain(waiting) {
+            match shared {
+                Some(delivery) => {
+                    self.books.withdraw();
+                    handed_on.push(delivery);
+                }
+                None => self.books.end(Outcome::Dropped(DropReason::SessionEnded)),
+            }
+        }
+        self.replays = Replays::default();
+        self.received = Received::default();
+        (self.will.session_ended(), handed_on)
+    }
+
+    /// The next moment at which something happens by itself: the Will Delay, the end of the Session, or a
+    /// waiting message that expires.
+    pub(crate) fn next_deadline(&self) -> Timestamp {
+        let ends = if self.is_attached() || self.ended { Timestamp::NEVER } else { self.ends_at };
+        ends.min(self.will.due()).min(self.queue.next_expiry())
+    }
+
+    /// Removes what has expired from the queue (MQTT-3.3.2-5).
+    pub(crate) fn expire_messages(&mut self, now: Timestamp) {
+        let expired = self.queue.expire(now);
+        self.books.end_many(Outcome::Expired, expired);
+    }
+
+    /// The Will whose delay is over.
+    pub(crate) fn take_due_will(&mut self, now: Timestamp) -> Option<Message> {
+        self.will.take_due(now)
+    }
+
+    /// Takes the Will away to publish it: the broker stops, and Sessions with it.
+    pub(crate) fn take_will(&mut self) -> Option<Message> {
+        self.will.session_ended()
+    }
+
+    /// Whether the Session Expiry Interval has passed (MQTT-4.1.0-2).
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        !self.ended && self.attached.is_none() && self.ends_at <= now
+    }
+
+    // ---- Messages come in ------------------------------------------------------------------------
+
+    /// Offers a message. It is queued, never written here.
+    pub(crate) fn offer(&mut self, delivery: Delivery, now: Timestamp) -> Offered {
+        if self.ended {
+            return Offered::Gone;
+        }
+        self.books.offer();
+        if self.attached.is_none() && delivery.qos == QoS::AtMostOnce {
+            return Offered::Ended(self.drop_because(DropReason::Away));
+        }
+        self.queue_up(delivery, now)
+    }
+
+    /// Offers again what found the queue full; what it holds that has expired makes room.
+    pub(crate) fn offer_again(&mut self, refused: Refused, now: Timestamp) -> Offered {
+        self.queue_up(refused.delivery, now)
+    }
+
+    fn queue_up(&mut self, delivery: Delivery, now: Timestamp) -> Offered {
+        let unsent = self.unsent();
+        let refused = match self.queue.push(delivery, unsent) {
+            Ok(()) => return Offered::Waiting { half_full: self.queue.is_half_full(unsent) },
+            Err(refused) => refused,
+        };
+        if self.queue.next_expiry() > now {
+            return Offered::Full(refused);
+        }
+        self.expire_messages(now);
+        match self.queue.push(refused.delivery, unsent) {
+            Ok(()) => Offered::Waiting { half_full: self.queue.is_half_full(unsent) },
+            Err(refused) => Offered::Full(refused),
+        }
+    }
+
+    /// Throws away what found the queue full: exactly the newest.
+    pub(crate) fn give_up(&mut self, refused: Refused) -> Outcome {
+        let Refused { delivery: _thrown_away, reason } = refused;
+        self.drop_because(reason)
+    }
+
+    fn drop_because(&mut self, reason: DropReason) -> Outcome {
+        let outcome = Outcome::Dropped(reason);
+        self.books.end(outcome);
+        outcome
+    }
+
+    /// Counts a message that was filtered on its way to this Session.
+    pub(crate) fn count_filtered(&mut self, outcome: Outcome) {
+        self.books.offer();
+        self.books.end(outcome);
+    }
+
+    /// Whether a member of a shared subscription can have the message at once: connected, with room, and
+    /// not too large for its Client (MQTT-3.1.2-24).
+    pub(crate) fn takes_now(&self, delivery: &Delivery, now: Timestamp) -> bool {
+        let Some(attached) = &self.attached else { return false };
+        let head = publish_head(&attached.terms, delivery, now, None, false);
+        !self.ended && self.queue.has_room(self.unsent()) && fits(&attached.terms, &head)
+    }
+
+    // ---- Messages go out -------------------------------------------------------------------------
+
+    /// Begins a batch for the Network Connection: first what the transport did not take before, then
+    /// `protocol` packets, then messages as the send quota and the batch allow. `None` while somebody else
+    /// writes or nobody is connected: then `protocol` waits for the one who writes.
+    ///
+    /// Whoever gets a batch writes it with no lock held, and then calls [`Session::end_batch`].
+    pub(crate) fn begin_batch(
+        &mut self,
+        now: Timestamp,
+        out: &mut Outgoing,
+        protocol: &mut Vec<u8>,
+        retained: &mut impl RetainedSource,
+    ) -> Option<u64> {
+        let attached = self.attached.as_mut()?;
+        if attached.writing.is_some() {
+            self.append_protocol(protocol);
+            return None;
+        }
+        out.clear();
+        if let Some(mut tail) = attached.tail.take() {
+            out.append(&mut tail);
+        }
+        out.buffer().append(protocol);
+        self.fill(now, out, retained);
+        if let Some(attached) = &mut self.attached {
+            attached.writing = Some(out.count());
+        }
+        Some(self.epoch)
+    }
+
+    /// Ends a batch of which the transport took `written` bytes. The rest is kept, ahead of all else.
+    /// Returns whether there is more to write; a batch of an earlier epoch has no effect.
+    pub(crate) fn end_batch(&mut self, epoch: u64, out: &mut Outgoing, written: usize) -> bool {
+        if epoch != self.epoch {
+            return false;
+        }
+        let Some(attached) = &mut self.attached else { return false };
+        let done = out.advance(written);
+        attached.writing = None;
+        self.books.end_many(Outcome::Delivered, done.plain as u64);
+        if !out.is_empty() {
+            if let Some(mut later) = attached.tail.take() {
+                out.append(&mut later);
+            }
+            attached.tail = Some(Box::new(std::mem::take(out)));
+        }
+        self.has_more()
+    }
+
+    /// Packets that are not messages, for whoever writes next. They are never dropped.
+    pub(crate) fn append_protocol(&mut self, protocol: &mut Vec<u8>) {
+        let Some(attached) = &mut self.attached else { return };
+        if !protocol.is_empty() {
+            attached.tail.get_or_insert_default().buffer().append(protocol);
+        }
+    }
+
+    /// Whether there is anything that could be written now.
+    pub(crate) fn has_more(&self) -> bool {
+        let Some(attached) = &self.attached else { return false };
+        let quota_left = self.inflight.has_quota(attached.terms.quota);
+        attached.tail.is_some()
+            || (quota_left && self.inflight.needs_resend())
+            || (self.queue.is_ready(quota_left && !self.inflight.needs_resend()))
+            || (self.queue.is_empty() && quota_left && !self.replays.is_empty())
+    }
+
+    fn fill(&mut self, now: Timestamp, out: &mut Outgoing, retained: &mut impl RetainedSource) {
+        let Some(mut attached) = self.attached.take() else { return };
+        self.fill_resends(now, out, &mut attached);
+        while has_room(out) {
+            let quota_left = self.quota_left(&attached);
+            let Some(delivery) = self.queue.pop(quota_left) else { break };
+            if delivery.message.is_expired(now) {
+                self.books.end(Outcome::Expired);
+            } else {
+                self.send(delivery, now, out, &mut attached);
+            }
+        }
+        while has_room(out) && self.queue.is_empty() && self.quota_left(&attached) {
+            let Some(delivery) = self.replays.next(now, retained) else { break };
+            self.books.offer();
+            self.send(delivery, now, out, &mut attached);
+        }
+        self.attached = Some(attached);
+    }
+
+    /// New messages wait until all of an earlier Network Connection was sent again.
+    fn quota_left(&self, attached: &Attached) -> bool {
+        self.inflight.has_quota(attached.terms.quota) && !self.inflight.needs_resend()
+    }
+
+    fn fill_resends(&mut self, now: Timestamp, out: &mut Outgoing, attached: &mut Attached) {
+        let mut too_large = Vec::new();
+        while has_room(out) {
+            match self.inflight.next_resend(attached.terms.quota) {
+                None => break,
+                Some(Resend::PubRel(id)) => {
+                    let version = attached.terms.version;
+                    encode::ack(out.buffer(), version, AckKind::PubRel, id, ReasonCode::SUCCESS);
+                }
+                Some(Resend::Publish { id, dup, delivery }) => {
+                    let head = publish_head(&attached.terms, delivery, now, Some(id), dup);
+                    if fits(&attached.terms, &head) {
+                        encode::publish_head(out.buffer(), &head);
+                        append_payload(out, &delivery.message);
+                    } else {
+                        too_large.push(id);
+                    }
+                }
+            }
+        }
+        // The new Network Connection takes smaller packets than the old one (MQTT-3.1.2-25).
+        for id in too_large {
+            if self.inflight.abandon(id) {
+                self.books.end(Outcome::Dropped(DropReason::TooLarge));
+            }
+        }
+    }
+
+    /// Encodes a message that is sent for the first time, or drops it because it is too large for the
+    /// Client, which counts as completed (MQTT-3.1.2-25).
+    fn send(
+        &mut self,
+        delivery: Delivery,
+        now: Timestamp,
+        out: &mut Outgoing,
+        attached: &mut Attached,
+    ) {
+        let Some(alias) = attached.choose_alias(&delivery, now) else {
+            self.books.end(Outcome::Dropped(DropReason::TooLarge));
+            return;
+        };
+        let mut head = publish_head(&attached.terms, &delivery, now, None, false);
+        if let Some(alias) = alias {
+            head.topic_alias = Some(alias.number);
+            if alias.known {
+                head.topic = "";
+            }
+        }
+        let assured = delivery.qos != QoS::AtMostOnce;
+        if assured {
+            head.packet_id = Some(self.inflight.next_id());
+        }
+        encode::publish_head(out.buffer(), &head);
+        append_payload(out, &delivery.message);
+        out.mark(assured);
+        if let (Some(id), true) = (head.packet_id, assured) {
+            self.inflight.begin(id, delivery);
+        }
+    }
+
+    /// The next message for an in-process client: completed as soon as it is taken.
+    pub(crate) fn take_message(
+        &mut self,
+        now: Timestamp,
+        retained: &mut impl RetainedSource,
+    ) -> Option<Message> {
+        loop {
+            let delivery = match self.queue.pop(true) {
+                Some(delivery) => delivery,
+                None => {
+                    let delivery = self.replays.next(now, retained)?;
+                    self.books.offer();
+                    delivery
+                }
+            };
+            if delivery.message.is_expired(now) {
+                self.books.end(Outcome::Expired);
+                continue;
+            }
+            self.books.end(Outcome::Delivered);
+            let Delivery { message, qos, retain, ids, .. } = delivery;
+            return Some(message.as_delivered(qos, retain, ids, now));
+        }
+    }
+
+    // ---- Acknowledgements ------------------------------------------------------------------------
+
+    /// PUBACK from the Client.
+    pub(crate) fn puback(&mut self, id: PacketId, reason: ReasonCode) -> Acknowledged {
+        let done = self.inflight.puback(id, reason);
+        self.count_acknowledged(done)
+    }
+
+    /// PUBREC from the Client.
+    pub(crate) fn pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Acknowledged {
+        let done = self.inflight.pubrec(id, reason);
+        self.count_acknowledged(done)
+    }
+
+    /// PUBCOMP from the Client.
+    pub(crate) fn pubcomp(&mut self, id: PacketId) -> Acknowledged {
+        let done = self.inflight.pubcomp(id);
+        self.count_acknowledged(done)
+    }
+
+    fn count_acknowledged(&mut self, done: Acknowledged) -> Acknowledged {
+        match done {
+            Acknowledged::Completed { refused: true } => {
+                self.books.end(Outcome::Dropped(DropReason::RefusedByClient));
+            }
+            Acknowledged::Completed { refused: false } => self.books.end(Outcome::Delivered),
+            _ => {}
+        }
+        done
+    }
+
+    /// The QoS 2 messages that the Client has begun to send.
+    pub(crate) fn received(&mut self) -> &mut Received {
+        &mut self.received
+    }
+
+    // ---- Subscriptions ---------------------------------------------------------------------------
+
+    /// Whether one more Topic Filter is within the bound; an existing one is replaced (MQTT-3.8.4-3).
+    pub(crate) fn admits_subscription(&self, filter: &TopicFilter, max: usize) -> bool {
+        self.subscriptions.len() < max || self.subscriptions.contains_key(filter)
+    }
+
+    /// Records a subscription. Returns whether it is new.
+    pub(crate) fn subscribe(&mut self, filter: TopicFilter, subscription: Subscription) -> bool {
+        self.subscriptions.insert(filter, subscription).is_none()
+    }
+
+    /// Forgets a subscription and what of its retained messages was still to be replayed.
+    pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
+        self.replays.cancel(filter);
+        self.subscriptions.remove(filter).is_some()
+    }
+
+    /// Retained messages that match are sent as room appears (MQTT-3.3.1-9).
+    pub(crate) fn replay(&mut self, filter: TopicFilter, subscription: Subscription) {
+        self.replays.add(filter, subscription);
+    }
+
+    /// Takes all Topic Filters out: the Session ends.
+    pub(crate) fn drain_subscriptions(&mut self) -> Vec<TopicFilter> {
+        self.subscriptions.drain().map(|(filter, _)| filter).collect()
+    }
+
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    // ---- Questions -------------------------------------------------------------------------------
+
+    pub(crate) fn client_id(&self) -> &Arc<str> {
+        &self.client_id
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.is_some()
+    }
+
+    /// The version of the present Network Connection.
+    pub(crate) fn version(&self) -> Option<ProtocolVersion> {
+        self.attached.as_ref().map(|attached| attached.terms.version)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(crate) fn expiry_secs(&self) -> u32 {
+        self.expiry_secs
+    }
+
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.attached.as_ref().is_some_and(|attached| attached.blocked)
+    }
+
+    /// Keeps everybody but the owner from writing, or lets them again.
+    pub(crate) fn set_blocked(&mut self, blocked: bool) {
+        if let Some(attached) = &mut self.attached {
+            attached.blocked = blocked;
+        }
+    }
+
+    /// Bytes that the transport did not take yet.
+    pub(crate) fn tail_bytes(&self) -> usize {
+        let tail = self.attached.as_ref().and_then(|attached| attached.tail.as_ref());
+        tail.map_or(0, |tail| tail.len())
+    }
+
+    /// Whether a publisher should wait for a turn of this Session: half of the depth waits, and not
+    /// because its Client is slow.
+    pub(crate) fn is_pressed(&self) -> bool {
+        let connected = self.attached.as_ref().is_some_and(|attached| !attached.blocked);
+        connected && self.queue.is_half_full(self.unsent()) && self.has_more()
+    }
+
+    fn unsent_count(&self) -> Count {
+        let Some(attached) = &self.attached else { return Count::default() };
+        let tail = attached.tail.as_ref().map(|tail| tail.count()).unwrap_or_default();
+        let writing = attached.writing.unwrap_or_default();
+        Count { plain: tail.plain + writing.plain, assured: tail.assured + writing.assured }
+    }
+
+    /// Messages that are encoded and not accepted by the transport: they still wait.
+    fn unsent(&self) -> usize {
+        match &self.attached {
+            Some(Attached { tail: None, writing: None, .. }) | None => 0,
+            Some(_) => self.unsent_count().total(),
+        }
+    }
+
+    /// QoS 1 and 2 messages sent and not completely acknowledged.
+    pub(crate) fn inflight_len(&self) -> usize {
+        self.inflight.len() - self.unsent_count().assured
+    }
+
+    /// Messages offered and not accepted by the transport.
+    pub(crate) fn waiting_len(&self) -> usize {
+        self.queue.len() + self.unsent_count().total()
+    }
+
+    /// QoS 2 messages of the Client that are not released yet.
+    pub(crate) fn received_len(&self) -> usize {
+        self.received.len()
+    }
+
+    /// The books, with what is held at this moment.
+    pub(crate) fn ledger(&self) -> Ledger {
+        let mut ledger = self.books;
+        ledger.waiting = self.waiting_len() as u64;
+        ledger.inflight = self.inflight_len() as u64;
+        ledger
+    }
+}
+
+/// An outgoing Topic Alias and whether the Client knows it already.
+#[derive(Debug, Clone, Copy)]
+struct OutgoingAlias {
+    number: u16,
+    known: bool,
+}
+
+impl Attached {
+    /// How the Topic Name of a message is sent: `Some(None)` in full, `None` if the packet is too large
+    /// either way. A new alias is kept.
+    fn choose_alias(
+        &mut self,
+        delivery: &Delivery,
+        now: Timestamp,
+    ) -> Option<Option<OutgoingAlias>> {
+        let topic = delivery.message.topic();
+        let mut head = publish_head(&self.terms, delivery, now, None, false);
+        let fits_in_full = fits(&self.terms, &head).then_some(None);
+        let Some(alias) = self.alias_for(topic) else { return fits_in_full };
+        head.topic_alias = Some(alias.number);
+        if alias.known {
+            head.topic = "";
+        }
+        if !fits(&self.terms, &head) {
+            return fits_in_full;
+        }
+        if !alias.known {
+            self.aliases.push(topic.into());
+        }
+        Some(Some(alias))
+    }
+
+    /// The alias for a Topic Name, within what the Client allows (MQTT-3.1.2-26, -27). The first Topic
+    /// Names get one and keep it.
+    fn alias_for(&self, topic: &str) -> Option<OutgoingAlias> {
+        if self.terms.topic_alias_maximum == 0 {
+            return None;
+        }
+        let known = self.aliases.iter().position(|name| &**name == topic);
+        let index = known.unwrap_or(self.aliases.len());
+        let number = u16::try_from(index + 1).ok()?;
+        (number <= self.terms.topic_alias_maximum)
+            .then_some(OutgoingAlias { number, known: known.is_some() })
+    }
+}
+
+fn has_room(out: &Outgoing) -> bool {
+    out.len() < BATCH_BYTES_SHARED && !out.is_full_of_shares() && out.copied_len() < BATCH_BYTES
+}
+
+fn fits(terms: &Terms, head: &PublishHead<'_>) -> bool {
+    let max = terms.maximum_packet_size.map_or(PACKET_BYTES_MAX, |max| max as usize);
+    head.packet_len() <= max.min(PACKET_BYTES_MAX)
+}
+
+fn append_payload(out: &mut Outgoing, message: &Message) {
+    let payload = message.payload();
+    if payload.len() < SHARED_PAYLOAD_BYTES {
+        out.buffer().extend_from_slice(payload);
+    } else {
+        out.share(message.payload_bytes());
+    }
+}
+
+/// Stands in for a Packet Identifier that is not chosen yet, so that a size counts its two bytes.
+const ANY_PACKET_ID: PacketId = PacketId(std::num::NonZeroU16::MIN);
+
+/// A PUBLISH as this Client gets it, without an alias.
+fn publish_head<'a>(
+    terms: &Terms,
+    delivery: &'a Delivery,
+    now: Timestamp,
+    packet_id: Option<PacketId>,
+    dup: bool,
+) -> PublishHead<'a> {
+    let message = &delivery.message;
+    PublishHead {
+        version: terms.version,
+        dup,
+        qos: delivery.qos,
+        retain: delivery.retain,
+        topic: message.topic(),
+        packet_id: (delivery.qos != QoS::AtMostOnce).then(|| packet_id.unwrap_or(ANY_PACKET_ID)),
+        topic_alias: None,
+        expiry_secs: message.expiry_left_secs(now),
+        subscription_ids: delivery.ids.as_deref().unwrap_or_default(),
+        forwarded: message.property_bytes(),
+        payload_len: message.payload().len(),
+    }
+}

@@ -2,24 +2,74 @@
 //! [`ByteStream`].
 //!
 //! A transport knows nothing of packets, Sessions or the broker. [`tcp`], [`ws`] and [`memory`] ship;
-//! `examples/custom_transport.rs` is a fourth.
+//! `examples/custom_transport.rs` is a fourth, over Unix sockets. Hand yours to
+//! [`Broker::add_transport`](crate::Broker::add_transport).
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+pub(crate) use bound::bind;
+
+mod bound;
 pub mod memory;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod ws;
 
 /// Accepts peers on one address.
 ///
 /// Binding is the constructor's business, so a value of an implementing type is always listening, and
 /// dropping it gives its address back.
+///
+/// A transport may be built on another:
+///
+/// ```
+/// use std::io;
+///
+/// use futures_lite::AsyncReadExt;
+/// use hrotti::transport::memory::MemoryTransport;
+/// use hrotti::transport::{Incoming, Transport};
+///
+/// /// Lets in who knows the magic byte.
+/// struct Guarded<T>(T);
+///
+/// impl<T: Transport> Transport for Guarded<T> {
+///     async fn accept(&mut self) -> io::Result<Incoming> {
+///         let incoming = self.0.accept().await?;
+///         // What waits for the peer belongs into the handshake, not into `accept`.
+///         Ok(Incoming::with_handshake(incoming.peer, async move {
+///             let mut stream = incoming.handshake.await?;
+///             let mut byte = [0];
+///             stream.read_exact(&mut byte).await?;
+///             if byte == *b"!" { Ok(stream) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+///         }))
+///     }
+///
+///     fn local_endpoint(&self) -> String {
+///         self.0.local_endpoint()
+///     }
+/// }
+///
+/// # futures_lite::future::block_on(async {
+/// use futures_lite::AsyncWriteExt;
+///
+/// let (transport, connector) = MemoryTransport::new("guarded", 1024);
+/// let mut transport = Guarded(transport);
+/// for (sent, admitted) in [(b"!", true), (b"?", false)] {
+///     let mut client = connector.connect()?;
+///     client.write_all(sent).await?;
+///     let incoming = transport.accept().await?;
+///     assert_eq!(incoming.handshake.await.is_ok(), admitted);
+/// }
+/// # io::Result::Ok(()) }).unwrap();
+/// ```
 pub trait Transport: Send + 'static {
     /// Waits for the next peer.
     ///
@@ -83,6 +133,9 @@ pub trait TryWrite: Send + Sync {
 }
 
 /// An ordered, lossless stream of bytes in both directions (MQTT-4.2-1).
+///
+/// It reads and writes by the `futures-io` traits, so that a transport can be built on another's streams.
+/// One task at a time polls it. Dropping it ends the connection.
 pub struct ByteStream {
     pub(crate) io: Pin<Box<dyn Duplex>>,
     pub(crate) inline: Option<Arc<dyn TryWrite>>,
@@ -92,12 +145,16 @@ impl ByteStream {
     /// Any stream that reads and writes.
     ///
     /// `poll_close` must send what was written before it and then signal the end of the stream to the
-    /// peer, while reading stays possible (a half-close).
+    /// peer, while reading stays possible (a half-close). `poll_write_vectored` is called with many
+    /// slices: a stream that takes only the first of them works, slowly.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + 'static) -> ByteStream {
         ByteStream { io: Box::pin(io), inline: None }
     }
 
-    /// Adds the optional ability to be written from another task.
+    /// Adds the optional ability to be written from another task. The bytes of both ways to write must
+    /// end up in the order of the calls, so a stream that keeps bytes of its own back, as one that
+    /// encrypts or frames, needs a lock around them. The broker never lets two calls overlap, and holds
+    /// `inline` no longer than the stream, but for a moment.
     #[must_use]
     pub fn with_try_write(mut self, inline: Arc<dyn TryWrite>) -> ByteStream {
         self.inline = Some(inline);
@@ -108,6 +165,50 @@ impl ByteStream {
 impl fmt::Debug for ByteStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByteStream").field("inline", &self.inline.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for ByteStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.io.as_mut().poll_read(cx, buf)
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [io::IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.io.as_mut().poll_read_vectored(cx, bufs)
+    }
+}
+
+impl AsyncWrite for ByteStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.io.as_mut().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.io.as_mut().poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.as_mut().poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.as_mut().poll_close(cx)
     }
 }
 

@@ -1,1 +1,255 @@
-//! (to come)
+//! The in-process client: the host program publishes and subscribes without a Network Connection.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::fanout::Batch;
+use super::mailbox::Mailbox;
+use super::registry::Claim;
+use super::shared::Shared;
+use super::slot::{Link, Slot};
+use crate::message::Message;
+use crate::packet::{ProtocolVersion, ReasonCode, SubscriptionOptions};
+use crate::runtime;
+use crate::session::outgoing::Outgoing;
+use crate::session::{Departure, Terms};
+use crate::subscription::Subscription;
+use crate::topic::TopicFilter;
+
+/// Why an in-process client cannot do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Another client has this Client Identifier, in process or over the network.
+    InUse(String),
+    /// The Client Identifier is empty, longer than 65 535 bytes or holds U+0000.
+    InvalidId(String),
+    /// A limit of the broker or its access rules refuse it; the Reason Code says which.
+    Refused(ReasonCode),
+    /// The broker has been stopped.
+    Stopped,
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::InUse(id) => {
+                write!(f, "the Client Identifier {id:?} is in use; choose another one")
+            }
+            ClientError::InvalidId(id) => {
+                write!(f, "{id:?} is no Client Identifier: 1 to 65535 bytes without U+0000")
+            }
+            ClientError::Refused(reason) => write!(f, "refused: {reason}"),
+            ClientError::Stopped => f.write_str("the broker has been stopped"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+/// Where a published message went, when [`Client::publish`] returns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// Sessions and shared subscriptions that matched.
+    pub matched: u64,
+    /// Of these, where the message waits or is delivered already. The others dropped it, and count that in
+    /// their ledger.
+    pub accepted: u64,
+}
+
+/// A client inside this process: no socket, no packets, the same Sessions, queues and ledger as any other.
+///
+/// It has a Client Identifier in the same name space as those on the network, a Session that ends when it is
+/// dropped, and a queue of `max_queue_depth` messages. It is a [`Stream`] of what its subscriptions match;
+/// a message counts as delivered, at any QoS, when it is taken from the stream.
+///
+/// ```
+/// use futures_lite::future::block_on;
+/// use hrotti::{Broker, Message, QoS, SubscriptionOptions, TopicFilter};
+///
+/// block_on(async {
+///     let broker = Broker::new(100);
+///     let mut client = broker.client("host-program")?;
+///     let filter = TopicFilter::new("sensors/#")?;
+///     client.subscribe(&filter, SubscriptionOptions::with_qos(QoS::AtLeastOnce)).await?;
+///
+///     client.publish(Message::new("sensors/kitchen", "21.5")?).await?;
+///     let message = client.recv().await.ok_or("the broker stopped")?;
+///     assert_eq!(message.payload(), b"21.5");
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Client {
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+    mailbox: Arc<Mailbox>,
+    epoch: u64,
+}
+
+impl Client {
+    pub(crate) fn open(shared: &Arc<Shared>, id: &str) -> Result<Client, ClientError> {
+        if shared.is_stopping() {
+            return Err(ClientError::Stopped);
+        }
+        if id.is_empty() || id.len() > 65_535 || id.contains('\0') {
+            return Err(ClientError::InvalidId(id.to_owned()));
+        }
+        let (slot, replaced) = match shared.registry.claim(id, true, true, &shared.limits) {
+            Claim::New { slot, replaced } => (slot, replaced),
+            Claim::InProcess | Claim::Existing(_) => return Err(ClientError::InUse(id.to_owned())),
+            Claim::Full => return Err(ClientError::Refused(ReasonCode::QUOTA_EXCEEDED)),
+        };
+        let now = shared.clock.now();
+        if let Some(away) = replaced {
+            shared.end_session(&away, now, |_| true);
+        }
+        let terms = Terms {
+            version: ProtocolVersion::V5,
+            quota: u16::MAX,
+            maximum_packet_size: None,
+            topic_alias_maximum: 0,
+        };
+        let mailbox = Arc::new(Mailbox::new());
+        let epoch = {
+            let mut state = slot.lock();
+            let (epoch, _nothing_before) = state.session.attach(terms, 0, None);
+            state.session.set_blocked(false);
+            state.link = Some(Link { mailbox: mailbox.clone(), inline: None });
+            epoch
+        };
+        slot.set_connected(true);
+        Ok(Client { shared: shared.clone(), slot, mailbox, epoch })
+    }
+
+    /// Its Client Identifier.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.slot.client_id
+    }
+
+    /// Publishes a message and returns when it is routed: it waits in the queues of all who match. It
+    /// never waits for a subscriber.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::Refused`] for a Topic Name
+    /// beyond `topic_levels_max` or `topic_bytes_max`.
+    ///
+    /// # Cancel safety
+    /// Once polled, the message is routed, whether the future is finished or not.
+    pub async fn publish(&self, message: Message) -> Result<Published, ClientError> {
+        if self.shared.is_stopping() {
+            return Err(ClientError::Stopped);
+        }
+        self.shared
+            .check_topic_name(message.topic())
+            .map_err(|fault| ClientError::Refused(fault.reason()))?;
+        let (routed, pressed) = {
+            let now = self.shared.clock.now();
+            let mut batch = Batch::default();
+            batch.begin(&self.shared);
+            let routed = batch.route_message(&self.shared, self.id(), true, message, now);
+            (routed, batch.flush(&self.shared, &mut Outgoing::default(), now))
+        };
+        if pressed {
+            runtime::yield_now().await;
+        }
+        Ok(Published { matched: routed.matched, accepted: routed.accepted })
+    }
+
+    /// Subscribes, or replaces the subscription with this Topic Filter; retained messages that match
+    /// follow in the stream.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::Refused`] beyond the limits on
+    /// subscriptions and topics, and for No Local on a shared subscription (MQTT-3.8.3-4).
+    ///
+    /// # Cancel safety
+    /// Nothing is awaited: the subscription is there once the future was polled.
+    pub async fn subscribe(
+        &self,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+    ) -> Result<(), ClientError> {
+        if self.shared.is_stopping() {
+            return Err(ClientError::Stopped);
+        }
+        if filter.is_shared() && options.no_local {
+            return Err(ClientError::Refused(ReasonCode::PROTOCOL_ERROR));
+        }
+        let subscription = Subscription { options, id: None };
+        let reason = self.shared.subscribe_one(&self.slot, filter.clone(), subscription);
+        self.mailbox.wake();
+        if reason.is_error() { Err(ClientError::Refused(reason)) } else { Ok(()) }
+    }
+
+    /// Removes a subscription. Returns whether there was one. What matched before stays in the stream.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`] after the broker was stopped.
+    ///
+    /// # Cancel safety
+    /// Nothing is awaited: the subscription is gone once the future was polled.
+    pub async fn unsubscribe(&self, filter: &TopicFilter) -> Result<bool, ClientError> {
+        if self.shared.is_stopping() {
+            return Err(ClientError::Stopped);
+        }
+        Ok(self.shared.unsubscribe_one(&self.slot, filter))
+    }
+
+    /// The next message of the stream; `None` when the broker was stopped and nothing waits any more.
+    ///
+    /// # Cancel safety
+    /// No message is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Option<Message> {
+        std::future::poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.mailbox.register(cx.waker());
+        let now = self.shared.clock.now();
+        let (message, ended, more) = {
+            let mut state = self.slot.lock();
+            state.woken = false;
+            let message = state.session.take_message(now, &mut self.shared.retained_lock());
+            (message, state.session.has_ended(), state.session.has_more())
+        };
+        match message {
+            Some(message) => Poll::Ready(Some(message)),
+            None if ended || self.shared.is_stopping() => Poll::Ready(None),
+            None => {
+                if more {
+                    // The search in the retained messages paused: others have their turn first.
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Stream for Client {
+    type Item = Message;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.get_mut().poll_message(cx)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let now = self.shared.clock.now();
+        self.shared.close(&self.slot, self.epoch, Departure::Normal, now);
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,278 @@
-//! (to come)
+//! Listeners: accept, give each peer its handshake and its task, stop.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use ahash::RandomState;
+use async_channel::{Receiver, Sender};
+use async_lock::{Semaphore, SemaphoreGuardArc};
+use futures_lite::future;
+use hashbrown::HashMap;
+use log::{info, warn};
+
+use super::lock;
+use super::mailbox::{Mailbox, Order};
+use super::shared::{Shared, count_one};
+use crate::driver::{Driver, Guard};
+use crate::runtime;
+use crate::transport::{Incoming, Transport};
+
+/// The first pause after the transport could not accept.
+const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+
+/// The longest pause after the transport could not accept, several times in a row.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// A listener of a [`Broker`](crate::Broker).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerInfo {
+    /// The name it was added with.
+    pub name: String,
+    /// The address really bound, as the transport tells it.
+    pub endpoint: String,
+    /// Network Connections through it at this moment, those before CONNECT included.
+    pub connections: usize,
+}
+
+/// The listeners of one broker, in the order in which they were added.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    all: Mutex<Vec<Arc<Listener>>>,
+}
+
+/// One listener and its Network Connections.
+pub(crate) struct Listener {
+    name: String,
+    endpoint: String,
+    /// Closed to stop accepting.
+    stop: Sender<()>,
+    /// Closed when the accept loop and all connections are gone.
+    gone: Receiver<()>,
+    connections: Mutex<HashMap<u64, Arc<Mailbox>, RandomState>>,
+    numbers: AtomicU64,
+}
+
+impl Listeners {
+    /// Adds a transport under a name that is not in use and begins to accept. Gives the name back if it is
+    /// in use.
+    pub(crate) fn add<T: Transport>(
+        &self,
+        shared: &Arc<Shared>,
+        name: &str,
+        transport: T,
+    ) -> Result<String, String> {
+        let endpoint = transport.local_endpoint();
+        let (stop, stopped) = async_channel::bounded(1);
+        let (alive, gone) = async_channel::bounded(1);
+        let listener = Arc::new(Listener {
+            name: name.to_owned(),
+            endpoint: endpoint.clone(),
+            stop,
+            gone,
+            connections: Mutex::new(HashMap::with_hasher(shared.hasher.clone())),
+            numbers: AtomicU64::new(0),
+        });
+        {
+            let mut all = lock(&self.all);
+            if all.iter().any(|listener| listener.name == name) {
+                return Err(name.to_owned());
+            }
+            all.push(listener.clone());
+        }
+        let accepting = Accepting {
+            shared: Arc::downgrade(shared),
+            listener,
+            stopped,
+            alive,
+            handshakes: Arc::new(Semaphore::new(shared.limits.handshakes_max.max(1))),
+        };
+        runtime::spawn(accepting.run(transport));
+        Ok(endpoint)
+    }
+
+    /// Takes a listener out.
+    pub(crate) fn take(&self, name: &str) -> Option<Arc<Listener>> {
+        let mut all = lock(&self.all);
+        let index = all.iter().position(|listener| listener.name == name)?;
+        Some(all.remove(index))
+    }
+
+    pub(crate) fn take_all(&self) -> Vec<Arc<Listener>> {
+        std::mem::take(&mut *lock(&self.all))
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        lock(&self.all).iter().any(|listener| listener.name == name)
+    }
+
+    pub(crate) fn infos(&self) -> Vec<ListenerInfo> {
+        lock(&self.all).iter().map(|listener| listener.info()).collect()
+    }
+}
+
+impl Listener {
+    fn info(&self) -> ListenerInfo {
+        ListenerInfo {
+            name: self.name.clone(),
+            endpoint: self.endpoint.clone(),
+            connections: lock(&self.connections).len(),
+        }
+    }
+
+    /// Accepts nobody any more.
+    pub(crate) fn stop_accepting(&self) {
+        self.stop.close();
+    }
+
+    /// Tells every connection to close.
+    pub(crate) fn order(&self, order: Order) {
+        for mailbox in lock(&self.connections).values() {
+            mailbox.order(order);
+        }
+    }
+
+    /// Waits until the address is free and all connections are gone.
+    pub(crate) async fn gone(&self) {
+        // Nothing is ever sent: the channel ends when its last sender is dropped.
+        while self.gone.recv().await.is_ok() {}
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The accept loop.
+struct Accepting {
+    shared: Weak<Shared>,
+    listener: Arc<Listener>,
+    stopped: Receiver<()>,
+    alive: Sender<()>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Accepting {
+    async fn run<T: Transport>(self, mut transport: T) {
+        let mut back_off = BACK_OFF_MIN;
+        info!("listener {:?} accepts on {}", self.listener.name, self.listener.endpoint);
+        while let Some(permit) = self.unless_stopped(self.permit()).await {
+            match self.unless_stopped(transport.accept()).await {
+                None => break,
+                Some(Ok(incoming)) => {
+                    back_off = BACK_OFF_MIN;
+                    self.serve(incoming, permit);
+                }
+                Some(Err(error)) => {
+                    warn!(
+                        "listener {:?} cannot accept: {error}; next try in {back_off:?}",
+                        self.listener.name
+                    );
+                    self.unless_stopped(runtime::sleep(back_off)).await;
+                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                }
+            }
+        }
+        info!("listener {:?} has stopped", self.listener.name);
+    }
+
+    async fn unless_stopped<R>(&self, work: impl Future<Output = R>) -> Option<R> {
+        let stopped = async {
+            while self.stopped.recv().await.is_ok() {}
+            None
+        };
+        future::or(stopped, async { Some(work.await) }).await
+    }
+
+    /// Bounds the peers that are before CONNECT.
+    async fn permit(&self) -> SemaphoreGuardArc {
+        if let Some(permit) = self.handshakes.try_acquire_arc() {
+            return permit;
+        }
+        if let Some(shared) = self.shared.upgrade() {
+            count_one(&shared.counts.handshakes_waited);
+        }
+        self.handshakes.acquire_arc().await
+    }
+
+    /// Gives a peer its task.
+    fn serve(&self, incoming: Incoming, permit: SemaphoreGuardArc) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mailbox = Arc::new(Mailbox::new());
+        let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
+        lock(&self.listener.connections).insert(number, mailbox.clone());
+        let guard = Entered {
+            number,
+            listener: self.listener.clone(),
+            permit: Some(permit),
+            _alive: self.alive.clone(),
+        };
+        if self.stopped.is_closed() {
+            mailbox.order(Order::ListenerStopped);
+        }
+        runtime::spawn(serve(shared, incoming, mailbox, guard, self.stopped.clone()));
+    }
+}
+
+/// One peer: handshake, then the connection. One task for both.
+async fn serve(
+    shared: Arc<Shared>,
+    incoming: Incoming,
+    mailbox: Arc<Mailbox>,
+    guard: Entered,
+    stopped: Receiver<()>,
+) {
+    let Incoming { peer, handshake } = incoming;
+    let limit = shared.limits.handshake_timeout;
+    let stop = async {
+        while stopped.recv().await.is_ok() {}
+        None
+    };
+    let stream = match future::or(stop, runtime::timeout(limit, handshake)).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => {
+            count_one(&shared.counts.handshakes_failed);
+            log::debug!("{peer}: the handshake failed: {}", escaped(&error));
+            return;
+        }
+        None => {
+            if !stopped.is_closed() {
+                count_one(&shared.counts.handshakes_timed_out);
+            }
+            return;
+        }
+    };
+    drop(stopped);
+    Driver::new(shared, stream, peer, mailbox, Box::new(guard)).await;
+}
+
+/// An error may quote what the peer sent.
+fn escaped(error: &io::Error) -> String {
+    error.to_string().escape_debug().collect()
+}
+
+/// Keeps the listener's account of one connection.
+struct Entered {
+    number: u64,
+    listener: Arc<Listener>,
+    permit: Option<SemaphoreGuardArc>,
+    _alive: Sender<()>,
+}
+
+impl Guard for Entered {
+    fn connected(&mut self) {
+        self.permit = None;
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        lock(&self.listener.connections).remove(&self.number);
+    }
+}

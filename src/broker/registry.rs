@@ -1,1 +1,146 @@
-//! (to come)
+//! Which Client Identifier has which Session. One Session for each (MQTT-3.1.3-2).
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::lock;
+use super::slot::Slot;
+use crate::limits::Limits;
+use crate::session::Session;
+
+/// More than workers are likely to be, so that CONNECTs seldom meet.
+const SHARDS: usize = 16;
+
+type Shard = HashMap<Arc<str>, Arc<Slot>, RandomState>;
+
+/// Sessions by Client Identifier.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    sessions: AtomicUsize,
+    keys: AtomicU64,
+}
+
+/// What claiming a Client Identifier came to.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// A new Session, with the one that it replaces and that the caller is to end.
+    New { slot: Arc<Slot>, replaced: Option<Arc<Slot>> },
+    /// The Session that is there. It may end before the caller has its lock: then claim again.
+    Existing(Arc<Slot>),
+    /// A client inside this process has it.
+    InProcess,
+    /// `sessions_max` are there.
+    Full,
+}
+
+impl Registry {
+    pub(crate) fn new(hasher: &RandomState) -> Registry {
+        let shard = || Mutex::new(HashMap::with_hasher(hasher.clone()));
+        Registry {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            hasher: hasher.clone(),
+            sessions: AtomicUsize::new(0),
+            keys: AtomicU64::new(1),
+        }
+    }
+
+    fn shard(&self, client_id: &str) -> &Mutex<Shard> {
+        // The low bits choose the bucket inside a shard, the high ones the shard.
+        let index = (self.hasher.hash_one(client_id) >> 56) as usize % SHARDS;
+        &self.shards[index]
+    }
+
+    /// Decides about a CONNECT with this Client Identifier. `fresh`: Clean Start, so that a Session that
+    /// is there is replaced.
+    pub(crate) fn claim(
+        &self,
+        client_id: &str,
+        fresh: bool,
+        in_process: bool,
+        limits: &Limits,
+    ) -> Claim {
+        let mut shard = lock(self.shard(client_id));
+        let present = shard.get(client_id);
+        match present {
+            Some(slot) if slot.in_process => return Claim::InProcess,
+            Some(slot) if in_process && slot.is_connected() => return Claim::InProcess,
+            Some(slot) if !fresh => return Claim::Existing(slot.clone()),
+            Some(_) => {}
+            None if self.sessions.fetch_add(1, Ordering::AcqRel) >= limits.sessions_max => {
+                self.sessions.fetch_sub(1, Ordering::AcqRel);
+                return Claim::Full;
+            }
+            None => {}
+        }
+        let client_id: Arc<str> = client_id.into();
+        let session = Session::new(client_id.clone(), self.hasher.clone(), limits);
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        let slot = Arc::new(Slot::new(key, session, in_process));
+        let replaced = shard.insert(client_id, slot.clone());
+        Claim::New { slot, replaced }
+    }
+
+    /// Forgets a Session that has ended, unless another one has its Client Identifier already.
+    pub(crate) fn remove(&self, slot: &Arc<Slot>) {
+        let mut shard = lock(self.shard(&slot.client_id));
+        if shard.get(&slot.client_id).is_some_and(|present| Arc::ptr_eq(present, slot)) {
+            shard.remove(&slot.client_id);
+            self.sessions.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.load(Ordering::Acquire)
+    }
+
+    /// All Sessions at about this moment, shard by shard.
+    pub(crate) fn snapshot(&self) -> Vec<Arc<Slot>> {
+        self.shards
+            .iter()
+            .flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(registry: &Registry, id: &str, fresh: bool, sessions_max: usize) -> Claim {
+        registry.claim(id, fresh, false, &Limits { sessions_max, ..Limits::default() })
+    }
+
+    #[test]
+    fn one_session_for_each_client_identifier_mqtt_3_1_3_2() {
+        let registry = Registry::new(&RandomState::with_seed(1));
+        let Claim::New { slot, replaced: None } = claim(&registry, "a", false, 9) else { panic!() };
+        let Claim::Existing(same) = claim(&registry, "a", false, 9) else { panic!() };
+        assert!(Arc::ptr_eq(&slot, &same));
+        let Claim::New { slot: fresh, replaced: Some(old) } = claim(&registry, "a", true, 9) else {
+            panic!()
+        };
+        assert!(Arc::ptr_eq(&slot, &old));
+        assert_eq!(registry.len(), 1);
+        registry.remove(&old);
+        assert_eq!(registry.len(), 1, "a replaced Session does not take its successor with it");
+        registry.remove(&fresh);
+        assert_eq!(registry.len(), 0);
+    }
+
+    #[test]
+    fn sessions_are_bounded_pitfall_15() {
+        let registry = Registry::new(&RandomState::with_seed(1));
+        assert!(matches!(claim(&registry, "a", false, 1), Claim::New { .. }));
+        assert!(matches!(claim(&registry, "b", false, 1), Claim::Full));
+        assert!(
+            matches!(claim(&registry, "a", true, 1), Claim::New { .. }),
+            "a replacement is no new one"
+        );
+        assert_eq!(registry.len(), 1);
+    }
+}

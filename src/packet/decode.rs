@@ -1,1 +1,332 @@
-//! (to come)
+//! Reads the packets of a Client out of the read buffer: nothing is copied, nothing is allocated,
+//! nothing can panic, and what comes out is valid in every field that can be judged without knowing
+//! the Session.
+//!
+//! Faults are told apart as section 1.2 of MQTT 5 does: malformed is what cannot be parsed, a
+//! protocol error is what can be parsed but is not allowed. Statement ids are those of MQTT 5;
+//! where 3.1.1 has the rule under another id, that one stands beside it.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use super::frame::RESERVED_FLAGS;
+use super::properties::{Place, Section, Value, id, message_properties};
+use super::{
+    Ack, Auth, Disconnect, FromClient, ProtocolVersion, Publish, PublishProperties, QoS,
+    ReasonCode, RetainHandling, Subscribe, SubscriptionOptions, Unsubscribe,
+};
+use crate::error::Fault;
+use reader::Reader;
+
+mod connect;
+pub(in crate::packet) mod reader;
+
+pub(crate) use connect::{ConnectError, decode_connect};
+
+/// Reads a packet that is not the first one: `header` and `body` are those of a whole frame.
+///
+/// # Errors
+/// Malformed or Protocol, by what is wrong; Refused with 0x94 for Topic Alias 0. A CONNECT is a
+/// protocol error here (MQTT-3.1.0-2).
+#[inline]
+pub(crate) fn decode<'a>(
+    version: ProtocolVersion,
+    header: u8,
+    body: &'a [u8],
+) -> Result<FromClient<'a>, Fault> {
+    if header >> 4 == 3 {
+        return publish(version, header, body).map(FromClient::Publish);
+    }
+    decode_other(version, header, body)
+}
+
+fn decode_other<'a>(
+    version: ProtocolVersion,
+    header: u8,
+    body: &'a [u8],
+) -> Result<FromClient<'a>, Fault> {
+    let packet_type = header >> 4;
+    // In 3.1 these three have a QoS of 1 and a DUP flag, which is of no use to a Server.
+    let flags = match (packet_type, version) {
+        (6 | 8 | 10, ProtocolVersion::V3_1) => header & 0b0111,
+        _ => header & 0b1111,
+    };
+    // MQTT-2.1.3-1, -3.6.1-1, -3.8.1-1, -3.10.1-1, -3.14.1-1, -3.15.1-1; in 3.1.1 MQTT-2.2.2-1, -2.
+    let expected = if matches!(packet_type, 6 | 8 | 10) { 0b0010 } else { 0b0000 };
+    if flags != expected {
+        return Err(RESERVED_FLAGS);
+    }
+    match packet_type {
+        1 => Err(Fault::Protocol("MQTT-3.1.0-2: a second CONNECT")),
+        4 => ack(version, body, &PUBACK).map(FromClient::PubAck),
+        5 => ack(version, body, &PUBREC).map(FromClient::PubRec),
+        6 => ack(version, body, &PUBREL).map(FromClient::PubRel),
+        7 => ack(version, body, &PUBCOMP).map(FromClient::PubComp),
+        8 => subscribe(version, body).map(FromClient::Subscribe),
+        10 => unsubscribe(version, body).map(FromClient::Unsubscribe),
+        12 => Reader::new(body).finish().map(|()| FromClient::PingReq),
+        14 => disconnect(version, body).map(FromClient::Disconnect),
+        15 if version.is_v5() => auth(body).map(FromClient::Auth),
+        0 | 15 => Err(Fault::Malformed("section 2.1.2: a reserved Packet Type")),
+        _ => Err(Fault::Protocol("section 2.1.2: a packet that only a Server sends")),
+    }
+}
+
+/// Section 3.3. The hot path.
+fn publish<'a>(version: ProtocolVersion, header: u8, body: &'a [u8]) -> Result<Publish<'a>, Fault> {
+    let qos = QoS::from_bits((header >> 1) & 0b11)
+        .ok_or(Fault::Malformed("MQTT-3.3.1-4: both QoS bits of a PUBLISH are 1"))?;
+    let dup = header & 0b1000 != 0 && qos != QoS::AtMostOnce;
+    // 3.1 says what DUP means at QoS 0 (nothing) and does not forbid it.
+    if header & 0b1110 == 0b1000 && version != ProtocolVersion::V3_1 {
+        return Err(Fault::Malformed("MQTT-3.3.1-2: DUP in a PUBLISH of QoS 0"));
+    }
+    let mut reader = Reader::new(body);
+    let topic = reader.topic_name(Fault::Protocol("MQTT-3.3.2-2: a wildcard in the Topic Name"))?;
+    let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
+    let mut properties = PublishProperties::default();
+    let mut topic_alias = None;
+    if version.is_v5() {
+        let found = message_properties(&mut reader, Place::Publish)?;
+        properties = found.properties;
+        if let Some(alias) = found.topic_alias {
+            topic_alias = Some(NonZeroU16::new(alias).ok_or(Fault::Refused(
+                ReasonCode::TOPIC_ALIAS_INVALID,
+                "MQTT-3.3.2-8: Topic Alias 0",
+            ))?);
+        }
+        if topic.is_empty() && topic_alias.is_none() {
+            return Err(Fault::Protocol("section 3.3.2.1: neither Topic Name nor Topic Alias"));
+        }
+    } else if topic.is_empty() {
+        return Err(Fault::Malformed("MQTT-4.7.3-1: an empty Topic Name"));
+    }
+    let retain = header & 0b0001 != 0;
+    let payload = reader.remaining();
+    Ok(Publish { dup, qos, retain, topic, packet_id, topic_alias, properties, payload })
+}
+
+/// What differs between the four acknowledgements of a PUBLISH.
+struct AckRules {
+    place: Place,
+    /// The Reason Codes that a Client may send, besides Success.
+    reasons: &'static [u8],
+    fault: Fault,
+}
+
+/// 0x10 is a Server's alone (section 3.4.2.1).
+const REFUSALS: &[u8] = &[0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
+const PUBACK: AckRules = AckRules {
+    place: Place::PubAck,
+    reasons: REFUSALS,
+    fault: Fault::Protocol("MQTT-3.4.2-1: not a Reason Code of PUBACK"),
+};
+const PUBREC: AckRules = AckRules {
+    place: Place::PubRec,
+    reasons: REFUSALS,
+    fault: Fault::Protocol("MQTT-3.5.2-1: not a Reason Code of PUBREC"),
+};
+const PUBREL: AckRules = AckRules {
+    place: Place::PubRel,
+    reasons: &[0x92],
+    fault: Fault::Protocol("MQTT-3.6.2-1: not a Reason Code of PUBREL"),
+};
+const PUBCOMP: AckRules = AckRules {
+    place: Place::PubComp,
+    reasons: &[0x92],
+    fault: Fault::Protocol("MQTT-3.7.2-1: not a Reason Code of PUBCOMP"),
+};
+
+/// Sections 3.4 to 3.7.
+fn ack(version: ProtocolVersion, body: &[u8], rules: &AckRules) -> Result<Ack, Fault> {
+    let mut reader = Reader::new(body);
+    let packet_id = reader.packet_id()?;
+    if reader.is_empty() {
+        return Ok(Ack { packet_id, reason: ReasonCode::SUCCESS });
+    }
+    if !version.is_v5() {
+        reader.finish()?;
+    }
+    let reason = reader.byte()?;
+    if reason != 0 && !rules.reasons.contains(&reason) {
+        return Err(rules.fault);
+    }
+    if !reader.is_empty() {
+        Section::open(&mut reader, rules.place)?.check()?;
+        reader.finish()?;
+    }
+    Ok(Ack { packet_id, reason: ReasonCode(reason) })
+}
+
+/// Section 3.8.
+fn subscribe(version: ProtocolVersion, body: &[u8]) -> Result<Subscribe<'_>, Fault> {
+    let mut reader = Reader::new(body);
+    let packet_id = reader.packet_id()?;
+    let mut subscription_id = None;
+    if version.is_v5() {
+        let mut section = Section::open(&mut reader, Place::Subscribe)?;
+        while let Some(property) = section.next()? {
+            if let (id::SUBSCRIPTION_IDENTIFIER, Value::VariableByteInteger(value)) = property {
+                subscription_id = Some(
+                    NonZeroU32::new(value)
+                        .ok_or(Fault::Protocol("section 3.8.2.1.2: Subscription Identifier 0"))?,
+                );
+            }
+        }
+    }
+    let filters = SubscribeEntries { reader };
+    if reader.is_empty() {
+        return Err(Fault::Protocol("MQTT-3.8.3-2: a SUBSCRIBE without Topic Filter"));
+    }
+    while !reader.is_empty() {
+        reader.string()?;
+        subscription_options(version, reader.byte()?)?;
+    }
+    Ok(Subscribe { packet_id, subscription_id, filters })
+}
+
+/// Section 3.8.3.1.
+fn subscription_options(version: ProtocolVersion, byte: u8) -> Result<SubscriptionOptions, Fault> {
+    let v5 = version.is_v5();
+    // In 3.1.1 all but the QoS is reserved, and a wrong QoS is malformed too (there MQTT-3.8.3-4).
+    if byte & if v5 { 0b1100_0000 } else { 0b1111_1100 } != 0 {
+        return Err(Fault::Malformed("MQTT-3.8.3-5: reserved bits in the Subscription Options"));
+    }
+    let qos = match QoS::from_bits(byte & 0b11) {
+        Some(qos) => qos,
+        None if v5 => return Err(Fault::Protocol("section 3.8.3.1: Maximum QoS 3")),
+        None => return Err(Fault::Malformed("MQTT-3.8.3-4: Requested QoS 3")),
+    };
+    let retain_handling = match (byte >> 4) & 0b11 {
+        0 => RetainHandling::SendAlways,
+        1 => RetainHandling::SendIfNew,
+        2 => RetainHandling::DoNotSend,
+        _ => return Err(Fault::Protocol("section 3.8.3.1: Retain Handling 3")),
+    };
+    Ok(SubscriptionOptions {
+        qos,
+        no_local: byte & 0b0100 != 0,
+        retain_as_published: byte & 0b1000 != 0,
+        retain_handling,
+    })
+}
+
+/// The Topic Filters of a SUBSCRIBE with their options, all valid as strings and options; at least
+/// one. Whether a filter is a valid Topic Filter is not judged here.
+#[derive(Debug, Clone)]
+pub(crate) struct SubscribeEntries<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for SubscribeEntries<'a> {
+    type Item = (&'a str, SubscriptionOptions);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // The reader stands at its end, or everything behind it was read once without fault. By the
+        // rules of MQTT 5, which say the same of what those of 3.1.1 let pass.
+        let filter = self.reader.string().ok()?;
+        let options = self.reader.byte().ok()?;
+        Some((filter, subscription_options(ProtocolVersion::V5, options).ok()?))
+    }
+}
+
+impl PartialEq for SubscribeEntries<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.reader.remaining() == other.reader.remaining()
+    }
+}
+
+impl Eq for SubscribeEntries<'_> {}
+
+/// Section 3.10.
+fn unsubscribe(version: ProtocolVersion, body: &[u8]) -> Result<Unsubscribe<'_>, Fault> {
+    let mut reader = Reader::new(body);
+    let packet_id = reader.packet_id()?;
+    if version.is_v5() {
+        Section::open(&mut reader, Place::Unsubscribe)?.check()?;
+    }
+    let filters = UnsubscribeEntries { reader };
+    if reader.is_empty() {
+        return Err(Fault::Protocol("MQTT-3.10.3-2: an UNSUBSCRIBE without Topic Filter"));
+    }
+    while !reader.is_empty() {
+        reader.string()?;
+    }
+    Ok(Unsubscribe { packet_id, filters })
+}
+
+/// The Topic Filters of an UNSUBSCRIBE, all valid as strings; at least one. Whether one is a valid
+/// Topic Filter is not judged here.
+#[derive(Debug, Clone)]
+pub(crate) struct UnsubscribeEntries<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Iterator for UnsubscribeEntries<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.reader.string().ok()
+    }
+}
+
+impl PartialEq for UnsubscribeEntries<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.reader.remaining() == other.reader.remaining()
+    }
+}
+
+impl Eq for UnsubscribeEntries<'_> {}
+
+/// Section 3.14.
+fn disconnect(version: ProtocolVersion, body: &[u8]) -> Result<Disconnect, Fault> {
+    let mut found = Disconnect { reason: ReasonCode::SUCCESS, session_expiry_secs: None };
+    let mut reader = Reader::new(body);
+    if reader.is_empty() {
+        return Ok(found);
+    }
+    if !version.is_v5() {
+        reader.finish()?;
+    }
+    let reason = reader.byte()?;
+    // The Reason Codes of table 3-10 that are not a Server's alone.
+    if !matches!(reason, 0x00 | 0x04 | 0x80..=0x83 | 0x90 | 0x93..=0x99) {
+        return Err(Fault::Protocol("MQTT-3.14.2-1: not a Reason Code of a Client's DISCONNECT"));
+    }
+    found.reason = ReasonCode(reason);
+    if !reader.is_empty() {
+        let mut section = Section::open(&mut reader, Place::Disconnect)?;
+        while let Some(property) = section.next()? {
+            if let (id::SESSION_EXPIRY_INTERVAL, Value::FourBytes(secs)) = property {
+                found.session_expiry_secs = Some(secs);
+            }
+        }
+        reader.finish()?;
+    }
+    Ok(found)
+}
+
+/// Section 3.15; MQTT 5 alone.
+fn auth(body: &[u8]) -> Result<Auth<'_>, Fault> {
+    let mut reader = Reader::new(body);
+    // Without a body it is 0x00 (Success), which a Server alone sends.
+    let reason = if reader.is_empty() { 0x00 } else { reader.byte()? };
+    if !matches!(reason, 0x18 | 0x19) {
+        return Err(Fault::Protocol("MQTT-3.15.2-1: not a Reason Code of a Client's AUTH"));
+    }
+    let mut authentication_method = None;
+    let mut section = Section::open(&mut reader, Place::Auth)?;
+    while let Some(property) = section.next()? {
+        if let (id::AUTHENTICATION_METHOD, Value::Text(method)) = property {
+            authentication_method = Some(method);
+        }
+    }
+    reader.finish()?;
+    if authentication_method.is_none() {
+        return Err(Fault::Protocol("section 3.15.2.2.2: an AUTH without Authentication Method"));
+    }
+    Ok(Auth { reason: ReasonCode(reason), authentication_method })
+}
+
+#[cfg(test)]
+mod tests;

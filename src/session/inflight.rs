@@ -1,1 +1,240 @@
-//! (to come)
+//! What was sent or received and is not completely acknowledged: Packet Identifiers, the send quota, QoS 1
+//! and 2 towards the Client, QoS 2 from it. The two directions have identifiers of their own.
+
+use std::collections::VecDeque;
+
+use super::queue::Delivery;
+use crate::packet::{PacketId, QoS, ReasonCode};
+
+/// Issued identifiers repeat after this many; nearer to the oldest one than this, none can be in use.
+const IDENTIFIERS: u64 = 65_535;
+
+/// A message that the Client has not completely acknowledged.
+#[derive(Debug)]
+struct Entry {
+    id: PacketId,
+    /// Counts all that were ever sent.
+    serial: u64,
+    /// The message, until PUBREC says that the Client has it: then only PUBREL is ever sent again
+    /// (MQTT-4.3.3-6).
+    delivery: Option<Delivery>,
+    /// Encoded once, but the transport took no byte of it: sending it is no retransmission.
+    unsent: bool,
+}
+
+/// What an acknowledgement from the Client did.
+#[derive(Debug)]
+pub(crate) enum Acknowledged {
+    /// The message is completed (PUBACK, PUBCOMP) or refused (a Reason Code of 0x80 or greater).
+    Completed { refused: bool },
+    /// PUBREC: the answer is PUBREL.
+    Received,
+    /// No such Packet Identifier is in use.
+    Unknown,
+    /// The acknowledgement of another QoS, or in the wrong order.
+    Unexpected,
+}
+
+/// What is to be sent again after the Session was resumed (MQTT-4.4.0-1).
+#[derive(Debug)]
+pub(crate) enum Resend<'a> {
+    Publish { id: PacketId, dup: bool, delivery: &'a Delivery },
+    PubRel(PacketId),
+}
+
+/// Messages sent at QoS 1 and 2 in the order of their sending.
+#[derive(Debug, Default)]
+pub(crate) struct Inflight {
+    entries: VecDeque<Entry>,
+    /// The first so many were sent on the present Network Connection; they use up the send quota.
+    sent: usize,
+    issued: u64,
+    last_id: u16,
+}
+
+impl Inflight {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether another PUBLISH may be sent (MQTT-4.9.0-2).
+    pub(crate) fn has_quota(&self, quota: u16) -> bool {
+        self.sent < usize::from(quota)
+    }
+
+    /// Whether something of an earlier Network Connection is still to be sent again.
+    pub(crate) fn needs_resend(&self) -> bool {
+        self.sent < self.entries.len()
+    }
+
+    /// Takes a message that is sent for the first time under an identifier from [`Inflight::next_id`].
+    /// Only while [`Inflight::has_quota`] and not [`Inflight::needs_resend`].
+    pub(crate) fn begin(&mut self, id: PacketId, delivery: Delivery) {
+        self.entries.push_back(Entry {
+            id,
+            serial: self.issued,
+            delivery: Some(delivery),
+            unsent: false,
+        });
+        self.issued += 1;
+        self.sent += 1;
+    }
+
+    /// Gives up a message that cannot be sent again. Whether it was there.
+    pub(crate) fn abandon(&mut self, id: PacketId) -> bool {
+        let index = self.find(id);
+        index.is_some_and(|index| {
+            matches!(self.complete(index, true), Acknowledged::Completed { .. })
+        })
+    }
+
+    /// A Packet Identifier that is not in use (MQTT-2.2.1-4).
+    pub(crate) fn next_id(&mut self) -> PacketId {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            let Some(id) = PacketId::new(self.last_id) else { continue };
+            let oldest = self.entries.front().map_or(self.issued, |entry| entry.serial);
+            if self.issued - oldest < IDENTIFIERS - 1
+                || self.entries.iter().all(|entry| entry.id != id)
+            {
+                return id;
+            }
+        }
+    }
+
+    /// The next one that is to be sent again, in the original order (MQTT-4.6.0-1), within the quota.
+    pub(crate) fn next_resend(&mut self, quota: u16) -> Option<Resend<'_>> {
+        if !self.has_quota(quota) {
+            return None;
+        }
+        let entry = self.entries.get_mut(self.sent)?;
+        self.sent += 1;
+        let dup = !std::mem::take(&mut entry.unsent);
+        Some(match &entry.delivery {
+            Some(delivery) => Resend::Publish { id: entry.id, dup, delivery },
+            None => Resend::PubRel(entry.id),
+        })
+    }
+
+    /// The Network Connection is gone: all is to be sent again on the next one. The last `unsent` were
+    /// encoded, but no byte of them was taken.
+    pub(crate) fn restart(&mut self, unsent: usize) {
+        self.sent = 0;
+        for entry in self.entries.iter_mut().rev().take(unsent) {
+            entry.unsent = true;
+        }
+    }
+
+    /// PUBACK (MQTT-4.3.2-3).
+    pub(crate) fn puback(&mut self, id: PacketId, reason: ReasonCode) -> Acknowledged {
+        let Some(index) = self.find(id) else { return Acknowledged::Unknown };
+        match self.stage(index) {
+            Some(QoS::AtLeastOnce) => self.complete(index, reason.is_error()),
+            _ => Acknowledged::Unexpected,
+        }
+    }
+
+    /// PUBREC (MQTT-4.3.3-4). With an error the message is over and never sent again (MQTT-4.4.0-2).
+    pub(crate) fn pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Acknowledged {
+        let Some(index) = self.find(id) else { return Acknowledged::Unknown };
+        match self.stage(index) {
+            Some(QoS::ExactlyOnce) if reason.is_error() => self.complete(index, true),
+            Some(QoS::ExactlyOnce) => {
+                if let Some(entry) = self.entries.get_mut(index) {
+                    entry.delivery = None;
+                }
+                Acknowledged::Received
+            }
+            // PUBREC again, for what was released already: PUBREL again is the answer.
+            None => Acknowledged::Received,
+            Some(_) => Acknowledged::Unexpected,
+        }
+    }
+
+    /// PUBCOMP (MQTT-4.3.3-5).
+    pub(crate) fn pubcomp(&mut self, id: PacketId) -> Acknowledged {
+        let Some(index) = self.find(id) else { return Acknowledged::Unknown };
+        match self.stage(index) {
+            None => self.complete(index, false),
+            Some(_) => Acknowledged::Unexpected,
+        }
+    }
+
+    /// The QoS of the message that awaits its first acknowledgement; `None` once it was released.
+    fn stage(&self, index: usize) -> Option<QoS> {
+        self.entries.get(index)?.delivery.as_ref().map(|delivery| delivery.qos)
+    }
+
+    fn complete(&mut self, index: usize, refused: bool) -> Acknowledged {
+        self.entries.remove(index);
+        if index < self.sent {
+            self.sent -= 1;
+        }
+        if self.entries.is_empty() {
+            self.entries.shrink_to(64);
+        }
+        Acknowledged::Completed { refused }
+    }
+
+    /// Acknowledgements mostly come in order, so that the distance from the oldest is the place, or a
+    /// little more than the place where some are missing before it.
+    fn find(&self, id: PacketId) -> Option<usize> {
+        let oldest = self.entries.front()?.id;
+        let guess = usize::from(id.get().wrapping_sub(oldest.get()));
+        if self.entries.get(guess).is_some_and(|entry| entry.id == id) {
+            return Some(guess);
+        }
+        self.entries.iter().position(|entry| entry.id == id)
+    }
+
+    /// Takes out all messages, oldest first; those that were released are only counted.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Option<Delivery>> + use<'_> {
+        self.sent = 0;
+        self.entries.drain(..).map(|entry| entry.delivery)
+    }
+}
+
+/// What receiving a PUBLISH of QoS 2 means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// A new message.
+    New,
+    /// Sent again; it was routed before (MQTT-4.3.3-10).
+    Duplicate,
+    /// More than Receive Maximum are not completed (MQTT-3.3.4-7).
+    Exceeded,
+}
+
+/// The Packet Identifiers of QoS 2 messages received and not yet released.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    ids: Vec<u16>,
+}
+
+impl Received {
+    /// A PUBLISH of QoS 2 came in; at most `receive_maximum` may be open.
+    pub(crate) fn arrive(&mut self, id: PacketId, receive_maximum: u16) -> Arrival {
+        if self.ids.contains(&id.get()) {
+            return Arrival::Duplicate;
+        }
+        if self.ids.len() >= usize::from(receive_maximum) {
+            return Arrival::Exceeded;
+        }
+        self.ids.push(id.get());
+        Arrival::New
+    }
+
+    /// PUBREL came in: the identifier is free again (MQTT-4.3.3-12). Whether it was in use.
+    pub(crate) fn release(&mut self, id: PacketId) -> bool {
+        let Some(index) = self.ids.iter().position(|&open| open == id.get()) else { return false };
+        self.ids.swap_remove(index);
+        if self.ids.is_empty() {
+            self.ids.shrink_to(64);
+        }
+        true
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}

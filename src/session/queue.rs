@@ -1,1 +1,171 @@
-//! (to come)
+//! The bounded queue of messages that wait for one Client: the `max_queue_depth` rule and nothing else.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::ledger::DropReason;
+use crate::message::Message;
+use crate::packet::QoS;
+use crate::subscription::ShareGroup;
+use crate::time::Timestamp;
+
+/// One message on its way to one Session.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) message: Message,
+    /// The QoS at which it is sent.
+    pub(crate) qos: QoS,
+    /// The RETAIN flag with which it is sent.
+    pub(crate) retain: bool,
+    /// The Subscription Identifiers that go with it.
+    pub(crate) ids: Option<Arc<[u32]>>,
+    /// The shared subscription it was picked for, so that another member can have it.
+    pub(crate) shared: Option<Arc<ShareGroup>>,
+}
+
+/// A delivery that the queue did not take.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) delivery: Delivery,
+    pub(crate) reason: DropReason,
+}
+
+/// Messages in the order of their arrival. QoS 0 and the others stand in two lines with one numbering,
+/// so that QoS 0 can pass while the send quota is exhausted and never otherwise.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    plain: VecDeque<(u64, Delivery)>,
+    assured: VecDeque<(u64, Delivery)>,
+    arrivals: u64,
+    bytes: usize,
+    /// No waiting message expires before this moment.
+    next_expiry: Timestamp,
+    depth: usize,
+    bytes_max: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(depth: usize, bytes_max: usize) -> Queue {
+        Queue {
+            plain: VecDeque::new(),
+            assured: VecDeque::new(),
+            arrivals: 0,
+            bytes: 0,
+            next_expiry: Timestamp::NEVER,
+            depth,
+            bytes_max,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.plain.len() + self.assured.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.assured.is_empty()
+    }
+
+    /// Whether a message could be taken out now.
+    pub(crate) fn is_ready(&self, quota_left: bool) -> bool {
+        !self.plain.is_empty() || (quota_left && !self.assured.is_empty())
+    }
+
+    /// The earliest moment at which a waiting message may expire.
+    pub(crate) fn next_expiry(&self) -> Timestamp {
+        self.next_expiry
+    }
+
+    /// Whether half of the depth is taken: the moment for a publisher to let the subscriber work.
+    pub(crate) fn is_half_full(&self, unsent: usize) -> bool {
+        (self.len() + unsent) * 2 >= self.depth
+    }
+
+    /// Whether one more message could wait, its size apart.
+    pub(crate) fn has_room(&self, unsent: usize) -> bool {
+        self.len() + unsent < self.depth
+    }
+
+    /// Takes a message, unless `depth` wait already, `unsent` of them encoded and not accepted by the
+    /// transport: then exactly the newest is refused, and it is this one.
+    pub(crate) fn push(&mut self, delivery: Delivery, unsent: usize) -> Result<(), Refused> {
+        if !self.has_room(unsent) {
+            return Err(Refused { delivery, reason: DropReason::QueueFull });
+        }
+        let bytes = delivery.message.size_bytes();
+        if self.bytes.saturating_add(bytes) > self.bytes_max && !self.is_empty() {
+            return Err(Refused { delivery, reason: DropReason::QueueBytes });
+        }
+        self.bytes += bytes;
+        self.next_expiry = self.next_expiry.min(delivery.message.expires_at());
+        let line =
+            if delivery.qos == QoS::AtMostOnce { &mut self.plain } else { &mut self.assured };
+        line.push_back((self.arrivals, delivery));
+        self.arrivals += 1;
+        Ok(())
+    }
+
+    /// The oldest message; with an exhausted send quota the oldest of QoS 0.
+    pub(crate) fn pop(&mut self, quota_left: bool) -> Option<Delivery> {
+        let assured_first = match (self.plain.front(), self.assured.front()) {
+            (Some((plain, _)), Some((assured, _))) => quota_left && assured < plain,
+            (None, Some(_)) => quota_left,
+            (_, None) => false,
+        };
+        let line = if assured_first { &mut self.assured } else { &mut self.plain };
+        let (_, delivery) = line.pop_front()?;
+        self.bytes -= delivery.message.size_bytes();
+        if self.is_empty() {
+            self.release_memory();
+        }
+        Some(delivery)
+    }
+
+    /// Removes what has expired and says how many that were (MQTT-3.3.2-5).
+    pub(crate) fn expire(&mut self, now: Timestamp) -> u64 {
+        if self.next_expiry > now {
+            return 0;
+        }
+        let mut removed = 0;
+        let mut bytes = 0;
+        let mut next_expiry = Timestamp::NEVER;
+        for line in [&mut self.plain, &mut self.assured] {
+            line.retain(|(_, delivery)| {
+                let expired = delivery.message.is_expired(now);
+                if expired {
+                    removed += 1;
+                } else {
+                    bytes += delivery.message.size_bytes();
+                    next_expiry = next_expiry.min(delivery.message.expires_at());
+                }
+                !expired
+            });
+        }
+        self.bytes = bytes;
+        self.next_expiry = next_expiry;
+        removed
+    }
+
+    /// Takes out everything of QoS 0.
+    pub(crate) fn drain_plain(&mut self) -> u64 {
+        let count = self.plain.len() as u64;
+        self.bytes -= self.plain.iter().map(|(_, d)| d.message.size_bytes()).sum::<usize>();
+        self.plain = VecDeque::new();
+        count
+    }
+
+    /// Takes out everything, oldest first.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Delivery> + use<'_> {
+        std::iter::from_fn(|| self.pop(true))
+    }
+
+    /// An empty queue holds no memory worth speaking of: most Sessions are idle.
+    fn release_memory(&mut self) {
+        const KEPT: usize = 64;
+        for line in [&mut self.plain, &mut self.assured] {
+            if line.capacity() > KEPT {
+                line.shrink_to(KEPT);
+            }
+        }
+        self.next_expiry = Timestamp::NEVER;
+    }
+}

@@ -1,1 +1,96 @@
-//! (to come)
+//! MQTT over WebSocket (RFC 6455; section 6 of both standards).
+//!
+//! async-tungstenite does the upgrade and reads the frame headers. The payload is not gathered into
+//! messages, as that would take memory by the length that a header claims, before the bytes are there:
+//! it is unmasked in the reader's own buffer as it comes, so that a connection holds no read buffer and
+//! a frame may be of any size.
+
+mod frame;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::tcp::TcpTransport;
+use super::{ByteStream, Incoming, Transport};
+use upgrade::{Rules, upgrade};
+
+/// A TCP socket that listens and speaks WebSocket to whoever comes.
+///
+/// A Client has to ask for the path that is served and offer the subprotocol `mqtt` or `mqttv3.1`;
+/// otherwise it gets an HTTP response that says why not (404, 403, 400, 405, 426; 431 where the request
+/// is longer than 16 KiB). A query behind the path is ignored.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use hrotti::transport::{Transport, ws::WsTransport};
+/// # futures_lite::future::block_on(async {
+/// let mut transport = WsTransport::bind("127.0.0.1", 0, Some("/mqtt"), Vec::new()).await?;
+/// let endpoint = transport.local_endpoint();
+/// let address = endpoint.strip_prefix("ws://").and_then(|e| e.strip_suffix("/mqtt")).unwrap();
+///
+/// let mut client = std::net::TcpStream::connect(address)?;
+/// client.write_all(b"GET /other HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+///     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+///     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")?;
+/// client.shutdown(std::net::Shutdown::Write)?;
+/// let incoming = transport.accept().await?;
+/// assert!(incoming.handshake.await.is_err());
+/// let mut answer = String::new();
+/// client.read_to_string(&mut answer)?;
+/// assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"));
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct WsTransport {
+    tcp: TcpTransport,
+    rules: Arc<Rules>,
+}
+
+impl WsTransport {
+    /// Listens on `host` and `port`, as [`TcpTransport::bind`] does, and serves `path`: `/` unless
+    /// given, compared byte by byte with the path of the request.
+    ///
+    /// `origins` are the pages that may connect, as `https://example.com:8443`, in upper or lower case,
+    /// with or without the scheme's own port. Empty, the default of the configuration, admits every
+    /// page. What sends no `Origin` is no page in a browser and is admitted in either case.
+    ///
+    /// # Errors
+    /// As [`TcpTransport::bind`]; [`io::ErrorKind::InvalidInput`] where the path does not begin with
+    /// `/`, or holds `?` or `#` and could never be asked for.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing bound.
+    pub async fn bind(
+        host: &str,
+        port: u16,
+        path: Option<&str>,
+        origins: Vec<String>,
+    ) -> io::Result<WsTransport> {
+        let rules = Arc::new(Rules::new(path, &origins)?);
+        Ok(WsTransport { tcp: TcpTransport::bind(host, port).await?, rules })
+    }
+
+    /// The address really bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.tcp.local_addr()
+    }
+}
+
+impl Transport for WsTransport {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        let (stream, peer) = self.tcp.accept_stream().await?;
+        let rules = self.rules.clone();
+        Ok(Incoming::with_handshake(peer.to_string(), async move {
+            Ok(ByteStream::new(upgrade(stream, &rules).await?))
+        }))
+    }
+
+    fn local_endpoint(&self) -> String {
+        format!("ws://{}{}", self.tcp.local_addr(), self.rules.path())
+    }
+}

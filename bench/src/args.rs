@@ -1,0 +1,129 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use structopt::StructOpt;
+
+use crate::scenario::Overrides;
+
+/// Measures MQTT brokers: what a message costs them, and whether all arrive.
+#[derive(Debug, StructOpt)]
+#[structopt(name = "hrotti-bench")]
+pub(crate) enum Args {
+    /// Measures one broker that is running already.
+    Run(Run),
+    /// Starts hrotti and mosquitto and measures them in turn.
+    Compare(Compare),
+    /// Lists the scenarios.
+    List,
+    /// Is the null broker: relays PUBLISH on a free port and does nothing else.
+    Null,
+}
+
+#[derive(Debug, StructOpt)]
+pub(crate) struct Run {
+    /// Where the broker listens: tcp://HOST[:PORT]
+    #[structopt(long)]
+    pub(crate) broker: String,
+    /// The broker's process; without it neither CPU nor memory is measured
+    #[structopt(long)]
+    pub(crate) pid: Option<u32>,
+    /// Which scenario (see `list`)
+    pub(crate) scenario: String,
+    #[structopt(flatten)]
+    pub(crate) changes: Changes,
+    /// Writes the result to this file as JSON
+    #[structopt(long)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, StructOpt)]
+pub(crate) struct Compare {
+    /// The hrotti program [default: beside this program, or in the path]
+    #[structopt(long)]
+    pub(crate) hrotti: Option<PathBuf>,
+    /// The mosquitto program [default: /usr/sbin/mosquitto, or in the path]
+    #[structopt(long)]
+    pub(crate) mosquitto: Option<PathBuf>,
+    /// Measures the null broker too: the floor that no broker can be below
+    #[structopt(long)]
+    pub(crate) floor: bool,
+    /// Only this broker; may be given several times
+    #[structopt(
+        long,
+        number_of_values = 1,
+        possible_values = &["hrotti", "mosquitto", "null"]
+    )]
+    pub(crate) only: Vec<String>,
+    /// How often every scenario runs with every broker
+    #[structopt(long, default_value = "5")]
+    pub(crate) rounds: usize,
+    /// Only these scenarios; may be given several times
+    #[structopt(long = "scenario", number_of_values = 1)]
+    pub(crate) scenarios: Vec<String>,
+    #[structopt(flatten)]
+    pub(crate) changes: Changes,
+    /// Writes all rounds to this file as JSON
+    #[structopt(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Writes the tables to this file as Markdown; they go to stdout in any case
+    #[structopt(long)]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
+/// What a scenario may be given instead of its own values.
+#[derive(Debug, Default, StructOpt)]
+pub(crate) struct Changes {
+    /// Measured time of each run, after half a second of warm-up [default: 3]
+    #[structopt(long)]
+    seconds: Option<f64>,
+    /// Pairs, or clients on the side that has many
+    #[structopt(long)]
+    clients: Option<u32>,
+    /// Bytes of a payload; at least 16
+    #[structopt(long)]
+    payload: Option<usize>,
+    /// Closed loop: messages that may be outstanding for each publisher
+    #[structopt(long)]
+    window: Option<u32>,
+    /// Open loop: messages a second over all publishers
+    #[structopt(long, conflicts_with = "window")]
+    rate: Option<f64>,
+    /// Connections of the scenario `idle`
+    #[structopt(long)]
+    connections: Option<u64>,
+}
+
+impl Changes {
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            seconds: self.seconds,
+            clients: self.clients,
+            payload: self.payload,
+            window: self.window,
+            rate: self.rate,
+            connections: self.connections,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_commands_parse() {
+        let run = ["x", "run", "--broker", "tcp://h", "--pid", "7", "pairs", "--window", "4"];
+        let Args::Run(run) = Args::from_iter_safe(run).unwrap() else {
+            unreachable!("not run");
+        };
+        assert_eq!((run.pid, run.changes.overrides().window), (Some(7), Some(4)));
+        let compare = ["x", "compare", "--seconds", "1", "--scenario", "idle", "--only", "hrotti"];
+        let Args::Compare(compare) = Args::from_iter_safe(compare).unwrap() else {
+            unreachable!("not compare");
+        };
+        assert_eq!((compare.rounds, compare.scenarios.len()), (5, 1));
+        assert_eq!(compare.only, ["hrotti"]);
+        assert!(Args::from_iter_safe(["x", "compare", "--only", "other"]).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Connections that do nothing: what each holds resident in the broker.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Mark, Outcome, us_each};
+use crate::link::Link;
+use crate::process::{Memory, raise_descriptor_limit};
+use crate::target::Target;
+
+/// Descriptors that the tool and a broker need for themselves.
+const SPARE_DESCRIPTORS: u64 = 100;
+
+/// One such load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdleSpec {
+    /// Connections, each with one subscription.
+    pub(crate) connections: u64,
+}
+
+impl IdleSpec {
+    /// Raises this process's descriptor limit, and that of the brokers it will start.
+    pub(crate) fn prepare(self) {
+        raise_descriptor_limit(self.connections + SPARE_DESCRIPTORS);
+    }
+}
+
+/// Connects and subscribes one after the other, then lets the broker rest and looks at it.
+///
+/// The broker should be fresh: memory that an earlier load left to its allocator would be used
+/// again and not be seen.
+///
+/// # Errors
+///
+/// When not one connection could be made, or the broker's memory cannot be read.
+pub(crate) fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let limit = raise_descriptor_limit(spec.connections + SPARE_DESCRIPTORS);
+    let wanted = spec.connections.min(limit.saturating_sub(SPARE_DESCRIPTORS));
+    if wanted < spec.connections {
+        let short = format!(
+            "{wanted} instead of {} connections: {limit} descriptors allowed",
+            spec.connections
+        );
+        outcome.notes.push(short);
+    }
+    let (before, memory_before) = (Mark::take(target)?, target.memory()?);
+    let mut links = Vec::new();
+    for index in 0..wanted {
+        let filter = format!("idle/{index:06}");
+        match Link::open(target, &format!("idle-{index:06}"), Some(&filter)) {
+            Ok(link) => links.push(link),
+            Err(error) if links.is_empty() => return Err(error),
+            Err(error) => {
+                outcome.notes.push(format!("stopped at {} connections: {error}", links.len()));
+                break;
+            }
+        }
+    }
+    let after = rest(target)?;
+    let memory = target.memory()?;
+    outcome.connections = links.len() as u64;
+    let closed = links.iter().filter(|link| !link.is_open()).count();
+    if closed > 0 {
+        outcome.notes.push(format!("the broker closed {closed} connections"));
+    }
+    outcome.memory = memory;
+    let grown = |before: Memory, now: Memory| now.rss.saturating_sub(before.rss);
+    outcome.bytes_per_connection = memory_before
+        .zip(memory)
+        .map(|(before, now)| grown(before, now) as f64 / links.len().max(1) as f64);
+    outcome.broker_us_per_connect =
+        after.broker_ns_since(&before).and_then(|ns| us_each(ns, outcome.connections));
+    links.into_iter().for_each(Link::close);
+    Ok(outcome)
+}
+
+/// Waits until the broker has used no CPU worth the name for a tenth of a second, at most two.
+fn rest(target: &Target) -> io::Result<Mark> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let mut last = Mark::take(target)?;
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let now = Mark::take(target)?;
+        let busy = now.broker_ns_since(&last).is_some_and(|ns| ns > 1_000_000);
+        if !busy || Instant::now() > deadline {
+            return Ok(now);
+        }
+        last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_connections_are_made_and_measured() {
+        let outcome = run(&crate::null::in_process(), &IdleSpec { connections: 40 }).unwrap();
+        assert_eq!((outcome.connections, outcome.sent), (40, 0));
+        assert!(outcome.bytes_per_connection.is_some());
+        // Zero is possible: threads of other tests end meanwhile, then only clock ticks count.
+        assert!(outcome.broker_us_per_connect.is_some());
+        assert_eq!(outcome.notes, Vec::<String>::new());
+    }
+}

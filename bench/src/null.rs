@@ -1,0 +1,207 @@
+//! The null broker: the cheapest relay that still frames PUBLISH, as the floor under the others.
+//!
+//! It answers CONNECT and SUBSCRIBE, hands on at QoS 0 what comes, and knows nothing else: no
+//! sessions, no QoS, no checks, no bounds. One thread. A run of packets with the same topic in one
+//! read goes out in one write per subscriber.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::codec::{Frame, frame};
+use crate::link::{Link, ReadBuffer};
+use crate::poll::{Poll, Ready};
+
+/// The poll's name of the listener; connections count from 0.
+const LISTENER: usize = usize::MAX - 1;
+
+#[derive(Default)]
+struct Null {
+    links: HashMap<usize, Link>,
+    subscriptions: Vec<(Vec<u8>, usize)>,
+    /// Who gets a topic; forgotten with every change of the subscriptions.
+    routes: HashMap<Vec<u8>, Vec<usize>>,
+    next: usize,
+}
+
+/// Listens on a free port of the loopback interface, prints where, and relays until it is ended.
+///
+/// # Errors
+///
+/// When it cannot listen, or the kernel gives no more descriptors.
+pub(crate) fn serve() -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    println!("listening: null tcp://{}", listener.local_addr()?);
+    relay_on(&listener)
+}
+
+fn relay_on(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut poll = Poll::new()?;
+    poll.add(listener, LISTENER)?;
+    let (mut null, mut buffer, mut ready) = (Null::default(), ReadBuffer::new(), Vec::new());
+    loop {
+        poll.wait(&mut ready)?;
+        for &event in &ready {
+            if event.token == LISTENER {
+                null.accept(listener, &poll)?;
+            } else if null.handle(event, &mut buffer).is_err() {
+                null.forget(event.token);
+            }
+        }
+    }
+}
+
+impl Null {
+    fn accept(&mut self, listener: &TcpListener, poll: &Poll) -> io::Result<()> {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    let link = Link::accepted(stream)?;
+                    poll.add(&link, self.next)?;
+                    self.links.insert(self.next, link);
+                    self.next += 1;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Ready, buffer: &mut ReadBuffer) -> io::Result<()> {
+        // Taken out, so that it may write to itself like to any other.
+        let Some(mut link) = self.links.remove(&event.token) else { return Ok(()) };
+        if event.writable {
+            link.flush()?;
+        }
+        let mut answer = Vec::new();
+        let mut own = Vec::new();
+        if event.readable {
+            link.receive_bytes(buffer, |bytes| {
+                self.take(event.token, bytes, &mut answer, &mut own)
+            })?;
+        }
+        answer.append(&mut own);
+        if !answer.is_empty() {
+            link.send(&answer)?;
+        }
+        self.links.insert(event.token, link);
+        Ok(())
+    }
+
+    /// Relays the whole packets in `bytes`; returns how many bytes those were.
+    fn take(
+        &mut self,
+        from: usize,
+        bytes: &[u8],
+        answer: &mut Vec<u8>,
+        own: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        let mut used = 0;
+        let (mut run_begin, mut run_topic): (usize, &[u8]) = (0, &[]);
+        while let Some(Frame { head, body, len }) = frame(&bytes[used..])? {
+            let topic = if head >> 4 == 3 { string(body)? } else { &[] };
+            if topic != run_topic {
+                self.relay(from, run_topic, &bytes[run_begin..used], own);
+                (run_begin, run_topic) = (used, topic);
+            }
+            match (head >> 4, body) {
+                (1, _) => answer.extend([0x20, 2, 0, 0]),
+                (8, &[high, low, ref filters @ ..]) => {
+                    self.subscriptions.push((string(filters)?.to_vec(), from));
+                    self.routes.clear();
+                    answer.extend([0x90, 3, high, low, 0]);
+                }
+                (12, _) => answer.extend([0xd0, 0]),
+                (14, _) => return Err(ErrorKind::ConnectionAborted.into()),
+                _ => {}
+            }
+            used += len;
+        }
+        self.relay(from, run_topic, &bytes[run_begin..used], own);
+        Ok(used)
+    }
+
+    /// Sends these packets of one topic to all who want it.
+    fn relay(&mut self, from: usize, topic: &[u8], packets: &[u8], own: &mut Vec<u8>) {
+        if topic.is_empty() || packets.is_empty() {
+            return;
+        }
+        if !self.routes.contains_key(topic) {
+            let wanting = self.subscriptions.iter().filter(|(filter, _)| fits(filter, topic));
+            self.routes.insert(topic.to_vec(), wanting.map(|&(_, token)| token).collect());
+        }
+        for token in self.routes.get(topic).into_iter().flatten() {
+            if *token == from {
+                own.extend_from_slice(packets);
+            } else if let Some(link) = self.links.get_mut(token) {
+                // A broken connection is found and forgotten when the poll reports it.
+                let _ = link.send(packets);
+            }
+        }
+    }
+
+    fn forget(&mut self, token: usize) {
+        self.links.remove(&token);
+        self.subscriptions.retain(|&(_, subscriber)| subscriber != token);
+        self.routes.clear();
+    }
+}
+
+/// Only what the scenarios need: the topic itself, or all that begins like a filter ending in `+`
+/// or `#`.
+fn fits(filter: &[u8], topic: &[u8]) -> bool {
+    match filter.split_last() {
+        Some((b'+' | b'#', start)) => topic.starts_with(start),
+        _ => filter == topic,
+    }
+}
+
+/// The string with a length before it at the start of `bytes`.
+fn string(bytes: &[u8]) -> io::Result<&[u8]> {
+    let text = bytes
+        .split_first_chunk::<2>()
+        .and_then(|(len, rest)| rest.get(..usize::from(u16::from_be_bytes(*len))));
+    text.ok_or_else(|| ErrorKind::InvalidData.into())
+}
+
+/// A null broker on a thread of this process.
+#[cfg(test)]
+pub(crate) fn in_process() -> crate::target::Target {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || relay_on(&listener));
+    crate::target::Target { address, pid: Some(std::process::id()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn filters_fit_their_topics() {
+        assert!(fits(b"bench/+", b"bench/0001"));
+        assert!(fits(b"a", b"a"));
+        assert!(!fits(b"a", b"ab"));
+        assert!(!fits(b"b/+", b"a/1"));
+    }
+
+    #[test]
+    fn a_client_is_answered_and_hears_itself() {
+        let mut null = Null::default();
+        let mut bytes = codec::connect("c", 0);
+        bytes.extend(codec::subscribe(9, "t", 0));
+        let publish = b"\x30\x04\x00\x01tx";
+        bytes.extend(publish);
+        bytes.extend(b"\x30\x04\x00\x01ux\x30\x04");
+        let (mut answer, mut own) = (Vec::new(), Vec::new());
+        let used = null.take(0, &bytes, &mut answer, &mut own).unwrap();
+        assert_eq!(used, bytes.len() - 2);
+        assert_eq!(answer, b"\x20\x02\x00\x00\x90\x03\x00\x09\x00");
+        assert_eq!(own, publish);
+        null.forget(0);
+        assert!(null.subscriptions.is_empty());
+    }
+}

@@ -1,0 +1,20 @@
+//! The cases, one file per chapter.
+
+pub(crate) mod alias;
+pub(crate) mod connect;
+pub(crate) mod flow;
+pub(crate) mod malformed;
+pub(crate) mod publish;
+pub(crate) mod retained;
+pub(crate) mod rumqttc;
+pub(crate) mod session;
+pub(crate) mod shared;
+pub(crate) mod subscribe;
+pub(crate) mod will;
+
+use std::time::Duration;
+
+/// Lets protocol time pass: keep alive, expiry, Will Delay. Nothing else is ever slept for.
+fn protocol_time(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}

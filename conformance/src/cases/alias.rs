@@ -1,0 +1,126 @@
+//! Topic aliases: section 3.3.2.3.4.
+
+use crate::client::Client;
+use crate::codec::{ALL, Publish, Value, find, prop};
+use crate::failure::{Failure, Step, expect, expect_eq};
+use crate::target::Server;
+
+/// Connects, if the server takes aliases at all.
+fn connect(server: &Server, id: &str) -> Step<(Client, u16)> {
+    let client = server.v5(id).connect()?;
+    match find(&client.connack.props, 0x22) {
+        Some(Value::Two(n)) if *n > 0 => {
+            let n = *n;
+            Ok((client, n))
+        }
+        other => Err(Failure::new("a Topic Alias Maximum", format!("{other:?}"))),
+    }
+}
+
+fn aliased(topic: &str, payload: &str, alias: u16) -> Publish {
+    Publish::new(topic, payload).qos(1).prop(prop::topic_alias(alias))
+}
+
+pub(crate) fn stands_for_a_topic(server: &Server) -> Step {
+    let (mut publisher, maximum) = connect(server, "p")?;
+    for version in ALL {
+        let mut sub = server.client(version, "s").connect()?;
+        sub.subscribe("t/#", 1)?;
+        for alias in [1, maximum] {
+            let topic = format!("t/{alias}");
+            publisher.publish(aliased(&topic, "set", alias))?;
+            publisher.publish(aliased("", "used", alias))?;
+            let first = sub.expect_publish(&topic, "set")?;
+            expect_eq("Topic Alias is not passed on", &first.prop(0x23), &None)?;
+            sub.expect_publish(&topic, "used")?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn is_moved_to_another_topic(server: &Server) -> Step {
+    let (mut publisher, _) = connect(server, "p")?;
+    let mut sub = server.v5("s").connect()?;
+    sub.subscribe("t/#", 1)?;
+    for topic in ["t/a", "t/b"] {
+        publisher.publish(aliased(topic, "set", 1))?;
+        publisher.publish(aliased("", "used", 1))?;
+        sub.expect_publish(topic, "set")?;
+        sub.expect_publish(topic, "used")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn unknown_is_a_fault(server: &Server) -> Step {
+    let (mut client, _) = connect(server, "p")?;
+    client.send_publish(aliased("", "x", 1))?;
+    // The standard speaks of a Protocol Error, and has a code of its own for aliases.
+    client.expect_fault(&[0x82, 0x94])
+}
+
+pub(crate) fn zero_is_a_fault(server: &Server) -> Step {
+    let (mut client, _) = connect(server, "p")?;
+    client.send_publish(aliased("t", "x", 0))?;
+    // 0x94 is for an alias above the maximum; 0 may be seen as that, or as a Protocol Error.
+    client.expect_fault(&[0x81, 0x82, 0x94])
+}
+
+pub(crate) fn above_the_maximum_is_a_fault(server: &Server) -> Step {
+    let (mut client, maximum) = connect(server, "p")?;
+    if maximum == u16::MAX {
+        return Ok(());
+    }
+    client.send_publish(aliased("t", "x", maximum + 1))?;
+    client.expect_fault(&[0x94])
+}
+
+pub(crate) fn does_not_outlive_the_connection(server: &Server) -> Step {
+    let dialling = server.v5("p").persistent();
+    let mut client = dialling.connect()?;
+    client.publish(aliased("t", "x", 1))?;
+    client.disconnect()?;
+    let mut client = dialling.connect()?;
+    client.send_publish(aliased("", "x", 1))?;
+    client.expect_fault(&[0x82, 0x94])?;
+    server.v5("p").connect().map(drop)
+}
+
+pub(crate) fn none_without_permission(server: &Server) -> Step {
+    let mut publisher = server.v311("p").connect()?;
+    let mut sub = server.v5("s").connect()?;
+    sub.subscribe("t", 1)?;
+    for _ in 0..5 {
+        publisher.publish(Publish::new("t", "x").qos(1))?;
+        let message = sub.expect_publish("t", "x")?;
+        expect_eq("Topic Alias", &message.prop(0x23), &None)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn within_the_clients_maximum(server: &Server) -> Step {
+    let mut publisher = server.v311("p").connect()?;
+    let mut sub = server.v5("s").prop(prop::topic_alias_maximum(2)).connect()?;
+    sub.subscribe("t/#", 1)?;
+    let mut known = [const { String::new() }; 2];
+    let mut used = false;
+    for round in 0..4 {
+        for i in 0..4 {
+            let topic = format!("t/{i}");
+            publisher.publish(Publish::new(&topic, round.to_string()).qos(1))?;
+            let message = sub.message()?;
+            let mut came = message.topic.clone();
+            if let Some(Value::Two(alias)) = message.prop(0x23) {
+                expect((1..=2).contains(alias), "an alias of 1 or 2", alias)?;
+                let slot = &mut known[usize::from(*alias) - 1];
+                if came.is_empty() {
+                    used = true;
+                    came.clone_from(slot);
+                } else {
+                    slot.clone_from(&came);
+                }
+            }
+            expect_eq("topic", &came, &topic)?;
+        }
+    }
+    expect(used || !server.can().outgoing_aliases, "an alias instead of a topic", used)
+}

@@ -1,0 +1,213 @@
+//! Section 3.1 and 3.2: CONNECT and CONNACK.
+
+use crate::codec::{
+    ALL, Kind, Publish, Value,
+    Version::{V5, V31, V311},
+    find, packet, prop,
+};
+use crate::failure::{Step, expect, expect_eq};
+use crate::target::Server;
+
+pub(crate) fn connack_comes_first(server: &Server) -> Step {
+    for version in ALL {
+        let client = server.client(version, &format!("a{}", version as u8)).connect()?;
+        client.disconnect()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn clean_start_has_no_session(server: &Server) -> Step {
+    for version in ALL {
+        let id = format!("a{}", version as u8);
+        server.client(version, &id).persistent().connect()?.disconnect()?;
+        let client = server.client(version, &id).connect()?;
+        expect_eq("Session Present", &client.connack.session_present, &false)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn no_session_to_resume(server: &Server) -> Step {
+    for version in ALL {
+        let client =
+            server.client(version, &format!("a{}", version as u8)).persistent().connect()?;
+        expect_eq("Session Present", &client.connack.session_present, &false)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn session_present_after_reconnect(server: &Server) -> Step {
+    for version in [V311, V5] {
+        let id = format!("a{}", version as u8);
+        server.client(version, &id).persistent().connect()?.disconnect()?;
+        let client = server.client(version, &id).persistent().connect()?;
+        expect_eq("Session Present", &client.connack.session_present, &true)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn second_connect_is_a_fault(server: &Server) -> Step {
+    for version in ALL {
+        let dialling = server.client(version, &format!("a{}", version as u8));
+        let mut client = dialling.connect()?;
+        client.send(&dialling.bytes())?;
+        client.expect_fault(&[0x82])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn first_packet_must_be_connect(server: &Server) -> Step {
+    for version in ALL {
+        for first in [
+            packet(0xC0, &[]),
+            Publish::new("a", "x").encode(version),
+            packet(0x82, &[0, 1, 0, 1, b'a', 0]),
+            packet(0xE0, &[]),
+        ] {
+            let mut client = server.client(version, "a").open()?;
+            client.send(&first)?;
+            client.expect_closed()?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn unknown_level_is_refused(server: &Server) -> Step {
+    let mut bytes = server.v311("a").bytes();
+    bytes[8] = 2;
+    let mut client = server.v311("a").open()?;
+    client.send(&bytes)?;
+    client.expect_connack(&[0x01, 0x84])?;
+    client.expect_closed()?;
+
+    let mut bytes = server.v5("a").bytes();
+    bytes[8] = 6;
+    let mut client = server.v5("a").open()?;
+    client.send(&bytes)?;
+    client.expect_connack(&[0x01, 0x84])?;
+    client.expect_closed()
+}
+
+pub(crate) fn wrong_protocol_name_is_refused(server: &Server) -> Step {
+    for version in [V311, V5] {
+        let mut bytes = server.client(version, "a").bytes();
+        bytes[7] = b'X';
+        let mut client = server.client(version, "a").open()?;
+        client.send(&bytes)?;
+        client.expect_refusal(&[0x01, 0x84])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn reserved_flag_must_be_zero(server: &Server) -> Step {
+    for version in [V311, V5] {
+        let mut bytes = server.client(version, "a").bytes();
+        bytes[9] |= 1;
+        let mut client = server.client(version, "a").open()?;
+        client.send(&bytes)?;
+        client.expect_refusal(if version == V5 { &[0x81, 0x82] } else { &[] })?;
+    }
+    Ok(())
+}
+
+pub(crate) fn empty_client_id_in_31_is_refused(server: &Server) -> Step {
+    server.v31("").expect_refused(&[0x02])
+}
+
+pub(crate) fn empty_client_id_in_311_needs_clean(server: &Server) -> Step {
+    server.v311("").connect()?.disconnect()?;
+    server.v311("").clean_start(false).expect_refused(&[0x02])
+}
+
+pub(crate) fn empty_client_id_in_5_is_assigned(server: &Server) -> Step {
+    let mut seen = Vec::new();
+    for clean in [true, false] {
+        let client = server.v5("").clean_start(clean).connect()?;
+        let id = find(&client.connack.props, 0x12).cloned();
+        expect(matches!(&id, Some(Value::Text(t)) if !t.is_empty()), "an Assigned Client Id", &id)?;
+        expect(!seen.contains(&id), "a unique Assigned Client Identifier", &id)?;
+        seen.push(id);
+    }
+    let named = server.v5("named").connect()?;
+    expect_eq("Assigned Client Identifier", &find(&named.connack.props, 0x12), &None)
+}
+
+pub(crate) fn client_id_of_23_characters(server: &Server) -> Step {
+    for version in ALL {
+        let fill = 23 - server.prefix().len().min(22);
+        let id: String = "zZ09".chars().cycle().take(fill).collect();
+        server.client(version, &id).connect()?.disconnect()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn credentials_are_read_past(server: &Server) -> Step {
+    for version in ALL {
+        let id = format!("a{}", version as u8);
+        let mut client = server.client(version, &id).credentials(Some("u"), Some("p")).connect()?;
+        client.ping()?;
+        server.client(version, &id).credentials(Some("u"), None).connect()?.ping()?;
+    }
+    // Only 5.0 knows a password without a user name (MQTT-3.1.2-22 of 3.1.1).
+    server.v5("only").credentials(None, Some("p")).connect()?.ping()?;
+    let mut client = server.v311("only").credentials(None, Some("p")).send()?;
+    client.expect_closed()
+}
+
+pub(crate) fn packets_behind_connect_are_handled(server: &Server) -> Step {
+    for version in ALL {
+        let dialling = server.client(version, &format!("a{}", version as u8));
+        let mut client = dialling.open()?;
+        let mut bytes = dialling.bytes();
+        bytes.extend(packet(0xC0, &[]));
+        client.send(&bytes)?;
+        client.expect_connack(&[0])?;
+        client.ping()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn takeover_ends_the_older(server: &Server) -> Step {
+    for version in ALL {
+        let dialling = server.client(version, &format!("a{}", version as u8));
+        let mut older = dialling.connect()?;
+        let mut newer = dialling.connect()?;
+        older.expect_fault(&[0x8E])?;
+        newer.ping()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn takeover_across_versions(server: &Server) -> Step {
+    for (i, (old, new)) in [(V31, V311), (V311, V5), (V5, V31)].into_iter().enumerate() {
+        let id = format!("a{i}");
+        let mut older = server.client(old, &id).connect()?;
+        let mut newer = server.client(new, &id).connect()?;
+        older.expect_fault(&[0x8E])?;
+        newer.ping()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn unknown_authentication_method(server: &Server) -> Step {
+    let method = prop::auth_method("X-NO-SUCH-METHOD");
+    server.v5("a").prop(method).expect_refused(&[0x8C])
+}
+
+pub(crate) fn packets_split_at_every_byte(server: &Server) -> Step {
+    for version in ALL {
+        let dialling = server.client(version, &format!("a{}", version as u8));
+        let mut client = dialling.open()?;
+        for byte in dialling.bytes() {
+            client.send(&[byte])?;
+        }
+        client.expect_connack(&[0])?;
+        client.subscribe("t", 1)?;
+        let publish = Publish::new(&client.full("t"), "split").qos(1).id(77);
+        for byte in publish.encode(version) {
+            client.send(&[byte])?;
+        }
+        client.expect_publish("t", "split")?;
+        client.expect_ack(Kind::Puback, 77)?;
+    }
+    Ok(())
+}

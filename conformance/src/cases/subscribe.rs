@@ -1,0 +1,220 @@
+//! Sections 3.8 to 3.11 and 4.7: SUBSCRIBE, UNSUBSCRIBE, Topic Names and Topic Filters.
+
+use crate::codec::{ALL, Publish, Subscribe, Version, packet, prop, text};
+use crate::failure::{Step, expect_eq};
+use crate::target::Server;
+
+pub(crate) fn suback_answers_each_filter_in_order(server: &Server) -> Step {
+    for version in ALL {
+        let mut client = server.client(version, "a").connect()?;
+        let filters = Subscribe::to("a", 2).and("b/#", 0).and("+/c", 1).and("a", 1);
+        expect_eq("codes", &client.suback(filters)?, &vec![2, 0, 1, 1])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn wildcards_match(server: &Server) -> Step {
+    let table = [
+        ("a/b", "a/b", true),
+        ("a/b", "a/bc", false),
+        ("a/#", "a", true),
+        ("a/#", "a/b/c", true),
+        ("a/#", "ab", false),
+        ("a/+", "a/b", true),
+        ("a/+", "a", false),
+        ("a/+", "a/", true),
+        ("a/+", "a/b/c", false),
+        ("+/+", "/b", true),
+        ("a/+/c", "a/b/c", true),
+        ("a/+/c", "a//c", true),
+        ("a/+/#", "a", false),
+        ("a/+/#", "a/b", true),
+        ("#", "a/b", true),
+    ];
+    for version in ALL {
+        let mut publisher = server.client(version, "p").connect()?;
+        for (i, (filter, topic, matches)) in table.into_iter().enumerate() {
+            // Every row has its own branch, so that "#" and "+" see no other row.
+            let row = format!("{}r{i}", version as u8);
+            let mut sub = server.client(version, "s").connect()?;
+            let filter = format!("{row}/{filter}");
+            sub.subscribe_with(Subscribe::to(&filter, 1).and(&format!("{row}marker"), 1))?;
+            publisher.publish(Publish::new(&format!("{row}/{topic}"), "x").qos(1))?;
+            if matches {
+                sub.expect_publish(&format!("{row}/{topic}"), "x")?;
+            }
+            let marker = format!("{row}marker");
+            sub.expect_nothing_before(&mut publisher, &marker, 1)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn no_normalization(server: &Server) -> Step {
+    for version in ALL {
+        let mut publisher = server.client(version, "p").connect()?;
+        let mut sub = server.client(version, "s").connect()?;
+        sub.subscribe_with(Subscribe::to("A/\u{e9}", 1).and("m", 1))?;
+        for other in ["a/\u{e9}", "A/e\u{301}", "A//\u{e9}", "A/\u{e9}/", "A/\u{e9} "] {
+            publisher.publish(Publish::new(other, "x").qos(1))?;
+        }
+        sub.expect_nothing_before(&mut publisher, "m", 1)?;
+        publisher.publish(Publish::new("A/\u{e9}", "x").qos(1))?;
+        sub.expect_publish("A/\u{e9}", "x")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn wildcards_pass_over_dollar_topics(server: &Server) -> Step {
+    for version in ALL {
+        let mut publisher = server.client(version, "p").connect()?;
+        let mut sub = server.client(version, "s").connect()?;
+        let third = format!("+/{}/x", server.prefix());
+        sub.subscribe_everywhere(&["#", "+/#", &third], 1)?;
+        publisher.publish(Publish::new("$hidden/x", "x").qos(1))?;
+        publisher.publish(Publish::new("seen", "x").qos(1))?;
+        sub.expect_publish("seen", "x")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn dollar_filters_match_dollar_topics(server: &Server) -> Step {
+    for version in ALL {
+        let mut publisher = server.client(version, "p").connect()?;
+        let mut sub = server.client(version, "s").connect()?;
+        sub.subscribe("$mine/#", 1)?;
+        publisher.publish(Publish::new("$mine/x", "x").qos(1))?;
+        sub.expect_publish("$mine/x", "x")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn same_filter_replaces(server: &Server) -> Step {
+    for version in ALL {
+        let mut publisher = server.client(version, "p").connect()?;
+        let mut sub = server.client(version, "s").connect()?;
+        sub.subscribe("t", 2)?;
+        sub.subscribe("t", 0)?;
+        publisher.publish(Publish::new("t", "x").qos(2))?;
+        expect_eq("QoS", &sub.expect_publish("t", "x")?.qos, &0)?;
+        sub.expect_nothing_before(&mut publisher, "t", 0)?;
+    }
+    Ok(())
+}
+
+/// One copy at the highest QoS, or one for each subscription: the standard allows both.
+pub(crate) fn overlapping_uses_the_highest_qos(server: &Server) -> Step {
+    for version in ALL {
+        let mut publisher = server.client(version, "p").connect()?;
+        let mut sub = server.client(version, "s").connect()?;
+        sub.subscribe_with(Subscribe::to("a/#", 2).and("a/+", 1).and("m", 2))?;
+        publisher.publish(Publish::new("a/b", "x").qos(2))?;
+        let first = sub.expect_publish("a/b", "x")?;
+        publisher.publish(Publish::new("m", "marker").qos(2))?;
+        let mut levels = vec![first.qos];
+        let mut next = sub.message()?;
+        while next.topic == "a/b" {
+            levels.push(next.qos);
+            next = sub.message()?;
+        }
+        levels.sort_unstable();
+        if levels != [1, 2] {
+            expect_eq("QoS of the copies", &levels, &vec![2])?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn unsubscribe_stops_delivery(server: &Server) -> Step {
+    for version in ALL {
+        let mut publisher = server.client(version, "p").connect()?;
+        let mut sub = server.client(version, "s").connect()?;
+        sub.subscribe_with(Subscribe::to("a/+", 1).and("m", 1))?;
+        // Filters are compared as characters: this one only matches the same topics.
+        sub.unsubscribe("a/#")?;
+        publisher.publish(Publish::new("a/b", "still").qos(1))?;
+        sub.expect_publish("a/b", "still")?;
+        let codes = sub.unsubscribe("a/+")?;
+        let wanted = if version == Version::V5 { vec![0] } else { vec![] };
+        expect_eq("UNSUBACK", &codes, &wanted)?;
+        publisher.publish(Publish::new("a/b", "gone").qos(1))?;
+        sub.expect_nothing_before(&mut publisher, "m", 1)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn unsubscribe_of_nothing_is_answered(server: &Server) -> Step {
+    for version in ALL {
+        let mut client = server.client(version, "s").connect()?;
+        let codes = client.unsubscribe("never/subscribed")?;
+        let wanted = if version == Version::V5 { vec![0x11] } else { vec![] };
+        expect_eq("UNSUBACK", &codes, &wanted)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn identifiers_come_back(server: &Server) -> Step {
+    let mut publisher = server.v311("p").connect()?;
+    let mut sub = server.v5("s").connect()?;
+    sub.subscribe_with(Subscribe::to("a/#", 1).prop(prop::subscription_id(7)))?;
+    sub.subscribe_with(Subscribe::to("a/+", 1).prop(prop::subscription_id(268_435_455)))?;
+    sub.subscribe("a/b", 1)?;
+    publisher.publish(Publish::new("a/b/c", "one").qos(1))?;
+    expect_eq("ids", &sub.expect_publish("a/b/c", "one")?.subscription_ids(), &vec![7])?;
+    publisher.publish(Publish::new("a/b", "two").qos(1))?;
+    publisher.publish(Publish::new("a/m/m", "marker").qos(1))?;
+    // In one copy or in several.
+    let mut ids = Vec::new();
+    let mut next = sub.message()?;
+    while next.topic == "a/b" {
+        ids.extend(next.subscription_ids());
+        next = sub.message()?;
+    }
+    ids.sort_unstable();
+    expect_eq("ids", &ids, &vec![7, 268_435_455])
+}
+
+pub(crate) fn no_local_withholds_ones_own(server: &Server) -> Step {
+    let mut client = server.v5("s").connect()?;
+    client.subscribe_with(Subscribe::to("t", 1).no_local())?;
+    client.publish(Publish::new("t", "own").qos(1))?;
+    client.expect_quiet()?;
+    let mut other = server.v5("p").connect()?;
+    other.publish(Publish::new("t", "other").qos(1))?;
+    client.expect_publish("t", "other")?;
+    Ok(())
+}
+
+pub(crate) fn no_local_is_about_the_client_alone(server: &Server) -> Step {
+    // Without No Local one's own messages come; and it is kept while the Session is away.
+    let dialling = server.v5("s").persistent();
+    let mut client = dialling.connect()?;
+    client.subscribe("plain", 1)?;
+    client.subscribe_with(Subscribe::to("t", 1).no_local())?;
+    client.publish(Publish::new("plain", "own").qos(1))?;
+    client.expect_publish("plain", "own")?;
+    client.disconnect()?;
+    let mut client = dialling.connect()?;
+    client.publish(Publish::new("t", "own").qos(1))?;
+    client.publish(Publish::new("plain", "after").qos(1))?;
+    client.expect_publish("plain", "after")?;
+    drop(client);
+    server.v5("s").connect().map(drop)
+}
+
+pub(crate) fn wildcard_misplaced_is_refused(server: &Server) -> Step {
+    for version in ALL {
+        for filter in ["a/#/b", "a/b#", "a/b+", "a/+b/c", ""] {
+            let mut client = server.client(version, "s").connect()?;
+            let mut body = vec![0, 9];
+            if version == Version::V5 {
+                body.push(0);
+            }
+            body.extend(text(filter));
+            body.push(0);
+            client.send(&packet(0x82, &body))?;
+            client.expect_filter_refused()?;
+        }
+    }
+    Ok(())
+}

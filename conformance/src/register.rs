@@ -1,0 +1,260 @@
+//! The one list of cases.
+
+use std::fmt;
+
+use crate::failure::Step;
+use crate::target::{Server, Target};
+
+/// One case: a question to a broker with a yes or a failure.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The chapter: a module of cases.
+    pub chapter: &'static str,
+    /// What the case checks, as a Rust name.
+    pub name: &'static str,
+    /// Statements of MQTT 3.1.1, without `MQTT-`.
+    pub v311: &'static str,
+    /// Statements of MQTT 5.0, without `MQTT-`.
+    pub v5: &'static str,
+    run: fn(&Server) -> Step,
+}
+
+impl Case {
+    /// Runs the case against a target, under names that no other run uses.
+    ///
+    /// # Errors
+    /// The [`Failure`](crate::Failure) that says what did not hold.
+    pub fn run(&self, target: &dyn Target) -> Step {
+        (self.run)(&Server::new(target))
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}::{}", self.chapter, self.name)?;
+        for (standard, ids) in [("3.1.1", self.v311), ("5.0", self.v5)] {
+            for id in ids.split_whitespace() {
+                write!(f, " [{standard} MQTT-{id}]")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Writes one `#[test]` for each registered case, over the given [`Fixture`](crate::Fixture).
+#[macro_export]
+macro_rules! tests {
+    ($fixture:ty) => {
+        type ConformanceFixture = $fixture;
+        $crate::for_each_case! { $crate::each_as_test }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! each_as_test {
+    ($($chapter:ident { $($case:ident: $v311:literal, $v5:literal;)* })*) => {
+        $(mod $chapter {
+            $(#[test]
+            fn $case() {
+                $crate::run::<super::ConformanceFixture>(stringify!($chapter), stringify!($case));
+            })*
+        })*
+    };
+}
+
+macro_rules! as_list {
+    ($($chapter:ident { $($case:ident: $v311:literal, $v5:literal;)* })*) => {
+        /// Every registered case.
+        #[must_use]
+        pub fn cases() -> Vec<Case> {
+            vec![$($(Case {
+                chapter: stringify!($chapter),
+                name: stringify!($case),
+                v311: $v311,
+                v5: $v5,
+                run: crate::cases::$chapter::$case,
+            },)*)*]
+        }
+    };
+}
+
+/// Hands the register to another macro: chapter, case, statements of 3.1.1, statements of 5.0.
+#[macro_export]
+macro_rules! for_each_case {
+    ($($then:tt)*) => { $($then)*! {
+        connect {
+            connack_comes_first: "3.2.0-1 3.1.4-4", "3.2.0-1 3.1.4-5 3.2.2-1";
+            clean_start_has_no_session: "3.2.2-1 3.1.2-6", "3.2.2-2 3.1.2-4";
+            no_session_to_resume: "3.2.2-3", "3.1.2-6 3.2.2-3";
+            session_present_after_reconnect: "3.2.2-2 3.1.2-4", "3.2.2-3 3.1.2-5";
+            second_connect_is_a_fault: "3.1.0-2", "3.1.0-2";
+            first_packet_must_be_connect: "3.1.0-1", "3.1.0-1 3.14.0-1";
+            unknown_level_is_refused: "3.1.2-2", "3.1.2-2";
+            wrong_protocol_name_is_refused: "3.1.2-1", "3.1.2-1";
+            reserved_flag_must_be_zero: "3.1.2-3", "3.1.2-3";
+            empty_client_id_in_31_is_refused: "", "";
+            empty_client_id_in_311_needs_clean: "3.1.3-6 3.1.3-8", "";
+            empty_client_id_in_5_is_assigned: "", "3.1.3-6 3.1.3-7 3.2.2-16";
+            client_id_of_23_characters: "3.1.3-5", "3.1.3-5";
+            credentials_are_read_past: "3.1.2-19 3.1.2-21", "3.1.2-17 3.1.2-19";
+            packets_behind_connect_are_handled: "3.1.4-5", "3.1.4-6";
+            takeover_ends_the_older: "3.1.4-2", "3.1.4-3";
+            takeover_across_versions: "3.1.4-2", "3.1.4-3";
+            unknown_authentication_method: "", "4.12.0-1";
+            packets_split_at_every_byte: "6.0.0-2", "6.0.0-2 4.2-1";
+        }
+        publish {
+            qos_0_delivery: "4.3.1-1", "4.3.1-1 3.3.1-2";
+            qos_1_delivery: "4.3.2-1 4.3.2-2 2.3.1-6", "4.3.2-1 4.3.2-2 4.3.2-4 2.2.1-5";
+            qos_2_delivery: "4.3.3-1 4.3.3-2", "4.3.3-1 4.3.3-2 4.3.3-4 4.3.3-8 4.3.3-11";
+            delivered_at_the_lower_qos: "3.8.4-6", "3.8.4-8";
+            qos_2_resent_is_delivered_once: "4.3.3-2", "4.3.3-10";
+            qos_2_id_is_free_after_pubcomp: "4.3.3-2", "4.3.3-12";
+            pubrel_of_unknown_id_is_completed: "", "4.3.3-11";
+            dup_is_not_propagated: "3.3.1-3", "3.3.1-3";
+            order_is_kept_per_qos: "4.6.0-5 4.6.0-6", "4.6.0-5 4.6.0-6";
+            empty_payload_is_delivered: "3.3.2-3", "3.3.4-1";
+            large_payload_arrives_whole: "6.0.0-2", "4.2-1 6.0.0-2";
+            many_packets_in_one_write: "6.0.0-2", "4.2-1 6.0.0-2";
+            versions_mix_on_one_topic: "3.3.5-1", "3.3.4-1 3.3.2-17";
+            properties_arrive_unaltered_and_in_order: "",
+                "3.3.2-4 3.3.2-15 3.3.2-16 3.3.2-17 3.3.2-18 3.3.2-20 3.1.3-10";
+            nobody_subscribed_is_acknowledged: "4.3.2-2", "3.4.2-1 3.5.2-1";
+            sys_topics_belong_to_the_server: "", "";
+        }
+        session {
+            persistent_session_queues: "3.1.2-5 3.1.2-4", "3.1.2-5 3.1.2-23 4.5.0-1";
+            clean_session_is_discarded: "3.1.2-6", "3.1.2-4 4.1.0-2";
+            unacknowledged_qos_1_is_resent_with_dup: "4.4.0-1 3.3.1-1 2.3.1-3", "4.4.0-1 3.3.1-1";
+            resent_in_order: "4.6.0-1 4.4.0-1", "4.4.0-1 4.6.0-6";
+            unacknowledged_qos_2_is_resent_with_dup: "4.4.0-1 3.3.1-1", "4.4.0-1 3.3.1-1";
+            pubrel_is_resent: "4.4.0-1", "4.4.0-1 4.3.3-5 4.3.3-6";
+            incoming_qos_2_survives_reconnect: "4.3.3-2", "4.3.3-10 4.1.0-1";
+            expiry_zero_ends_with_the_connection: "", "4.1.0-2";
+            expiry_runs_out: "", "4.1.0-2 3.1.2-23";
+            expiry_is_changed_by_disconnect: "", "3.1.2-23";
+            expiry_cannot_rise_from_zero: "", "4.13.1-1";
+            resumed_by_another_version: "3.1.2-4", "3.1.2-5";
+        }
+        subscribe {
+            suback_answers_each_filter_in_order: "3.8.4-1 3.8.4-2 3.8.4-5 3.9.3-1",
+                "3.8.4-1 3.8.4-2 3.8.4-5 3.8.4-6 3.8.4-7 3.9.3-1 2.2.1-6";
+            wildcards_match: "4.7.1-2 4.7.1-3", "4.7.1-1 4.7.1-2";
+            no_normalization: "4.7.3-4", "4.7.3-4";
+            wildcards_pass_over_dollar_topics: "4.7.2-1", "4.7.2-1";
+            dollar_filters_match_dollar_topics: "4.7.2-1", "4.7.2-1";
+            same_filter_replaces: "3.8.4-3", "3.8.4-3";
+            overlapping_uses_the_highest_qos: "3.3.5-1", "3.3.4-2";
+            unsubscribe_stops_delivery: "3.10.4-1 3.10.4-2 3.10.4-4", "3.10.4-1 3.10.4-2 3.10.4-4";
+            unsubscribe_of_nothing_is_answered: "3.10.4-5", "3.10.4-5 3.11.3-1 3.11.3-2";
+            identifiers_come_back: "", "3.3.4-3 3.3.4-4 3.3.4-5";
+            no_local_withholds_ones_own: "", "3.8.3-3";
+            no_local_is_about_the_client_alone: "", "3.8.3-3";
+            wildcard_misplaced_is_refused: "4.7.1-2 4.7.1-3", "4.7.1-1 4.7.1-2";
+        }
+        retained {
+            sent_to_a_new_subscription: "3.3.1-5 3.3.1-6 3.3.1-8", "3.3.1-5 3.3.1-9 3.8.4-4";
+            replaced_by_a_newer: "3.3.1-5", "3.3.1-5";
+            cleared_by_an_empty_payload: "3.3.1-10 3.3.1-11", "3.3.1-6 3.3.1-7";
+            not_stored_without_retain: "3.3.1-12", "3.3.1-8";
+            flag_is_cleared_for_live_subscribers: "3.3.1-9", "3.3.1-12";
+            retain_as_published: "", "3.3.1-13";
+            handling_1_only_for_new_subscriptions: "", "3.3.1-10";
+            handling_2_never: "", "3.3.1-11";
+            sent_again_for_the_same_filter: "3.8.4-3", "3.8.4-4 3.3.1-9";
+            survives_its_publisher: "3.1.2-7", "3.1.2-23";
+            more_than_the_queue_holds: "3.3.1-6", "3.3.1-9";
+            expires: "", "3.3.2-5";
+            identifier_of_its_subscription: "", "3.3.4-3";
+        }
+        will {
+            sent_when_the_connection_breaks: "3.1.2-8", "3.1.2-7 3.1.2-8";
+            discarded_by_disconnect: "3.14.4-3 3.1.2-10", "3.14.4-3 3.1.2-10";
+            sent_by_disconnect_with_will: "", "3.1.2-8";
+            sent_on_a_protocol_fault: "3.1.2-8", "3.1.2-8";
+            sent_on_keep_alive_timeout: "3.1.2-24 3.1.2-8", "3.1.2-22 3.1.2-8";
+            sent_on_takeover: "3.1.2-8 3.1.4-2", "3.1.2-8 3.1.4-3";
+            retained_will: "3.1.2-17", "3.1.2-15";
+            every_qos: "3.1.2-14", "3.1.2-12";
+            delayed: "", "3.1.2-8";
+            delay_is_cancelled_by_reconnect: "", "3.1.3-9";
+            delay_ends_with_the_session: "", "3.1.2-8";
+            properties_are_sent: "", "3.1.3-10 3.1.2-9";
+        }
+        flow {
+            ping_is_answered: "3.12.4-1", "3.12.4-1";
+            keep_alive_runs_out: "3.1.2-24", "3.1.2-22";
+            receive_maximum_of_the_client: "", "3.3.4-9 4.9.0-1 4.9.0-2";
+            receive_maximum_counts_qos_2_until_pubcomp: "", "3.3.4-9 4.9.0-2";
+            quota_holds_back_no_other_packet: "", "3.3.4-10 4.9.0-3";
+            receive_maximum_of_the_server: "", "3.3.4-7 4.13.1-1";
+            maximum_packet_size_of_the_client: "", "3.1.2-24 3.1.2-25";
+            maximum_packet_size_of_the_server: "", "3.2.2-15 4.13.1-1";
+            prompt_reader_loses_nothing_at_qos_0: "", "";
+            prompt_reader_loses_nothing_at_qos_1: "", "";
+            prompt_reader_loses_nothing_at_qos_2: "", "";
+            message_expiry_counts_down: "", "3.3.2-6";
+            message_expires_in_the_queue: "", "3.3.2-5";
+        }
+        alias {
+            stands_for_a_topic: "", "3.3.2-12";
+            is_moved_to_another_topic: "", "3.3.2-12";
+            unknown_is_a_fault: "", "4.13.1-1";
+            zero_is_a_fault: "", "3.3.2-8";
+            above_the_maximum_is_a_fault: "", "3.2.2-17 3.3.2-9";
+            does_not_outlive_the_connection: "", "3.3.2-7";
+            none_without_permission: "", "3.1.2-27";
+            within_the_clients_maximum: "", "3.1.2-26 3.3.2-11";
+        }
+        shared {
+            each_message_goes_to_one: "", "4.8.2-1";
+            qos_of_the_subscription_holds: "", "4.8.2-3";
+            group_and_plain_each_get_one: "", "4.8.2-1";
+            no_retained_messages: "", "3.3.1-9";
+            no_local_is_a_fault: "", "3.8.3-4";
+            malformed_names_are_refused: "", "4.8.2-1 4.8.2-2";
+            unsubscribed_member_gets_nothing: "", "4.8.2-1";
+            away_member_is_passed_over: "", "4.8.2-4";
+        }
+        malformed {
+            reserved_flags: "2.2.2-2 3.8.1-1 3.10.1-1 3.6.1-1 3.14.1-1",
+                "2.1.3-1 3.8.1-1 3.10.1-1 3.6.1-1 3.14.1-1 4.13.1-1";
+            qos_3: "3.3.1-4", "3.3.1-4";
+            packet_id_zero: "2.3.1-1", "2.2.1-3";
+            topic_with_wildcard: "3.3.2-2 4.7.1-1", "3.3.2-2 4.7.0-1";
+            topic_with_bad_utf_8: "1.5.3-1 3.3.2-1", "1.5.4-1 3.3.2-1";
+            topic_with_nul: "1.5.3-2 4.7.3-2", "1.5.4-2 4.7.3-2";
+            remaining_length_of_five_bytes: "4.8.0-1", "1.5.5-1";
+            subscribe_without_filter: "3.8.3-3", "3.8.3-2";
+            unsubscribe_without_filter: "3.10.3-2", "3.10.3-2";
+            subscription_options_reserved: "3.8.3-4", "3.8.3-5";
+            property_twice: "", "4.13.1-1";
+            property_not_allowed: "", "4.13.1-1";
+            subscription_identifier_from_a_client: "", "3.3.4-6";
+            subscription_identifier_zero: "", "4.13.1-1";
+            response_topic_with_wildcard: "", "3.3.2-14";
+            server_packets_from_a_client: "4.8.0-1", "4.13.1-1";
+            truncated_connects: "3.1.4-1", "3.1.4-1";
+            others_are_undisturbed: "4.8.0-1", "4.13.1-1";
+        }
+        rumqttc {
+            every_qos_and_version: "4.3.1-1 4.3.2-1 4.3.3-1", "4.3.1-1 4.3.2-1 4.3.3-1";
+            a_hundred_messages_at_qos_2: "4.3.3-1", "4.3.3-1";
+            retained: "3.3.1-6", "3.3.1-9";
+            persistent_session: "3.1.2-5", "3.1.2-23";
+            will: "3.1.2-8", "3.1.2-8";
+            unsubscribed: "3.10.4-2", "3.10.4-2";
+            user_properties: "", "3.3.2-17 3.3.2-18";
+            takeover: "3.1.4-2", "3.1.4-3";
+        }
+    } };
+}
+
+for_each_case! { as_list }

@@ -1,0 +1,3 @@
+//! Every case over TCP.
+
+hrotti_conformance::tests!(hrotti_conformance::Tcp);

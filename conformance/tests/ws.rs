@@ -1,0 +1,3 @@
+//! Every case over WebSockets.
+
+hrotti_conformance::tests!(hrotti_conformance::Ws);

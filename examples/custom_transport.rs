@@ -1,0 +1,97 @@
+//! A transport of one's own: MQTT over a Unix socket.
+//!
+//! Starts a broker on it, lets a Client in through the socket, shows what comes back, and stops:
+//!
+//! ```text
+//! cargo run --example custom_transport
+//! ```
+
+#[cfg(unix)]
+mod unix {
+    use std::io;
+    use std::os::unix::net::UnixListener;
+    use std::path::{Path, PathBuf};
+
+    use async_io::Async;
+    use hrotti::transport::{ByteStream, Incoming, Transport};
+
+    /// A Unix socket that listens, and whose file goes with it.
+    pub(crate) struct UnixTransport {
+        listener: Async<UnixListener>,
+        path: PathBuf,
+        accepted: u64,
+    }
+
+    impl UnixTransport {
+        /// Listens on `path`, where nothing may be yet.
+        pub(crate) fn bind(path: &Path) -> io::Result<UnixTransport> {
+            let listener = Async::<UnixListener>::bind(path)?;
+            Ok(UnixTransport { listener, path: path.to_owned(), accepted: 0 })
+        }
+    }
+
+    impl Transport for UnixTransport {
+        async fn accept(&mut self) -> io::Result<Incoming> {
+            // Nothing is awaited after the peer is there, so dropping the future loses none.
+            let (stream, _) = self.listener.accept().await?;
+            self.accepted += 1;
+            let peer = format!("{}#{}", self.path.display(), self.accepted);
+            Ok(Incoming::ready(peer, ByteStream::new(stream)))
+        }
+
+        fn local_endpoint(&self) -> String {
+            format!("unix://{}", self.path.display())
+        }
+    }
+
+    impl Drop for UnixTransport {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A Client in bytes of MQTT 3.1.1: connects, subscribes to `greeting`, and publishes there.
+#[cfg(unix)]
+fn client(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Write};
+    use std::time::Duration;
+
+    const CONNECT: &[u8] = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04unix";
+    const SUBSCRIBE: &[u8] = b"\x82\x0d\x00\x01\x00\x08greeting\x00";
+    const PUBLISH: &[u8] = b"\x30\x0f\x00\x08greetinghello";
+    const DISCONNECT: &[u8] = b"\xe0\x00";
+
+    let mut socket = std::os::unix::net::UnixStream::connect(path)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.write_all(CONNECT)?;
+    socket.write_all(SUBSCRIBE)?;
+    socket.write_all(PUBLISH)?;
+    let mut answer = vec![0; b"\x20\x02\0\0".len() + b"\x90\x03\0\x01\0".len() + PUBLISH.len()];
+    socket.read_exact(&mut answer)?;
+    socket.write_all(DISCONNECT)?;
+    Ok(answer)
+}
+
+#[cfg(unix)]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    use futures_lite::future::block_on;
+
+    let path = std::env::temp_dir().join(format!("hrotti-example-{}.sock", std::process::id()));
+    let broker = hrotti::Broker::new(100);
+    let endpoint = block_on(broker.add_transport("unix", unix::UnixTransport::bind(&path)?))?;
+    println!("listening on {endpoint}");
+
+    let answer = client(&path)?;
+    println!("CONNACK, SUBACK and the message: {}", answer.escape_ascii());
+    block_on(broker.stop());
+    if answer != *b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\x30\x0f\x00\x08greetinghello" {
+        return Err("these are not the expected bytes".into());
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn main() {
+    println!("this example needs Unix sockets");
+}

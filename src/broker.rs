@@ -1,0 +1,408 @@
+//! The broker: the handle that people hold, and behind it what all Network Connections share.
+//!
+//! Lock order, everywhere: registry shard, subscription tree, slot, then one of retained messages, wheel,
+//! books, listeners. Never two slots at once; none across an await or a system call.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+use std::time::Duration;
+
+use crate::ledger::{Counters, Ledger};
+use crate::limits::Limits;
+use crate::listener_config::{ListenerConfig, ListenerConfigError};
+use crate::packet::ProtocolVersion;
+use crate::runtime;
+use crate::transport::{self, Transport};
+
+mod authorize;
+mod client;
+pub(crate) mod fanout;
+mod listener;
+pub(crate) mod mailbox;
+mod registry;
+mod retained_lock;
+mod sessions;
+pub(crate) mod shared;
+pub(crate) mod slot;
+mod wheel;
+
+pub use client::{Client, ClientError, Published};
+pub use listener::ListenerInfo;
+
+use listener::Listener;
+use mailbox::Order;
+use shared::Shared;
+use wheel::TICK_MILLIS;
+
+/// Locks, whatever became of an earlier holder: the states behind our locks are valid between any two
+/// statements, and one task's end must not be everybody's.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An MQTT server: Sessions, subscriptions and retained messages, and the listeners by which Clients come.
+///
+/// A cheap handle: clones are the same broker. Dropping the last one stops it as [`Broker::stop`] does,
+/// without waiting. Several brokers live in one process and share nothing. It installs no logger, never
+/// exits the process, and runs its tasks on async-std's global executor, which starts on first use; its
+/// methods may be called from any executor.
+///
+/// ```
+/// use futures_lite::future::block_on;
+/// use hrotti::{Broker, ListenerConfig};
+///
+/// block_on(async {
+///     let broker = Broker::new(100);
+///     let endpoint = broker.add_listener("test", ListenerConfig::new("tcp://127.0.0.1:0")?).await?;
+///     assert_eq!(broker.listeners()[0].endpoint, endpoint);
+///     broker.stop_listener("test").await?;
+///     broker.stop().await;
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Broker {
+    handle: Arc<Handle>,
+}
+
+/// Gone with the last [`Broker`].
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// Makes a [`Broker`] with other limits than the default ones.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerBuilder {
+    limits: Limits,
+}
+
+impl BrokerBuilder {
+    /// Sets all limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> BrokerBuilder {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets [`Limits::max_queue_depth`]: messages that may wait for one Client. 0 is raised to 1.
+    #[must_use]
+    pub fn max_queue_depth(mut self, messages: usize) -> BrokerBuilder {
+        self.limits.max_queue_depth = messages;
+        self
+    }
+
+    /// Makes the broker. Limits that would stop every message (a queue, window or handshake bound of 0)
+    /// are raised to 1.
+    #[must_use]
+    pub fn build(self) -> Broker {
+        let mut limits = self.limits;
+        limits.max_queue_depth = limits.max_queue_depth.max(1);
+        limits.max_inflight = limits.max_inflight.max(1);
+        limits.receive_maximum = limits.receive_maximum.max(1);
+        limits.handshakes_max = limits.handshakes_max.max(1);
+        let shared = Arc::new(Shared::new(limits));
+        runtime::spawn(turn_wheel(Arc::downgrade(&shared)));
+        Broker { handle: Arc::new(Handle { shared }) }
+    }
+}
+
+/// What a Session holds, as [`Broker::sessions`] tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// Its Client Identifier.
+    pub client_id: String,
+    /// Whether its Client is connected.
+    pub connected: bool,
+    /// Whether the client is inside this process.
+    pub in_process: bool,
+    /// The version of the present Network Connection.
+    pub version: Option<ProtocolVersion>,
+    /// Session Expiry Interval in seconds; `u32::MAX` never expires.
+    pub expiry_secs: u32,
+    /// Subscriptions.
+    pub subscriptions: usize,
+    /// Messages offered and not yet accepted by the transport.
+    pub waiting: usize,
+    /// QoS 1 and 2 messages sent and not completely acknowledged.
+    pub inflight: usize,
+    /// QoS 2 messages of the Client that it has not released.
+    pub receiving: usize,
+    /// What was offered to it and what became of that.
+    pub ledger: Ledger,
+}
+
+/// Why a listener cannot be added or stopped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ListenerError {
+    /// There is a listener of this name.
+    NameInUse(String),
+    /// There is no listener of this name.
+    Unknown(String),
+    /// The configuration is not valid.
+    Config(ListenerConfigError),
+    /// The address cannot be bound.
+    Bind {
+        /// Where it should have listened.
+        url: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The broker has been stopped.
+    Stopped,
+}
+
+impl fmt::Display for ListenerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenerError::NameInUse(name) => {
+                write!(f, "there is a listener named {name:?} already")
+            }
+            ListenerError::Unknown(name) => write!(f, "there is no listener named {name:?}"),
+            ListenerError::Config(error) => error.fmt(f),
+            ListenerError::Bind { url, source } => write!(f, "cannot listen on {url}: {source}"),
+            ListenerError::Stopped => f.write_str("the broker has been stopped"),
+        }
+    }
+}
+
+impl std::error::Error for ListenerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ListenerError::Config(error) => Some(error),
+            ListenerError::Bind { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl Broker {
+    /// A broker with no listeners, and default limits but for `max_queue_depth`: the number of messages
+    /// that may wait for a Client before newer ones for it are thrown away. 0 is raised to 1.
+    #[must_use]
+    pub fn new(max_queue_depth: usize) -> Broker {
+        Broker::builder().max_queue_depth(max_queue_depth).build()
+    }
+
+    /// For other limits.
+    #[must_use]
+    pub fn builder() -> BrokerBuilder {
+        BrokerBuilder::default()
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared().limits
+    }
+
+    /// Listens where `config` says, for `tcp://` or `ws://`, and returns the address really bound: port 0
+    /// lets the operating system choose one. May be called at any time.
+    ///
+    /// # Errors
+    /// [`ListenerError`]: the name is in use, the configuration is not valid, the address cannot be bound,
+    /// or the broker was stopped. Nothing is left behind then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future before it is finished leaves no listener.
+    pub async fn add_listener(
+        &self,
+        name: &str,
+        config: ListenerConfig,
+    ) -> Result<String, ListenerError> {
+        if self.shared().listeners.has(name) {
+            return Err(ListenerError::NameInUse(name.to_owned()));
+        }
+        config.validate().map_err(ListenerError::Config)?;
+        let bound = transport::bind(&config).await;
+        let transport =
+            bound.map_err(|source| ListenerError::Bind { url: config.url.to_string(), source })?;
+        self.add_transport(name, transport).await
+    }
+
+    /// Accepts Clients from a transport, which is bound already. May be called at any time. Returns
+    /// [`Transport::local_endpoint`].
+    ///
+    /// # Errors
+    /// [`ListenerError::NameInUse`], or [`ListenerError::Stopped`]; the transport is dropped then.
+    ///
+    /// # Cancel safety
+    /// Nothing is awaited: the listener is there once the future was polled.
+    pub async fn add_transport<T: Transport>(
+        &self,
+        name: &str,
+        transport: T,
+    ) -> Result<String, ListenerError> {
+        if self.shared().is_stopping() {
+            return Err(ListenerError::Stopped);
+        }
+        self.shared()
+            .listeners
+            .add(self.shared(), name, transport)
+            .map_err(ListenerError::NameInUse)
+    }
+
+    /// Stops a listener: its address is free again, and all Clients that came by it are disconnected
+    /// (MQTT 5: 0x98), with their Wills and Sessions treated by the rules of the standard. Returns when
+    /// that is done, at the latest after [`Limits::stop_timeout`].
+    ///
+    /// # Errors
+    /// [`ListenerError::Unknown`] if there is no listener of this name.
+    ///
+    /// # Cancel safety
+    /// The listener is stopped once the future was polled; only the waiting can be cancelled.
+    pub async fn stop_listener(&self, name: &str) -> Result<(), ListenerError> {
+        let listener = self.shared().listeners.take(name);
+        let listener = listener.ok_or_else(|| ListenerError::Unknown(name.to_owned()))?;
+        listener.stop_accepting();
+        listener.order(Order::ListenerStopped);
+        if runtime::timeout(self.limits().stop_timeout, listener.gone()).await.is_none() {
+            listener.order(Order::Abort);
+            listener.gone().await;
+        }
+        Ok(())
+    }
+
+    /// The listeners, in the order in which they were added.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<ListenerInfo> {
+        self.shared().listeners.infos()
+    }
+
+    /// A client inside this process.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the Client Identifier is in use or none, `sessions_max` is reached, or the broker
+    /// was stopped.
+    pub fn client(&self, id: &str) -> Result<Client, ClientError> {
+        Client::open(self.shared(), id)
+    }
+
+    /// All Sessions, connected or away, by Client Identifier.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        let slots = self.shared().registry.snapshot();
+        let mut infos: Vec<SessionInfo> = slots.iter().filter_map(|slot| slot.info()).collect();
+        infos.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        infos
+    }
+
+    /// What was offered to all Sessions since the broker was made, and what became of it. Each Session is
+    /// read under its lock, one after the other: while messages flow, the sum is of about this moment.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.shared().ledger()
+    }
+
+    /// What is held now, and what limits have refused.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared().counters()
+    }
+
+    /// Stops the broker in good order, within [`Limits::stop_timeout`]; see [`Broker::stop_within`].
+    pub async fn stop(&self) {
+        self.stop_within(self.limits().stop_timeout).await;
+    }
+
+    /// Stops the broker: nothing is accepted or read any more, all Wills are published, delayed ones too,
+    /// what waits is sent, MQTT 5 Clients are told (0x8B), and everything is closed. What has not been
+    /// sent at the deadline is dropped. A stopped broker cannot be started again; stopping it twice does
+    /// nothing more.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a broker that stops without a deadline.
+    pub async fn stop_within(&self, deadline: Duration) {
+        stop(self.shared(), deadline).await;
+    }
+}
+
+/// Stops everything. Also what remains to be done when the last handle is dropped.
+async fn stop(shared: &Arc<Shared>, deadline: Duration) {
+    let listeners = begin_stop(shared);
+    let all_gone = async {
+        for listener in &listeners {
+            listener.gone().await;
+        }
+    };
+    if runtime::timeout(deadline, all_gone).await.is_none() {
+        for listener in &listeners {
+            listener.order(Order::Abort);
+        }
+        for listener in &listeners {
+            listener.gone().await;
+        }
+    }
+    shared.finish_stop();
+}
+
+/// The part of a stop that waits for nothing.
+fn begin_stop(shared: &Arc<Shared>) -> Vec<Arc<Listener>> {
+    shared.stopping.store(true, Ordering::Release);
+    let listeners = shared.listeners.take_all();
+    for listener in &listeners {
+        listener.stop_accepting();
+    }
+    shared.publish_all_wills();
+    for listener in &listeners {
+        listener.order(Order::ShuttingDown);
+    }
+    listeners
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.shared.is_stopping() {
+            return;
+        }
+        let listeners = begin_stop(&self.shared);
+        let shared = self.shared.clone();
+        let deadline = shared.limits.stop_timeout;
+        runtime::spawn(async move {
+            let all_gone = async {
+                for listener in &listeners {
+                    listener.gone().await;
+                }
+            };
+            if runtime::timeout(deadline, all_gone).await.is_none() {
+                listeners.iter().for_each(|listener| listener.order(Order::Abort));
+            }
+            shared.finish_stop();
+        });
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("listeners", &self.listeners()).finish_non_exhaustive()
+    }
+}
+
+/// Lets time pass for one broker, until it is gone.
+async fn turn_wheel(shared: Weak<Shared>) {
+    loop {
+        runtime::sleep(Duration::from_millis(TICK_MILLIS)).await;
+        match shared.upgrade() {
+            Some(shared) => shared.tick(),
+            None => return,
+        }
+    }
+}

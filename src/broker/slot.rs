@@ -1,0 +1,165 @@
+//! One Session incarnation and its lock: it never moves, whether its Client is connected or away.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::mailbox::Mailbox;
+use super::retained_lock::RetainedLock;
+use super::{SessionInfo, lock};
+use crate::session::Session;
+use crate::session::outgoing::Outgoing;
+use crate::time::Timestamp;
+use crate::transport::TryWrite;
+
+/// Batches that one inline flush writes before the owner has to go on.
+const INLINE_BATCHES_MAX: usize = 4;
+
+/// Where a Session's Client is reached.
+pub(crate) struct Link {
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// The stream's ability to be written from any task, where it has one.
+    pub(crate) inline: Option<Arc<dyn TryWrite>>,
+}
+
+/// What the lock of a [`Slot`] guards.
+pub(crate) struct SlotState {
+    pub(crate) session: Session,
+    pub(crate) link: Option<Link>,
+    /// The last publisher's batch that touched this Session.
+    pub(crate) touched: u64,
+    /// The owner was woken and had no turn yet.
+    pub(crate) woken: bool,
+    /// The wheel looks at this Session at this time, or never.
+    pub(crate) scheduled: Timestamp,
+}
+
+/// A Session with its lock.
+pub(crate) struct Slot {
+    /// Tells incarnations apart, in the subscription tree and elsewhere.
+    pub(crate) key: u64,
+    pub(crate) client_id: Arc<str>,
+    /// The Session belongs to a client inside this process.
+    pub(crate) in_process: bool,
+    /// A hint for shared subscriptions; the truth is under the lock.
+    connected: AtomicBool,
+    state: Mutex<SlotState>,
+}
+
+impl Slot {
+    pub(crate) fn new(key: u64, session: Session, in_process: bool) -> Slot {
+        Slot {
+            key,
+            client_id: session.client_id().clone(),
+            in_process,
+            connected: AtomicBool::new(false),
+            state: Mutex::new(SlotState {
+                session,
+                link: None,
+                touched: 0,
+                woken: false,
+                scheduled: Timestamp::NEVER,
+            }),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SlotState> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    /// Writes what waits straight from the caller's task where the stream can do that, else wakes the
+    /// owner. Never waits.
+    pub(crate) fn flush_or_wake(
+        &self,
+        now: Timestamp,
+        out: &mut Outgoing,
+        retained: &mut RetainedLock<'_>,
+    ) {
+        for _ in 0..INLINE_BATCHES_MAX {
+            let mut state = self.lock();
+            let Some(inline) = state.link.as_ref().and_then(|link| link.inline.clone()) else {
+                return state.wake();
+            };
+            // Blocked: the owner waits for the transport and goes on by itself.
+            if state.session.is_blocked() {
+                return;
+            }
+            let Some(epoch) = state.session.begin_batch(now, out, &mut Vec::new(), retained) else {
+                return;
+            };
+            if out.is_empty() {
+                state.session.end_batch(epoch, out, 0);
+                return;
+            }
+            drop(state);
+            let written = out.with_slices(|slices| inline.try_write(slices));
+            let mut state = self.lock();
+            if !state.end_inline(epoch, out, written) {
+                return;
+            }
+        }
+        self.lock().wake();
+    }
+}
+
+impl Slot {
+    /// What [`Broker::sessions`](crate::Broker::sessions) tells; `None` of a Session that has ended.
+    pub(crate) fn info(&self) -> Option<SessionInfo> {
+        let state = self.lock();
+        let session = &state.session;
+        (!session.has_ended()).then(|| SessionInfo {
+            client_id: self.client_id.to_string(),
+            connected: session.is_attached(),
+            in_process: self.in_process,
+            version: session.version(),
+            expiry_secs: session.expiry_secs(),
+            subscriptions: session.subscription_count(),
+            waiting: session.waiting_len(),
+            inflight: session.inflight_len(),
+            receiving: session.received_len(),
+            ledger: session.ledger(),
+        })
+    }
+}
+
+impl SlotState {
+    /// Ends a batch that was written inline. Returns whether there is more that can be written so.
+    fn end_inline(&mut self, epoch: u64, out: &mut Outgoing, written: io::Result<usize>) -> bool {
+        // An error is the owner's business: it meets the same one when it writes.
+        let written = written.unwrap_or(0);
+        let short = written < out.len();
+        let more = self.session.end_batch(epoch, out, written);
+        if short && self.session.epoch() == epoch {
+            self.session.set_blocked(true);
+            self.wake();
+            return false;
+        }
+        more
+    }
+
+    /// Gives the owner a turn.
+    pub(crate) fn wake(&mut self) {
+        if let Some(link) = &self.link {
+            self.woken = true;
+            link.mailbox.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("key", &self.key)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,117 @@
+//! What is wrong with a configuration: every error, each on one line.
+
+use std::fmt;
+
+/// One error: where it is, what is wrong, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The file, or the variable of the environment.
+    pub source_name: String,
+    /// The key, as `listeners.websockets.url`; for text that is not JSON, line and column; empty where the
+    /// error is about the whole.
+    pub at: String,
+    /// What is wrong, with the value, and the remedy.
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.at.is_empty() { "" } else { ": " };
+        write!(f, "{}{separator}{}: {}", self.source_name, self.at, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Every error of a configuration, at least one, in the order of the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub(super) Vec<ConfigError>);
+
+impl ConfigErrors {
+    pub(super) fn one(source: &str, at: &str, problem: String) -> ConfigErrors {
+        let (source_name, at) = (source.to_owned(), at.to_owned());
+        ConfigErrors(vec![ConfigError { source_name, at, problem }])
+    }
+
+    /// Each error, in the order of the text.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
+
+/// One line per error.
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// The candidate that `name` was probably meant to be.
+pub(super) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    candidates
+        .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters must be put in, taken out or changed to make one of the other. Keys are short; a name
+/// that is not is far from all of them.
+fn distance(one: &str, two: &str) -> usize {
+    if one.len() > 100 {
+        return usize::MAX;
+    }
+    let two: Vec<char> = two.chars().collect();
+    let mut row: Vec<usize> = (0..=two.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in two.iter().enumerate() {
+            let changed = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[two.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (one, two, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("url", "uri", 1),
+            ("listners", "listeners", 1),
+        ] {
+            assert_eq!(distance(one, two), expected, "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn only_a_near_name_is_suggested() {
+        let keys = || ["maxQueueDepth", "listeners", "url"].into_iter();
+        assert_eq!(nearest("MAXQUEUEDEPTH", keys()), Some("maxQueueDepth"));
+        assert_eq!(nearest("maxQueDepth", keys()), Some("maxQueueDepth"));
+        assert_eq!(nearest("uri", keys()), Some("url"));
+        assert_eq!(nearest("port", keys()), None);
+        assert_eq!(nearest(&"x".repeat(1_000_000), keys()), None);
+    }
+}

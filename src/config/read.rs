@@ -1,0 +1,308 @@
+//! From JSON text to a [`Config`]: a walk over the text's tree beside the list of keys, which goes on after
+//! each error.
+
+use std::num::NonZeroUsize;
+
+use serde_json::error::Category;
+
+use super::errors::nearest;
+use super::json::Json;
+use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
+use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
+use crate::{Limits, ListenerConfig};
+
+/// Reads the whole text, or says everything that is wrong with it.
+pub(super) fn config(text: &str, source: &str) -> Result<Config, ConfigErrors> {
+    // Editors on Windows put a byte order mark in front of UTF-8.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        let problem = "the text is empty; begin with {\"listeners\": {\"tcp\": {\"url\": \"tcp://0.0.0.0:1883\"}}}";
+        return Err(ConfigErrors::one(source, "", problem.to_owned()));
+    }
+    let root: Json = serde_json::from_str(text).map_err(|error| syntax(source, &error))?;
+    let mut reader = Reader::new(source);
+    reader.object("", "", &root);
+    reader.finish(&root)
+}
+
+fn syntax(source: &str, error: &serde_json::Error) -> ConfigErrors {
+    let (line, column) = (error.line(), error.column());
+    let whole = error.to_string();
+    let what = whole.split(" at line ").next().unwrap_or_default();
+    let remedy = match (error.classify(), what) {
+        (Category::Eof, _) => "the text ends too early: close what is open",
+        (_, "trailing comma") => "remove the comma before the closing bracket",
+        (_, "trailing characters") => "remove what follows the end of the object",
+        (_, "key must be a string") => "put keys in double quotes; JSON has no comments",
+        (_, "recursion limit exceeded") => "no key of a configuration is so deep",
+        _ => "correct it there, or just before",
+    };
+    ConfigErrors::one(
+        source,
+        &format!("line {line}, column {column}"),
+        format!("not JSON: {what}; {remedy}"),
+    )
+}
+
+/// A listener as far as it was read.
+struct Draft {
+    name: String,
+    url: Option<ListenerConfig>,
+    /// Whether there is a `url`, good or not.
+    has_url: bool,
+    origins: Vec<String>,
+}
+
+struct Reader<'a> {
+    source: &'a str,
+    keys: Vec<Key>,
+    errors: Vec<ConfigError>,
+    drafts: Vec<Draft>,
+    limits: Limits,
+    workers: NonZeroUsize,
+    logging: Logging,
+}
+
+impl<'a> Reader<'a> {
+    fn new(source: &'a str) -> Reader<'a> {
+        Reader {
+            source,
+            keys: keys().collect(),
+            errors: Vec::new(),
+            drafts: Vec::new(),
+            limits: Limits::default(),
+            workers: NonZeroUsize::MIN,
+            logging: Logging::default(),
+        }
+    }
+
+    fn error(&mut self, at: &str, problem: String) {
+        self.errors.extend(ConfigErrors::one(self.source, at, problem).0);
+    }
+
+    /// Reads the object at `path`; `pattern` is the same path with [`ANY_NAME`] for a listener's name.
+    /// Recursion is bounded by the depth of the list of keys.
+    fn object(&mut self, path: &str, pattern: &str, value: &Json) {
+        let Json::Object(pairs) = value else {
+            let problem = format!("must be an object, not {} ({value})", value.kind());
+            return self.error(path, problem);
+        };
+        for (index, (name, value)) in pairs.iter().enumerate() {
+            let path = join(path, &escaped(name));
+            if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
+                self.error(&path, "is given twice; remove one of the two".to_owned());
+                continue;
+            }
+            if pattern == "listeners" {
+                self.listener(name, &path, value);
+            } else {
+                self.entry(&path, pattern, name, value);
+            }
+        }
+    }
+
+    fn entry(&mut self, path: &str, pattern: &str, name: &str, value: &Json) {
+        // Paths are joined by dots, so a name that holds one is never a key.
+        let own = if name.contains('.') { String::from(".") } else { join(pattern, name) };
+        if let Some(index) = self.keys.iter().position(|key| key.path == own) {
+            return self.leaf(index, path, value);
+        }
+        let inner = format!("{own}.");
+        if self.keys.iter().any(|key| key.path.starts_with(&inner)) {
+            return self.object(path, &own, value);
+        }
+        let problem = format!("is no key of a configuration (its value is {value}); {}", {
+            let known = children(&self.keys, pattern);
+            suggestion(&self.keys, &known, name)
+        });
+        self.error(path, problem);
+    }
+
+    fn listener(&mut self, name: &str, path: &str, value: &Json) {
+        if name.is_empty() || name.chars().any(char::is_control) {
+            let problem = "is no name for a listener; write one or more visible letters";
+            return self.error(path, problem.to_owned());
+        }
+        let draft = Draft { name: name.to_owned(), url: None, has_url: false, origins: Vec::new() };
+        self.drafts.push(draft);
+        self.object(path, &join("listeners", ANY_NAME), value);
+        let Some(draft) = self.drafts.last_mut() else { return };
+        if let Json::Object(_) = value
+            && !draft.has_url
+        {
+            let problem = "is missing; add it, for example \"url\": \"tcp://0.0.0.0:1883\"";
+            return self.error(&join(path, "url"), problem.to_owned());
+        }
+        let origins = std::mem::take(&mut draft.origins);
+        let with_origins = draft.url.take().map(|listener| listener.with_origins(origins));
+        match with_origins {
+            None => {}
+            Some(Ok(listener)) => draft.url = Some(listener),
+            Some(Err(error)) => self.error(&join(path, "origins"), error.to_string()),
+        }
+    }
+
+    /// Reads the value of the key at `index` of the list.
+    fn leaf(&mut self, index: usize, path: &str, value: &Json) {
+        let result = match self.keys[index].kind {
+            Kind::Limit(limit) => whole_number(value, limit.unit, limit.minimum, limit.maximum)
+                .map(|number| (limit.set)(&mut self.limits, number)),
+            Kind::Workers => whole_number(value, "threads", 1, WORKERS_MAX).map(|number| {
+                let workers = usize::try_from(number).ok().and_then(NonZeroUsize::new);
+                self.workers = workers.unwrap_or(NonZeroUsize::MIN);
+            }),
+            Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
+            Kind::Url => self.url(value),
+            Kind::Origins => origins(value).map(|origins| {
+                if let Some(draft) = self.drafts.last_mut() {
+                    draft.origins = origins;
+                }
+            }),
+        };
+        if let Err(problem) = result {
+            self.error(path, problem);
+        }
+    }
+
+    fn url(&mut self, value: &Json) -> Result<(), String> {
+        let Some(draft) = self.drafts.last_mut() else { return Ok(()) };
+        draft.has_url = true;
+        let Json::String(url) = value else {
+            let remedy = "write a URL, for example \"tcp://0.0.0.0:1883\"";
+            return Err(format!("must be a string, not {} ({value}); {remedy}", value.kind()));
+        };
+        draft.url = Some(ListenerConfig::new(url).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    /// What can be seen only when everything was read.
+    fn finish(mut self, root: &Json) -> Result<Config, ConfigErrors> {
+        self.clashes();
+        let at_root = match root {
+            Json::Object(pairs) => pairs.as_slice(),
+            _ => &[],
+        };
+        let listeners = at_root.iter().find(|(name, _)| name == "listeners");
+        let example = "{\"tcp\": {\"url\": \"tcp://0.0.0.0:1883\"}}";
+        match (root, listeners) {
+            (Json::Object(_), None) => {
+                self.error("listeners", format!("is missing; add it, for example {example}"));
+            }
+            (_, Some((_, Json::Object(pairs)))) if pairs.is_empty() => {
+                self.error(
+                    "listeners",
+                    format!("is empty ({{}}); add a listener, for example {example}"),
+                );
+            }
+            _ => {}
+        }
+        if !self.errors.is_empty() {
+            return Err(ConfigErrors(self.errors));
+        }
+        let listeners = self.drafts.into_iter().filter_map(|draft| Some((draft.name, draft.url?)));
+        let listeners = listeners.collect();
+        Ok(Config { listeners, limits: self.limits, workers: self.workers, logging: self.logging })
+    }
+
+    fn clashes(&mut self) {
+        let mut found = Vec::new();
+        let good: Vec<_> = self
+            .drafts
+            .iter()
+            .filter_map(|draft| Some((&draft.name, draft.url.as_ref()?)))
+            .collect();
+        for (index, (name, listener)) in good.iter().enumerate() {
+            let earlier = good[..index].iter().find(|(_, other)| listener.clashes_with(other));
+            let Some((other, address)) = earlier else { continue };
+            found.push((
+                join(&join("listeners", &escaped(name)), "url"),
+                format!(
+                    "\"{}\" is the same address as that of listener {other:?} (\"{}\"); give each listener \
+                     a port of its own",
+                    listener.url, address.url
+                ),
+            ));
+        }
+        for (path, problem) in found {
+            self.error(&path, problem);
+        }
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// A key of the file for people: quoted where it would not be one word.
+fn escaped(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | ':');
+    if !name.is_empty() && name.chars().count() <= 60 && name.chars().all(plain) {
+        return name.to_owned();
+    }
+    Json::String(name.to_owned()).to_string()
+}
+
+/// The names that an object at `pattern` may hold, in the order of the table.
+fn children(keys: &[Key], pattern: &str) -> Vec<&'static str> {
+    let prefix = join(pattern, "");
+    let mut names = Vec::new();
+    for key in keys {
+        let name = key.path.strip_prefix(&prefix).and_then(|rest| rest.split('.').next());
+        names.extend(name.filter(|name| !names.contains(name)));
+    }
+    names
+}
+
+/// What to write instead of the unknown `name` where `known` may stand.
+fn suggestion(keys: &[Key], known: &[&'static str], name: &str) -> String {
+    if let Some(near) = nearest(name, known.iter().copied()) {
+        return format!("did you mean {near:?}?");
+    }
+    let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
+    if let Some(near) = nearest(name, keys.iter().map(|key| last(key.path)))
+        && let Some(key) = keys.iter().find(|key| last(key.path) == near)
+    {
+        return format!("did you mean {}, which stands elsewhere?", key.path);
+    }
+    format!("remove it; the keys here are {}", known.join(", "))
+}
+
+fn whole_number(value: &Json, unit: &str, minimum: u64, maximum: u64) -> Result<u64, String> {
+    let range = format!("write a whole number of {unit} from {minimum} to {maximum}");
+    match value {
+        Json::Number(number) => number
+            .as_u64()
+            .filter(|number| (minimum..=maximum).contains(number))
+            .ok_or_else(|| format!("{value} is out of range; {range}")),
+        Json::String(text) if text.parse::<u64>().is_ok() => {
+            Err(format!("must be a number, not a string ({value}); remove the quotes"))
+        }
+        _ => Err(format!("must be a number, not {} ({value}); {range}", value.kind())),
+    }
+}
+
+fn stream(value: &Json) -> Result<Stream, String> {
+    let known = stream_names("\"");
+    match value {
+        Json::String(name) => {
+            Stream::named(name).ok_or_else(|| format!("{value} is no stream; write {known}"))
+        }
+        _ => Err(format!("must be a string, not {} ({value}); write {known}", value.kind())),
+    }
+}
+
+fn origins(value: &Json) -> Result<Vec<String>, String> {
+    let remedy = "write origins, for example [\"https://example.org\"], or remove the key to allow pages \
+                  of any origin";
+    let Json::Array(values) = value else {
+        return Err(format!("must be an array, not {} ({value}); {remedy}", value.kind()));
+    };
+    if values.is_empty() {
+        return Err(format!("is empty ([]); {remedy}"));
+    }
+    let text = |value: &Json| match value {
+        Json::String(origin) => Ok(origin.clone()),
+        _ => Err(format!("must hold strings, not {} ({value}); {remedy}", value.kind())),
+    };
+    values.iter().map(text).collect()
+}

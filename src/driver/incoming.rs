@@ -1,0 +1,178 @@
+//! Bytes on their way in: what a read left unfinished, and where the next read goes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::broker::fanout::Batch;
+use crate::time::Timestamp;
+use crate::transport::Duplex;
+
+/// A packet larger than this is read into a buffer of its own, which the message then shares.
+const OWN_BUFFER_BYTES: usize = 4 * 1024;
+
+/// What a buffer grows by at the least, before the bytes are there.
+const GROWTH_BYTES: usize = 64 * 1024;
+
+/// As [`GROWTH_BYTES`], for a peer without an accepted CONNECT.
+const GROWTH_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
+
+/// After so many more bytes of an unfinished packet its deadline begins anew.
+const PROGRESS_BYTES: usize = 64 * 1024;
+
+/// What a read brought.
+pub(super) enum Read {
+    /// So many bytes in the worker's buffer, the unfinished beginning from before included.
+    Bytes(usize),
+    /// One whole packet that had a buffer of its own.
+    Packet(Bytes),
+    /// The peer sends nothing more.
+    End,
+}
+
+/// The unfinished end of what was read.
+#[derive(Default)]
+pub(super) struct Incoming {
+    partial: Vec<u8>,
+    /// The size of the packet that `partial` begins, if it is known.
+    total: Option<usize>,
+    /// `partial` holds whole packets, left because a subscriber was to have its turn first.
+    whole: bool,
+    /// Set while a packet is unfinished.
+    deadline: Option<Timestamp>,
+    /// The size of `partial` when the deadline was set.
+    progress: usize,
+    /// Bytes counted as held for a peer without CONNECT.
+    accounted: usize,
+    /// The subscribers whose turn is awaited.
+    pub(super) batch: Batch,
+}
+
+impl Incoming {
+    /// Reads what is there.
+    pub(super) fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Pin<Box<dyn Duplex>>,
+        buffer: &mut [u8],
+        unauthenticated: bool,
+    ) -> Poll<io::Result<Read>> {
+        let kept = self.partial.len();
+        if self.whole {
+            self.whole = false;
+            return Poll::Ready(Ok(Read::Bytes(self.unload(buffer))));
+        }
+        match self.total {
+            Some(total) if total > OWN_BUFFER_BYTES => {
+                self.read_own(cx, io, total, unauthenticated)
+            }
+            _ => {
+                let space = buffer.get_mut(kept..).unwrap_or_default();
+                let read = ready!(io.as_mut().poll_read(cx, space))?;
+                if read == 0 {
+                    return Poll::Ready(Ok(Read::End));
+                }
+                self.unload(buffer);
+                Poll::Ready(Ok(Read::Bytes(kept + read)))
+            }
+        }
+    }
+
+    /// Puts what was kept to the front of the worker's buffer. It is always smaller than that: a larger
+    /// packet has a buffer of its own.
+    fn unload(&mut self, buffer: &mut [u8]) -> usize {
+        let kept = std::mem::take(&mut self.partial);
+        if let Some(front) = buffer.get_mut(..kept.len()) {
+            front.copy_from_slice(&kept);
+        }
+        self.total = None;
+        self.deadline = None;
+        kept.len()
+    }
+
+    /// Reads the rest of a large packet straight to where it stays. The buffer grows with what has
+    /// arrived, never to what was merely announced.
+    fn read_own(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Pin<Box<dyn Duplex>>,
+        total: usize,
+        unauthenticated: bool,
+    ) -> Poll<io::Result<Read>> {
+        let kept = self.partial.len();
+        let growth = if unauthenticated { GROWTH_BYTES_UNAUTHENTICATED } else { GROWTH_BYTES };
+        let target = total.min(kept + growth.max(kept));
+        self.partial.reserve_exact(target - kept);
+        self.partial.resize(target, 0);
+        let space = self.partial.get_mut(kept..).unwrap_or_default();
+        let read = io.as_mut().poll_read(cx, space);
+        let got = match &read {
+            Poll::Ready(Ok(read)) => *read,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        self.partial.truncate(kept + got);
+        if ready!(read)? == 0 {
+            return Poll::Ready(Ok(Read::End));
+        }
+        if self.partial.len() < total {
+            return Poll::Ready(Ok(Read::Bytes(0)));
+        }
+        self.total = None;
+        self.deadline = None;
+        Poll::Ready(Ok(Read::Packet(Bytes::from(std::mem::take(&mut self.partial)))))
+    }
+
+    /// Keeps the unfinished beginning of a packet.
+    pub(super) fn keep(
+        &mut self,
+        rest: &[u8],
+        total: Option<usize>,
+        now: Timestamp,
+        timeout: Duration,
+    ) {
+        if !rest.is_empty() {
+            self.partial = rest.to_vec();
+            self.total = total;
+        }
+        if self.partial.is_empty() {
+            return;
+        }
+        if self.deadline.is_none() || self.partial.len() >= self.progress + PROGRESS_BYTES {
+            self.deadline = Some(now.plus(timeout));
+            self.progress = self.partial.len();
+        }
+    }
+
+    /// Keeps whole packets that are to be taken without reading first.
+    pub(super) fn keep_whole(&mut self, rest: &[u8]) {
+        self.whole = !rest.is_empty();
+        self.partial = rest.to_vec();
+        self.total = None;
+    }
+
+    /// When the unfinished packet is to be finished.
+    pub(super) fn deadline(&self) -> Timestamp {
+        self.deadline.unwrap_or(Timestamp::NEVER)
+    }
+
+    /// Counts what is held into the sum for all peers without CONNECT. Whether it is within `max`.
+    pub(super) fn account(&mut self, sum: &AtomicUsize, max: usize) -> bool {
+        let held = self.partial.capacity();
+        let before = std::mem::replace(&mut self.accounted, held);
+        if held >= before {
+            sum.fetch_add(held - before, Ordering::AcqRel) + (held - before) <= max
+        } else {
+            sum.fetch_sub(before - held, Ordering::AcqRel);
+            true
+        }
+    }
+
+    /// Takes back what [`Incoming::account`] counted.
+    pub(super) fn release(&mut self, sum: &AtomicUsize) {
+        sum.fetch_sub(std::mem::take(&mut self.accounted), Ordering::AcqRel);
+    }
+}

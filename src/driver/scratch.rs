@@ -1,0 +1,37 @@
+//! Memory that a worker thread lends to whichever Network Connection has its turn: an idle one owns none.
+
+use std::cell::Cell;
+
+use crate::broker::fanout::Batch;
+use crate::session::outgoing::Outgoing;
+
+/// What one read can take, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The buffers of one turn.
+pub(super) struct Scratch {
+    pub(super) read: Vec<u8>,
+    pub(super) out: Outgoing,
+    pub(super) batch: Batch,
+}
+
+thread_local! {
+    static LENT: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+impl Scratch {
+    /// The thread's own, or a new one if that is lent already.
+    pub(super) fn borrow() -> Box<Scratch> {
+        LENT.take().unwrap_or_else(|| {
+            Box::new(Scratch {
+                read: vec![0; READ_BYTES],
+                out: Outgoing::default(),
+                batch: Batch::default(),
+            })
+        })
+    }
+
+    pub(super) fn give_back(self: Box<Scratch>) {
+        LENT.set(Some(self));
+    }
+}

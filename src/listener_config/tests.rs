@@ -1,0 +1,118 @@
+//! What a listener's URL may be, and what is said about one that may not.
+
+use super::*;
+
+fn error(url: &str) -> String {
+    ListenerConfig::new(url).expect_err(url).to_string()
+}
+
+fn config(url: &str) -> ListenerConfig {
+    ListenerConfig::new(url).expect("a good URL")
+}
+
+#[test]
+fn ports_and_paths_have_defaults() {
+    let cases = [
+        ("tcp://0.0.0.0:1883", "0.0.0.0", 1883, "/"),
+        ("tcp://0.0.0.0", "0.0.0.0", 1883, "/"),
+        ("tcp://0.0.0.0/", "0.0.0.0", 1883, "/"),
+        ("tcp://[::1]:0", "::1", 0, "/"),
+        ("tcp://localhost:80", "localhost", 80, "/"),
+        ("ws://0.0.0.0:2000/mqtt", "0.0.0.0", 2000, "/mqtt"),
+        ("ws://0.0.0.0:2000", "0.0.0.0", 2000, "/"),
+        ("ws://[::]", "::", 80, "/"),
+        ("ws://localhost:80/a/b", "localhost", 80, "/a/b"),
+        ("WS://LOCALHOST:8080/A", "localhost", 8080, "/A"),
+    ];
+    for (url, host, port, path) in cases {
+        let config = config(url);
+        assert_eq!((config.host(), config.port(), config.path()), (host, port, path), "{url}");
+        assert_eq!(config.is_websocket(), url.to_lowercase().starts_with("ws"), "{url}");
+    }
+}
+
+#[test]
+fn errors_name_value_and_remedy() {
+    let cases: &[(&str, &[&str])] = &[
+        ("", &["\"\" is no URL", "write tcp://HOST:PORT"]),
+        ("0.0.0.0:1883", &["\"0.0.0.0:1883\" is no URL", "tcp://0.0.0.0:1883"]),
+        ("tcp://0.0.0.0:99999", &["99999", "invalid port", "write tcp://HOST:PORT"]),
+        ("localhost:1883", &["unsupported scheme \"localhost\"", "write tcp://localhost:1883"]),
+        ("mqtt://h:1883", &["\"mqtt://h:1883\"", "\"mqtt\"", "use tcp://"]),
+        ("wss://h/mqtt", &["\"wss\"", "TLS is not served"]),
+        ("http://h/", &["\"http\"", "use ws://"]),
+        ("udp://h:1", &["\"udp\"", "use tcp:// or ws://"]),
+        ("tcp:", &["has no host", "tcp://0.0.0.0:1883"]),
+        ("tcp:1883", &["has no host"]),
+        ("tcp://", &["has no host"]),
+        ("tcp:///x", &["has no host"]),
+        ("ws://", &["is no URL", "empty host"]),
+        ("tcp://h:1/mqtt", &["has a path", "write \"tcp://h:1\""]),
+        ("tcp://h:1?a=b", &["has a query", "write \"tcp://h:1\""]),
+        ("tcp://h:1#a", &["has a fragment", "write \"tcp://h:1\""]),
+        ("ws://h/mqtt?a=b", &["has a query", "write \"ws://h/mqtt\""]),
+        ("ws://h/mqtt#a", &["has a fragment", "write \"ws://h/mqtt\""]),
+        ("ws://me@h/", &["has user information", "write \"ws://h/\""]),
+        ("tcp://me:secret@h:1", &["has user information", "write \"tcp://h:1\""]),
+    ];
+    for (url, wanted) in cases {
+        let text = error(url);
+        for part in *wanted {
+            assert!(text.contains(part), "{url}: {part:?} is not in {text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_password_is_not_repeated() {
+    assert!(!error("tcp://me:secret@h:1").contains("secret"));
+}
+
+#[test]
+fn origins_are_as_browsers_send_them() {
+    let with = |url: &str, origin: &str| config(url).with_origins([origin.to_owned()]);
+    for origin in ["https://example.org", "http://localhost:8080", "null"] {
+        assert!(with("ws://h", origin).is_ok(), "{origin}");
+    }
+    for (origin, remedy) in [
+        ("https://example.org/", "write \"https://example.org\""),
+        ("https://example.org:443", "write \"https://example.org\""),
+        ("HTTPS://Example.org/page", "write \"https://example.org\""),
+        ("example.org", "no origin"),
+        ("*", "no origin"),
+        ("", "no origin"),
+    ] {
+        let text = with("ws://h", origin).expect_err(origin).to_string();
+        assert!(text.contains(remedy), "{text}");
+    }
+    let text = with("tcp://h", "https://example.org").expect_err("tcp").to_string();
+    assert!(text.contains("remove them"), "{text}");
+}
+
+#[test]
+fn a_changed_url_is_checked_again() {
+    let mut changed = config("tcp://h:1");
+    changed.url = Url::parse("ftp://h").expect("a URL");
+    assert!(matches!(changed.validate(), Err(ListenerConfigError::Scheme { .. })));
+}
+
+#[test]
+fn clashes_are_seen_before_binding() {
+    let clash = |one: &str, two: &str| {
+        let forth = config(one).clashes_with(&config(two));
+        assert_eq!(forth, config(two).clashes_with(&config(one)), "{one} {two}");
+        forth
+    };
+    assert!(clash("tcp://0.0.0.0:1883", "tcp://0.0.0.0"));
+    assert!(clash("tcp://0.0.0.0:80", "ws://0.0.0.0/mqtt"));
+    assert!(clash("tcp://0.0.0.0:1883", "tcp://127.0.0.1:1883"));
+    assert!(clash("tcp://LocalHost:1", "ws://localhost:1"));
+    assert!(clash("ws://[::]:1/a", "ws://[::0]:1/b"));
+    assert!(!clash("tcp://127.0.0.1:1", "tcp://127.0.0.2:1"));
+    assert!(!clash("tcp://127.0.0.1:1", "tcp://127.0.0.1:2"));
+    assert!(!clash("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"));
+    assert!(
+        !clash("tcp://[::]:1", "tcp://0.0.0.0:1"),
+        "the transports bind IPv6 alone, or the bind says so"
+    );
+}

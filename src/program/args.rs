@@ -1,0 +1,162 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use log::LevelFilter;
+use structopt::StructOpt;
+use structopt::clap::{AppSettings, ErrorKind};
+
+/// An MQTT server for versions 3.1, 3.1.1 and 5.0, over TCP and WebSocket.
+///
+/// Without -conf, the variable HROTTI_URL names the address of the only listener (tcp://HOST:PORT or
+/// ws://HOST:PORT/PATH). Without either, it listens on tcp://0.0.0.0:1883. SIGINT and SIGTERM stop it in
+/// good order; a second one ends it at once.
+#[derive(Debug, PartialEq, StructOpt)]
+#[structopt(name = "hrotti", setting = AppSettings::DisableVersion)]
+pub(crate) struct Args {
+    /// Reads the configuration from this JSON file; also -conf PATH and -conf=PATH
+    #[structopt(long, value_name = "PATH", parse(from_os_str))]
+    pub(crate) conf: Option<PathBuf>,
+
+    /// Prints what would run, or every error in it, and ends; also -check
+    #[structopt(long)]
+    pub(crate) check: bool,
+
+    /// Logs this and what is graver: off, error, warn, info, debug or trace
+    #[structopt(
+        long,
+        value_name = "LEVEL",
+        case_insensitive = true,
+        possible_values = &["off", "error", "warn", "info", "debug", "trace"],
+        hide_possible_values = true
+    )]
+    log_level: Option<LevelFilter>,
+
+    /// Logs more: -v is the level debug, -vv trace
+    #[structopt(short, parse(from_occurrences), conflicts_with = "log-level")]
+    verbose: u8,
+
+    // The parser's own flag prints by itself, whatever becomes of the standard output.
+    /// Prints version information
+    #[structopt(short = "V", long)]
+    version: bool,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Usage {
+    /// Help or the version was asked for.
+    Asked(String),
+    /// The command line cannot be understood.
+    Wrong(String),
+}
+
+impl Args {
+    /// Reads the command line, program name first.
+    pub(crate) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, Usage> {
+        let args = Args::from_iter_safe(argv.into_iter().map(with_two_dashes));
+        match args {
+            Ok(args) if args.version => {
+                Err(Usage::Asked(concat!("hrotti ", env!("CARGO_PKG_VERSION")).to_owned()))
+            }
+            Ok(args) => Ok(args),
+            Err(error) if error.kind == ErrorKind::HelpDisplayed => {
+                Err(Usage::Asked(error.message))
+            }
+            Err(error) => Err(Usage::Wrong(error.message)),
+        }
+    }
+
+    /// The level that was asked for, if any was.
+    pub(crate) fn level(&self) -> Option<LevelFilter> {
+        match self.verbose {
+            0 => self.log_level,
+            1 => Some(LevelFilter::Debug),
+            _ => Some(LevelFilter::Trace),
+        }
+    }
+}
+
+/// The original's options have one dash, which the parser takes for a row of short flags.
+fn with_two_dashes(arg: OsString) -> OsString {
+    let bytes = arg.as_encoded_bytes();
+    let long = bytes == b"-conf" || bytes == b"-check" || bytes.starts_with(b"-conf=");
+    if !long {
+        return arg;
+    }
+    let mut rewritten = OsString::from("-");
+    rewritten.push(arg);
+    rewritten
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Args, Usage> {
+        Args::read(["hrotti"].iter().chain(args).map(OsString::from))
+    }
+
+    #[test]
+    fn the_file_may_follow_in_four_ways() {
+        for args in
+            [&["-conf", "a.json"][..], &["-conf=a.json"], &["--conf", "a.json"], &["--conf=a.json"]]
+        {
+            let args = read(args).expect("a good command line");
+            assert_eq!(args.conf, Some(PathBuf::from("a.json")));
+            assert!(!args.check);
+        }
+        assert!(read(&["-check"]).expect("a good command line").check);
+        assert!(read(&["--check", "-conf", "a"]).expect("a good command line").check);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_path_need_not_be_utf_8() {
+        use std::os::unix::ffi::OsStringExt;
+        let arg = OsString::from_vec(b"-conf=\xff.json".to_vec());
+        let args = Args::read([OsString::from("hrotti"), arg]).expect("a good command line");
+        assert_eq!(args.conf, Some(PathBuf::from(OsString::from_vec(b"\xff.json".to_vec()))));
+    }
+
+    #[test]
+    fn levels() {
+        for (args, level) in [
+            (&[][..], None),
+            (&["-v"], Some(LevelFilter::Debug)),
+            (&["-vv"], Some(LevelFilter::Trace)),
+            (&["-v", "-v", "-v"], Some(LevelFilter::Trace)),
+            (&["--log-level", "warn"], Some(LevelFilter::Warn)),
+            (&["--log-level=OFF"], Some(LevelFilter::Off)),
+        ] {
+            assert_eq!(read(args).expect("a good command line").level(), level, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for arg in ["-h", "--help", "-V", "--version"] {
+            assert!(
+                matches!(read(&[arg]), Err(Usage::Asked(text)) if text.contains("hrotti")),
+                "{arg}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_that_names_it() {
+        for (args, part) in [
+            (&["--config", "a"][..], "--config"),
+            (&["-x"], "-x"),
+            (&["file"], "file"),
+            (&["-conf"], "--conf"),
+            (&["-conf", "a", "-conf", "b"], "--conf"),
+            (&["--log-level", "loud"], "loud"),
+            (&["-v", "--log-level", "info"], "--log-level"),
+        ] {
+            let Err(Usage::Wrong(text)) = read(args) else { unreachable!("{args:?}") };
+            assert!(text.contains(part) && text.contains("USAGE"), "{args:?}: {text}");
+        }
+    }
+}

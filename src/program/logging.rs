@@ -1,0 +1,203 @@
+//! Where log records go. femme prints them where one level says it all; where the configuration sends some
+//! to the standard error, or drops some and keeps lesser ones, a small logger of our own does.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use hrotti::config::{Logging, Stream};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// The target of what connections say to each other.
+const PROTOCOL: &str = "hrotti::protocol";
+
+/// Where each kind of record goes, and the level beyond which none goes anywhere.
+#[derive(Debug, Clone, PartialEq)]
+struct Routes {
+    streams: Logging,
+    level: LevelFilter,
+}
+
+impl Routes {
+    /// A level on the command line wins over the file: up to it, what the file discards goes to the standard
+    /// output; beyond it, all is discarded.
+    fn new(streams: &Logging, level: Option<LevelFilter>) -> Routes {
+        let mut streams = streams.clone();
+        if let Some(level) = level {
+            let wanted = |stream: &mut Stream, lowest: LevelFilter| {
+                if level >= lowest && *stream == Stream::Discard {
+                    *stream = Stream::Stdout;
+                } else if level < lowest {
+                    *stream = Stream::Discard;
+                }
+            };
+            wanted(&mut streams.error, LevelFilter::Error);
+            wanted(&mut streams.info, LevelFilter::Info);
+            wanted(&mut streams.debug, LevelFilter::Debug);
+            wanted(&mut streams.protocol, LevelFilter::Debug);
+        }
+        let kept = |stream: Stream| stream != Stream::Discard;
+        let needed = if kept(streams.debug) || kept(streams.protocol) {
+            LevelFilter::Debug
+        } else if kept(streams.info) {
+            LevelFilter::Info
+        } else if kept(streams.error) {
+            LevelFilter::Warn
+        } else {
+            LevelFilter::Off
+        };
+        Routes { streams, level: level.unwrap_or(needed) }
+    }
+
+    /// Whether one level says it all, and nothing goes to the standard error.
+    fn is_plain(&self) -> bool {
+        let Logging { info, protocol, error, debug, .. } = self.streams;
+        let all = [error, info, debug];
+        let gap = all.windows(2).any(|pair| pair[0] == Stream::Discard && pair[1] != pair[0]);
+        protocol == debug && !gap && !all.contains(&Stream::Stderr)
+    }
+
+    fn stream(&self, metadata: &Metadata<'_>) -> Stream {
+        match metadata.level() {
+            level if level > self.level => Stream::Discard,
+            Level::Error | Level::Warn => self.streams.error,
+            Level::Info => self.streams.info,
+            _ if is_protocol(metadata.target()) => self.streams.protocol,
+            Level::Debug | Level::Trace => self.streams.debug,
+        }
+    }
+}
+
+fn is_protocol(target: &str) -> bool {
+    target.strip_prefix(PROTOCOL).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// Installs the logger, once in the life of the process, and says whether it is femme, which must not meet
+/// a closed standard output.
+pub(crate) fn start(streams: &Logging, level: Option<LevelFilter>) -> Printer {
+    let routes = Routes::new(streams, level);
+    let level = routes.level;
+    if routes.is_plain() {
+        femme::with_level(level);
+        return Printer::Femme;
+    }
+    if log::set_boxed_logger(Box::new(Router { routes })).is_ok() {
+        log::set_max_level(level);
+    }
+    Printer::Router
+}
+
+/// Who prints the records.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Printer {
+    /// femme, which panics where the standard output is closed.
+    Femme,
+    /// Our own logger.
+    Router,
+}
+
+struct Router {
+    routes: Routes,
+}
+
+impl Log for Router {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.routes.stream(metadata) != Stream::Discard
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        // A record that cannot be written is lost: there is nowhere to say so.
+        let _ = match self.routes.stream(record.metadata()) {
+            Stream::Stdout => print(&mut io::stdout().lock(), record),
+            Stream::Stderr => print(&mut io::stderr().lock(), record),
+            Stream::Discard => Ok(()),
+        };
+    }
+
+    fn flush(&self) {}
+}
+
+/// One record, one line, one write.
+fn print(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
+    out.write_all(line(record.level(), record.target(), record.args()).as_bytes())
+}
+
+fn line(level: Level, target: &str, message: &fmt::Arguments<'_>) -> String {
+    format!("{level:<5} {target} {message}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where error, warn, info, debug, trace and protocol records go: o(ut), e(rr) or - (nowhere).
+    fn shown(routes: &Routes) -> String {
+        let to = |level, target| match routes
+            .stream(&Metadata::builder().level(level).target(target).build())
+        {
+            Stream::Stdout => 'o',
+            Stream::Stderr => 'e',
+            Stream::Discard => '-',
+        };
+        let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+        let mut shown: String = levels.iter().map(|level| to(*level, "hrotti::broker")).collect();
+        shown.push(to(Level::Debug, "hrotti::protocol"));
+        shown
+    }
+
+    fn streams(info: Stream, protocol: Stream, error: Stream, debug: Stream) -> Logging {
+        let mut logging = Logging::default();
+        (logging.info, logging.protocol, logging.error, logging.debug) =
+            (info, protocol, error, debug);
+        logging
+    }
+
+    #[test]
+    fn the_flag_chooses_the_level() {
+        for (level, expected) in [
+            (None, "ooo---"),
+            (Some(LevelFilter::Off), "------"),
+            (Some(LevelFilter::Error), "o-----"),
+            (Some(LevelFilter::Warn), "oo----"),
+            (Some(LevelFilter::Info), "ooo---"),
+            (Some(LevelFilter::Debug), "oooo-o"),
+            (Some(LevelFilter::Trace), "oooooo"),
+        ] {
+            let routes = Routes::new(&Logging::default(), level);
+            assert_eq!(shown(&routes), expected, "{level:?}");
+            assert!(routes.is_plain(), "{level:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_chooses_the_streams() {
+        use Stream::{Discard, Stderr, Stdout};
+        for (logging, level, expected, plain) in [
+            (streams(Stderr, Stderr, Stderr, Stderr), None, "eeee-e", false),
+            (streams(Stdout, Discard, Stderr, Discard), None, "eeo---", false),
+            (streams(Discard, Discard, Stdout, Discard), None, "oo----", true),
+            (streams(Discard, Discard, Discard, Discard), None, "------", true),
+            (streams(Stdout, Discard, Discard, Discard), None, "--o---", false),
+            (streams(Stdout, Stdout, Stdout, Discard), None, "ooo--o", false),
+            (streams(Stdout, Discard, Stdout, Stdout), None, "oooo--", false),
+            (streams(Stdout, Stdout, Stdout, Stdout), None, "oooo-o", true),
+            (streams(Stderr, Discard, Stderr, Discard), Some(LevelFilter::Debug), "eeeo-o", false),
+            (streams(Stderr, Stderr, Stderr, Stderr), Some(LevelFilter::Warn), "ee----", false),
+        ] {
+            let routes = Routes::new(&logging, level);
+            assert_eq!(shown(&routes), expected, "{logging:?} {level:?}");
+            assert_eq!(routes.is_plain(), plain, "{logging:?} {level:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_target_itself_and_what_is_under_it_is_protocol() {
+        assert!(is_protocol("hrotti::protocol") && is_protocol("hrotti::protocol::in"));
+        assert!(!is_protocol("hrotti::protocols") && !is_protocol("hrotti"));
+    }
+
+    #[test]
+    fn a_line_has_level_target_and_message() {
+        let text = line(Level::Warn, "hrotti", &format_args!("{} of {:?}", 1, "a\nb"));
+        assert_eq!(text, "WARN  hrotti 1 of \"a\\nb\"\n");
+    }
+}

@@ -1,0 +1,111 @@
+//! Retained messages on their way to new subscriptions: a cursor, not a copy.
+//!
+//! What matches is read when there is room for it, under the lock of the Session, so that a replay neither
+//! fills the queue nor brings an older value after a newer one.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::queue::Delivery;
+use crate::message::Message;
+use crate::subscription::Subscription;
+use crate::time::Timestamp;
+use crate::topic::TopicFilter;
+
+/// Retained messages looked at for one batch at the most.
+const STEPS_PER_BATCH: usize = 4_096;
+
+/// What a look at the retained messages found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Message(Message),
+    /// The steps were used up; to be gone on with after this Topic Name.
+    Paused(Box<str>),
+    End,
+}
+
+/// Where retained messages are looked up.
+pub(crate) trait RetainedSource {
+    /// The first that matches `filter` and comes after the Topic Name `after`. `steps` is how many may be
+    /// looked at, and is counted down.
+    fn next_match(
+        &mut self,
+        filter: &str,
+        after: Option<&str>,
+        now: Timestamp,
+        steps: &mut usize,
+    ) -> Found;
+}
+
+#[derive(Debug)]
+struct Replay {
+    filter: TopicFilter,
+    subscription: Subscription,
+    after: Option<Box<str>>,
+}
+
+/// Replays that are not finished, oldest first. At most one for each subscription.
+#[derive(Debug, Default)]
+pub(crate) struct Replays {
+    open: VecDeque<Replay>,
+}
+
+impl Replays {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Begins a replay, anew if one for this Topic Filter is under way.
+    pub(crate) fn add(&mut self, filter: TopicFilter, subscription: Subscription) {
+        self.cancel(&filter);
+        self.open.push_back(Replay { filter, subscription, after: None });
+    }
+
+    /// The subscription is gone.
+    pub(crate) fn cancel(&mut self, filter: &TopicFilter) {
+        self.open.retain(|replay| &replay.filter != filter);
+        if self.open.is_empty() {
+            self.open = VecDeque::new();
+        }
+    }
+
+    /// The next retained message, as the subscription is to get it: RETAIN is set (MQTT-3.3.1-8 in
+    /// 3.1.1), the QoS is the smaller of both.
+    pub(crate) fn next(
+        &mut self,
+        now: Timestamp,
+        retained: &mut impl RetainedSource,
+    ) -> Option<Delivery> {
+        let mut steps = STEPS_PER_BATCH;
+        loop {
+            let replay = self.open.front_mut()?;
+            let filter = replay.filter.as_str();
+            match retained.next_match(filter, replay.after.as_deref(), now, &mut steps) {
+                Found::Message(message) => {
+                    replay.after = Some(message.topic().into());
+                    return Some(replay.subscription.replayed(message));
+                }
+                Found::Paused(after) => {
+                    replay.after = Some(after);
+                    return None;
+                }
+                Found::End => {
+                    self.open.pop_front();
+                }
+            }
+        }
+    }
+}
+
+impl Subscription {
+    fn replayed(&self, message: Message) -> Delivery {
+        Delivery {
+            qos: self.options.qos.min(message.qos()),
+            message,
+            retain: true,
+            ids: self.id.map(|id: NonZeroU32| Arc::from([id.get()])),
+            shared: None,
+        }
+    }
+}
