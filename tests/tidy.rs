@@ -39,7 +39,7 @@ const MACHINE_WORDS: &[&str] = &[
     "thread_local",
     "Instant",
     "SystemTime",
-    "RandomState",
+    "RandomState::new",
     "rand",
     "fastrand",
     "getrandom",

@@ -1,3 +1,5 @@
+//! The store of retained messages against a plain list.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tables of raw bytes: what each packet decodes to, or by which statement it is refused.
+
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 

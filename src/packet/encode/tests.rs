@@ -1,3 +1,5 @@
+//! What the Server writes, byte by byte, and read back by an independent reader.
+
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,3 +1,5 @@
+//! Cutting packets out of bytes, whole or in pieces, well-formed or not.
+
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,3 +1,5 @@
+//! Every property in every packet: allowed once, twice, or not at all.
+
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,3 +1,5 @@
+//! The subscription tree against naive matching.
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};

@@ -1,3 +1,5 @@
+//! CONNECT in the three versions: every flag, every field, every way to get it wrong.
+
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
