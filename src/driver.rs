@@ -16,8 +16,8 @@ use log::{debug, log_enabled, trace};
 use crate::broker::fanout::{Arriving, RouteCache};
 use crate::broker::mailbox::{Mailbox, Order};
 use crate::broker::shared::{Shared, count_one};
-use crate::broker::slot::{Slot, SlotState};
-use crate::connection::{Accepted, Action, Connection, Topic};
+use crate::broker::slot::{Link, Slot, SlotState};
+use crate::connection::{Action, Connection, Topic};
 use crate::error::Fault;
 use crate::packet::encode::AckKind;
 use crate::packet::frame::{Frame, next_frame};
@@ -26,15 +26,17 @@ use crate::session::Departure;
 use crate::session::inflight::{Acknowledged, Arrival};
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
-use crate::transport::{ByteStream, Duplex, TryWrite};
+use crate::transport::{ByteStream, TryWrite};
 
 mod closing;
 mod incoming;
 mod scratch;
+mod stream;
 
 use closing::Closing;
 use incoming::{Incoming, Read};
 use scratch::Scratch;
+use stream::Stream;
 
 /// The target of the protocol's log lines.
 pub(crate) const PROTOCOL_LOG: &str = "hrotti::protocol";
@@ -45,9 +47,6 @@ const ROUNDS_PER_TURN: usize = 4;
 /// Above so many bytes that the peer does not take, nothing more is read from it.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
-/// Turns that a publisher leaves to a subscriber that was woken and is not slow, before it goes on anyway.
-const YIELDS_MAX: u8 = 32;
-
 /// Given back when the Network Connection ends, in whatever way.
 pub(crate) trait Guard: Send {
     /// CONNECT was accepted: what counts peers before that is given back now.
@@ -57,8 +56,8 @@ pub(crate) trait Guard: Send {
 /// One Network Connection's task.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
-    io: Pin<Box<dyn Duplex>>,
-    inline: Option<Arc<dyn TryWrite>>,
+    stream: Stream,
+    inline: Arc<dyn TryWrite>,
     peer: String,
     mailbox: Arc<Mailbox>,
     guard: Box<dyn Guard>,
@@ -73,7 +72,8 @@ pub(crate) struct Driver {
     last_packet_at: Timestamp,
     /// Since when the peer has taken nothing of what is to be written.
     stalled_since: Option<Timestamp>,
-    yields: u8,
+    /// A subscriber's queue is half full: others have a turn before the rest of the batch.
+    yields: bool,
 }
 
 /// The Session that this Network Connection has, as long as nobody took it over.
@@ -126,11 +126,12 @@ impl Driver {
         guard: Box<dyn Guard>,
     ) -> Driver {
         let now = shared.clock.now();
+        let (stream, inline) = Stream::new(stream, &mailbox);
         Driver {
             connection: Connection::new(shared.limits.clone()),
             connect_by: now.plus(shared.limits.connect_timeout),
-            io: stream.io,
-            inline: stream.inline,
+            stream,
+            inline,
             peer,
             mailbox,
             guard,
@@ -141,7 +142,7 @@ impl Driver {
             phase: Phase::Open,
             last_packet_at: now,
             stalled_since: None,
-            yields: 0,
+            yields: false,
             shared,
         }
     }
@@ -150,7 +151,7 @@ impl Driver {
         for _ in 0..ROUNDS_PER_TURN {
             let now = self.shared.clock.now();
             if let Phase::Closing(closing) = &mut self.phase {
-                return match closing.poll(cx, &mut self.io, &mut scratch.read, now) {
+                return match closing.poll(cx, &mut self.stream, &mut scratch.read, now) {
                     Poll::Ready(()) => Turn::Done,
                     Poll::Pending => self.sleep(now),
                 };
@@ -160,7 +161,7 @@ impl Driver {
                 Ok(Poll::Pending) => return self.sleep(now),
                 Err(end) => self.end(end, now),
             }
-            if self.yields > 0 {
+            if std::mem::take(&mut self.yields) {
                 return Turn::Yield;
             }
         }
@@ -180,11 +181,11 @@ impl Driver {
         if matches!(self.phase, Phase::Draining) {
             return self.drained().map_or(Ok(Poll::Pending), Err);
         }
-        if self.waits_for_others(scratch) || self.unsent_bytes() > UNSENT_BYTES_MAX {
+        if self.unsent_bytes() > UNSENT_BYTES_MAX {
             return Ok(Poll::Pending);
         }
         let unauthenticated = !self.connection.is_connected();
-        match self.incoming.read(cx, &mut self.io, &mut scratch.read, unauthenticated) {
+        match self.incoming.read(cx, &mut self.stream, &mut scratch.read, unauthenticated) {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Err(_)) => Err(End::Broken),
             Poll::Ready(Ok(Read::End)) => Err(End::Broken),
@@ -203,9 +204,6 @@ impl Driver {
 
     /// Nothing is to be done now: sets when the task is to be woken at the latest.
     fn sleep(&mut self, now: Timestamp) -> Turn {
-        if self.waiting_for_turn() {
-            return Turn::Yield;
-        }
         let at = match &self.phase {
             Phase::Closing(closing) => closing.deadline(),
             Phase::Open | Phase::Draining => self.deadline(),
@@ -214,10 +212,6 @@ impl Driver {
         let at = at.max(Timestamp(now.0 + 1));
         self.shared.wheel.schedule_connection(at, &self.mailbox);
         Turn::Sleep
-    }
-
-    fn waiting_for_turn(&self) -> bool {
-        self.yields > 0
     }
 
     // ---- Orders and time -------------------------------------------------------------------------
@@ -317,7 +311,6 @@ impl Driver {
                 if state.session.epoch() != *epoch {
                     return Ok(()); // taken over: the order is on its way
                 }
-                state.woken = false;
                 state.session.set_blocked(false);
                 let mut retained = self.shared.retained_lock();
                 state.session.begin_batch(now, &mut scratch.out, &mut self.out, &mut retained)
@@ -328,8 +321,9 @@ impl Driver {
                 slot.lock().session.end_batch(epoch, &mut scratch.out, 0);
                 break;
             }
-            let written =
-                scratch.out.with_slices(|slices| self.io.as_mut().poll_write_vectored(cx, slices));
+            let written = scratch
+                .out
+                .with_slices(|slices| self.stream.with(|io| io.poll_write_vectored(cx, slices)));
             let mut state = slot.lock();
             match written {
                 Poll::Ready(Ok(written)) if written > 0 => {
@@ -350,7 +344,7 @@ impl Driver {
                 }
             }
         }
-        match self.io.as_mut().poll_flush(cx) {
+        match self.stream.with(|io| io.poll_flush(cx)) {
             Poll::Ready(Err(_)) => Err(End::Broken),
             Poll::Ready(Ok(())) => {
                 self.stalled_since = None;
@@ -364,18 +358,6 @@ impl Driver {
     }
 
     // ---- Reading ---------------------------------------------------------------------------------
-
-    /// Whether a subscriber that an earlier batch filled has still not had its turn.
-    fn waits_for_others(&mut self, scratch: &mut Scratch) -> bool {
-        if self.yields == 0 {
-            return false;
-        }
-        scratch.batch = std::mem::take(&mut self.incoming.batch);
-        let waits = scratch.batch.still_waits() && self.yields < YIELDS_MAX;
-        self.incoming.batch = std::mem::take(&mut scratch.batch);
-        self.yields = if waits { self.yields + 1 } else { 0 };
-        waits
-    }
 
     /// Takes every whole packet out of `bytes`; the rest is kept for later. `frozen` is `bytes` where that
     /// is one packet with a buffer of its own.
@@ -404,8 +386,7 @@ impl Driver {
             if scratch.batch.is_pressed()
                 && scratch.batch.flush(&self.shared, &mut scratch.out, now)
             {
-                self.yields = 1;
-                self.incoming.batch = std::mem::take(&mut scratch.batch);
+                self.yields = true;
                 self.incoming.keep_whole(rest);
                 break Ok(());
             }
@@ -451,13 +432,15 @@ impl Driver {
             }
             Action::Open(connect) => self.open(&connect, now),
             Action::Subscribe(subscribe) => {
-                let Some(Held { slot, .. }) = &self.session else { return Ok(()) };
+                let Some(Held { slot, epoch }) = &self.session else { return Ok(()) };
                 let version = self.connection.version();
-                // SUBACK goes before retained messages that a publisher's task could write meanwhile.
-                slot.lock().session.set_blocked(true);
-                let reasons = self.shared.subscribe(slot, version, &subscribe)?;
+                let (reasons, replays) = self.shared.subscribe(slot, version, &subscribe)?;
                 debug!(target: PROTOCOL_LOG, "{:?} subscribes: {reasons:?}", slot.client_id);
                 self.connection.subscribed(subscribe.packet_id, &reasons, &mut self.out)?;
+                // SUBACK goes before retained messages, whoever writes them.
+                let mut state = slot.lock();
+                state.session.append_protocol(*epoch, &mut self.out);
+                replays.into_iter().for_each(|replay| state.session.replay(replay));
                 Ok(())
             }
             Action::Unsubscribe(unsubscribe) => {
@@ -481,13 +464,13 @@ impl Driver {
                 Fault::Refused(ReasonCode::QUOTA_EXCEEDED, "connections_max is reached").into()
             );
         }
-        let opened = match self.shared.open(connect, &self.mailbox, self.inline.clone(), now) {
-            Ok(opened) => opened,
-            Err(fault) => {
-                counts.connections.fetch_sub(1, Ordering::AcqRel);
-                return Err(fault.into());
-            }
-        };
+        let link = Link { mailbox: self.mailbox.clone(), inline: Some(self.inline.clone()) };
+        let connection = &mut self.connection;
+        let opened =
+            self.shared.open(connect, &link, now, |accepted, out| connection.accept(accepted, out));
+        let opened = opened.inspect_err(|_| {
+            counts.connections.fetch_sub(1, Ordering::AcqRel);
+        })?;
         debug!(
             target: PROTOCOL_LOG,
             "{} is {:?}, MQTT {}, Session {}",
@@ -496,12 +479,6 @@ impl Driver {
             connect.version,
             if opened.session_present { "resumed" } else { "new" }
         );
-        let accepted = Accepted {
-            session_present: opened.session_present,
-            assigned_client_id: opened.assigned.then_some(&*opened.slot.client_id),
-            session_expiry_secs: opened.session_expiry_secs,
-        };
-        self.connection.accept(&accepted, &mut self.out);
         self.session = Some(Held { slot: opened.slot, epoch: opened.epoch });
         self.incoming.release(&self.shared.counts.unauthenticated_bytes);
         self.guard.connected();

@@ -29,7 +29,7 @@ pub(crate) mod will;
 use inflight::{Acknowledged, Inflight, Received, Resend};
 use outgoing::{Count, Outgoing};
 use queue::{Delivery, Queue, Refused};
-use replay::{Replays, RetainedSource};
+use replay::{Replay, Replays, RetainedSource};
 use will::{Will, WillState};
 
 /// A batch is closed when it holds this many bytes, so that no lock is held and no peer preferred for long.
@@ -62,8 +62,7 @@ struct Attached {
     tail: Option<Box<Outgoing>>,
     /// Messages in a batch that somebody is writing right now.
     writing: Option<Count>,
-    /// Only the owner writes: the transport takes nothing at the moment, or something of the owner's has
-    /// to go first.
+    /// The transport takes nothing at the moment; the owner waits for it.
     blocked: bool,
 }
 
@@ -142,23 +141,26 @@ impl Session {
 
     // ---- The Network Connection comes and goes ---------------------------------------------------
 
-    /// A Network Connection takes the Session over. Returns its epoch, and what the one before it (or a
-    /// running Will Delay) leaves to do.
+    /// A Network Connection takes the Session over. Returns its epoch, and what the one before it leaves.
     pub(crate) fn attach(
         &mut self,
         terms: Terms,
         expiry_secs: u32,
         will: Option<Will>,
     ) -> (u64, Left) {
-        let mut left = Left { will: self.will.resumed(), ..Left::default() };
+        let mut left = Left::default();
         self.settle_writes(&mut left);
         self.will.arm(will);
         self.expiry_secs = expiry_secs;
         self.ends_at = Timestamp::NEVER;
         self.epoch += 1;
-        // Blocked until its owner writes: CONNACK goes first (MQTT-3.2.0-1).
-        self.attached =
-            Some(Attached { terms, aliases: Vec::new(), tail: None, writing: None, blocked: true });
+        self.attached = Some(Attached {
+            terms,
+            aliases: Vec::new(),
+            tail: None,
+            writing: None,
+            blocked: false,
+        });
         (self.epoch, left)
     }
 
@@ -259,6 +261,12 @@ impl Session {
         self.will.take_due(now)
     }
 
+    /// Another Network Connection is about to have the Session. Returns the Will that is to be published
+    /// for the present one; one with a delay is silenced (MQTT-3.1.3-9).
+    pub(crate) fn take_will_for_resumption(&mut self) -> Option<Message> {
+        self.will.resumed()
+    }
+
     /// Takes the Will away to publish it: the broker stops, and Sessions with it.
     pub(crate) fn take_will(&mut self) -> Option<Message> {
         self.will.session_ended()
@@ -346,7 +354,7 @@ impl Session {
     ) -> Option<u64> {
         let attached = self.attached.as_mut()?;
         if attached.writing.is_some() {
-            self.append_protocol(protocol);
+            self.append_protocol(self.epoch, protocol);
             return None;
         }
         out.clear();
@@ -381,8 +389,8 @@ impl Session {
     }
 
     /// Packets that are not messages, for whoever writes next. They are never dropped.
-    pub(crate) fn append_protocol(&mut self, protocol: &mut Vec<u8>) {
-        let Some(attached) = &mut self.attached else { return };
+    pub(crate) fn append_protocol(&mut self, epoch: u64, protocol: &mut Vec<u8>) {
+        let Some(attached) = self.attached.as_mut().filter(|_| epoch == self.epoch) else { return };
         if !protocol.is_empty() {
             attached.tail.get_or_insert_default().buffer().append(protocol);
         }
@@ -563,8 +571,11 @@ impl Session {
     }
 
     /// Retained messages that match are sent as room appears (MQTT-3.3.1-9).
-    pub(crate) fn replay(&mut self, filter: TopicFilter, subscription: Subscription) {
-        self.replays.add(filter, subscription);
+    pub(crate) fn replay(&mut self, replay: Replay) {
+        // It may have been unsubscribed in between.
+        if self.subscriptions.contains_key(replay.filter()) {
+            self.replays.add(replay);
+        }
     }
 
     /// Takes all Topic Filters out: the Session ends.
@@ -603,11 +614,16 @@ impl Session {
         self.expiry_secs
     }
 
+    /// Whether somebody is writing a batch right now.
+    pub(crate) fn is_being_written(&self) -> bool {
+        self.attached.as_ref().is_some_and(|attached| attached.writing.is_some())
+    }
+
     pub(crate) fn is_blocked(&self) -> bool {
         self.attached.as_ref().is_some_and(|attached| attached.blocked)
     }
 
-    /// Keeps everybody but the owner from writing, or lets them again.
+    /// The transport takes nothing now, or is to be tried again.
     pub(crate) fn set_blocked(&mut self, blocked: bool) {
         if let Some(attached) = &mut self.attached {
             attached.blocked = blocked;

@@ -119,7 +119,6 @@ impl Client {
         let epoch = {
             let mut state = slot.lock();
             let (epoch, _nothing_before) = state.session.attach(terms, 0, None);
-            state.session.set_blocked(false);
             state.link = Some(Link { mailbox: mailbox.clone(), inline: None });
             epoch
         };
@@ -183,7 +182,10 @@ impl Client {
             return Err(ClientError::Refused(ReasonCode::PROTOCOL_ERROR));
         }
         let subscription = Subscription { options, id: None };
-        let reason = self.shared.subscribe_one(&self.slot, filter.clone(), subscription);
+        let (reason, replay) = self.shared.subscribe_one(&self.slot, filter.clone(), subscription);
+        if let Some(replay) = replay {
+            self.slot.lock().session.replay(replay);
+        }
         self.mailbox.wake();
         if reason.is_error() { Err(ClientError::Refused(reason)) } else { Ok(()) }
     }
@@ -215,7 +217,6 @@ impl Client {
         let now = self.shared.clock.now();
         let (message, ended, more) = {
             let mut state = self.slot.lock();
-            state.woken = false;
             let message = state.session.take_message(now, &mut self.shared.retained_lock());
             (message, state.session.has_ended(), state.session.has_more())
         };

@@ -206,7 +206,7 @@ impl Batch {
         let mut offered = state.session.offer(delivery, now);
         if let Offered::Full(refused) = offered {
             drop(state);
-            slot.flush_or_wake(now, &mut Outgoing::default(), &mut shared.retained_lock());
+            slot.make_room(now, &mut Outgoing::default(), &mut shared.retained_lock());
             state = slot.lock();
             offered = state.session.offer_again(refused, now);
         }
@@ -282,8 +282,8 @@ impl Batch {
         self.pressed
     }
 
-    /// Writes or wakes everybody once who was touched. Returns whether somebody who is not slow has not
-    /// had a turn yet: then the publisher should yield before it goes on.
+    /// Writes or wakes everybody once who was touched. Returns whether somebody who is not slow is half
+    /// full all the same: then the publisher should yield once before it goes on.
     pub(crate) fn flush(&mut self, shared: &Shared, out: &mut Outgoing, now: Timestamp) -> bool {
         let pressed = std::mem::take(&mut self.pressed);
         let mut waits = false;
@@ -294,25 +294,13 @@ impl Batch {
                 slot.lock().wake();
             }
             if pressed {
-                let state = slot.lock();
-                waits |= state.woken && state.session.is_pressed();
+                waits |= slot.lock().session.is_pressed();
             }
         }
-        if !waits {
-            self.touched.clear();
-        }
+        self.touched.clear();
         self.begin(shared);
         shared.count(&mut self.tally);
         waits
-    }
-
-    /// Whether somebody whom the last flush woke is still pressed and had no turn.
-    pub(crate) fn still_waits(&mut self) -> bool {
-        self.touched.retain(|slot| {
-            let state = slot.lock();
-            state.woken && state.session.is_pressed()
-        });
-        !self.touched.is_empty()
     }
 
     /// Gives the batch an identity, by which a Session knows that it has touched it.

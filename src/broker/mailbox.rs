@@ -1,7 +1,8 @@
 //! What others tell a Network Connection's task: wake up, close, look at the time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 use atomic_waker::AtomicWaker;
 
@@ -109,6 +110,16 @@ impl Mailbox {
             return None;
         }
         self.set_deadline(deadline).then_some(deadline)
+    }
+}
+
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.waker.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.waker.wake();
     }
 }
 

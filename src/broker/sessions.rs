@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::authorize::{Access, Decision, authorize};
-use super::mailbox::{Mailbox, Order};
+use super::mailbox::Order;
 use super::registry::Claim;
 use super::shared::{Shared, count_one};
 use super::slot::{Link, Slot};
-use crate::connection::Connection;
+use crate::connection::{Accepted, Connection};
 use crate::error::Fault;
 use crate::message::Message;
 use crate::packet::{
     Connect, ConnectWill, ProtocolVersion, ReasonCode, RetainHandling, Subscribe,
     SubscriptionOptions, Unsubscribe,
 };
+use crate::session::replay::Replay;
 use crate::session::will::Will;
 use crate::session::{Departure, Left, Session};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::{self, TopicError, TopicFilter};
-use crate::transport::TryWrite;
 
 /// A Session that a CONNECT got.
 #[derive(Debug)]
@@ -28,74 +28,97 @@ pub(crate) struct Opened {
     pub(crate) slot: Arc<Slot>,
     pub(crate) epoch: u64,
     pub(crate) session_present: bool,
-    /// Whether the Client Identifier was assigned by the Server.
-    pub(crate) assigned: bool,
-    /// What the Session Expiry Interval was lowered to.
-    pub(crate) session_expiry_secs: Option<u32>,
+}
+
+/// A Session that a CONNECT asked for, and whether it was there before.
+struct Claimed {
+    slot: Arc<Slot>,
+    present: bool,
 }
 
 impl Shared {
-    /// Decides a CONNECT: the Session is claimed, whoever had it is told to go, and the old Will is
-    /// settled (MQTT-3.1.4-2, -3).
+    /// Decides a CONNECT: the Session is claimed, whoever had it is told to go, the old Will is settled
+    /// (MQTT-3.1.4-2, -3), and `connack` is the first packet for the new Network Connection, whoever
+    /// writes to it (MQTT-3.2.0-1).
     pub(crate) fn open(
         &self,
         connect: &Connect<'_>,
-        mailbox: &Arc<Mailbox>,
-        inline: Option<Arc<dyn TryWrite>>,
+        link: &Link,
         now: Timestamp,
+        mut connack: impl FnMut(&Accepted<'_>, &mut Vec<u8>),
     ) -> Result<Opened, Fault> {
         if authorize(Access::Connect, false) != Decision::Allow {
             return Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, "MQTT-3.1.4-2: not authorized"));
         }
         let will = connect.will.as_ref().map(|will| self.take_will(will)).transpose()?;
-        let assigned = connect.client_id.is_empty();
-        let assigned_id = assigned.then(|| self.assign_client_id());
+        let assigned_id = connect.client_id.is_empty().then(|| self.assign_client_id());
         let client_id = assigned_id.as_deref().unwrap_or(connect.client_id);
         let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
         let terms = Connection::terms(connect, &self.limits);
         loop {
-            let (slot, replaced, present) = self.claim(client_id, connect.clean_start)?;
-            if let Some(old) = replaced {
-                self.end_session(&old, now, |_| true);
+            let Claimed { slot, present } = self.claim(client_id, connect.clean_start, now)?;
+            if present && !self.settle_before(&slot, now) {
+                continue; // it ended: claim again
             }
             let mut state = slot.lock();
             if state.session.has_ended() {
-                continue; // it ended in between: claim again
+                continue;
             }
             let (epoch, left) = state.session.attach(terms, expiry_secs, will.clone());
-            let link = Link { mailbox: mailbox.clone(), inline };
-            let before = state.link.replace(link);
+            let mut first = Vec::new();
+            let accepted = Accepted {
+                session_present: present,
+                assigned_client_id: assigned_id.as_deref(),
+                session_expiry_secs: (expiry_secs != connect.session_expiry_secs)
+                    .then_some(expiry_secs),
+            };
+            connack(&accepted, &mut first);
+            state.session.append_protocol(epoch, &mut first);
+            let before = state.link.replace(link.clone());
             slot.set_connected(true);
             drop(state);
             if let Some(before) = before {
                 before.mailbox.order(taken_over(&left));
             }
-            self.publish_leftovers(&slot.client_id, left.will, Vec::new(), now);
-            let lowered = expiry_secs != connect.session_expiry_secs;
-            return Ok(Opened {
-                slot,
-                epoch,
-                session_present: present,
-                assigned,
-                session_expiry_secs: lowered.then_some(expiry_secs),
-            });
+            return Ok(Opened { slot, epoch, session_present: present });
         }
     }
 
-    /// Returns the Session, the one it replaces, and whether it was there before.
-    fn claim(
-        &self,
-        client_id: &str,
-        fresh: bool,
-    ) -> Result<(Arc<Slot>, Option<Arc<Slot>>, bool), Fault> {
+    /// Settles what a Session that is there owes before a new Network Connection gets it: the old Will
+    /// is published or silenced. `false` if the Session ends, because it was to last no longer than the
+    /// Network Connection that is replaced (MQTT-3.1.2-6 in 3.1.1, section 3.1.2.11.2).
+    fn settle_before(&self, slot: &Arc<Slot>, now: Timestamp) -> bool {
+        let will = {
+            let mut state = slot.lock();
+            if state.session.has_ended() {
+                return false;
+            }
+            if state.session.expiry_secs() == 0 {
+                drop(state);
+                self.end_session(slot, now, |session| session.expiry_secs() == 0);
+                return false;
+            }
+            state.session.take_will_for_resumption()
+        };
+        self.publish_leftovers(&slot.client_id, will, Vec::new(), now);
+        true
+    }
+
+    /// Finds or makes the Session of a Client Identifier. One that it replaces is ended here.
+    fn claim(&self, client_id: &str, fresh: bool, now: Timestamp) -> Result<Claimed, Fault> {
         match self.registry.claim(client_id, fresh, false, &self.limits) {
-            Claim::New { slot, replaced } => Ok((slot, replaced, false)),
+            Claim::New { slot, replaced } => {
+                if let Some(old) = replaced {
+                    self.end_session(&old, now, |_| true);
+                }
+                Ok(Claimed { slot, present: false })
+            }
             Claim::Existing(slot) if slot.lock().session.has_ended() => {
                 // It is about to be removed; whoever is first removes it.
                 self.registry.remove(&slot);
-                self.claim(client_id, true)
+                self.claim(client_id, true, now)
             }
-            Claim::Existing(slot) => Ok((slot, None, true)),
+            Claim::Existing(slot) => Ok(Claimed { slot, present: true }),
             Claim::InProcess => {
                 let detail = "the Client Identifier is in use inside the server's process";
                 Err(Fault::Refused(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail))
@@ -231,7 +254,7 @@ impl Shared {
         slot: &Arc<Slot>,
         version: ProtocolVersion,
         subscribe: &Subscribe<'_>,
-    ) -> Result<Vec<ReasonCode>, Fault> {
+    ) -> Result<(Vec<ReasonCode>, Vec<Replay>), Fault> {
         let mut wanted = Vec::new();
         for (text, options) in subscribe.filters.clone() {
             wanted.push(match TopicFilter::new(text) {
@@ -243,46 +266,49 @@ impl Shared {
             });
         }
         let id = subscribe.subscription_id;
+        let mut replays = Vec::new();
         let outcome = wanted.into_iter().map(|wanted| match wanted {
             Some((filter, options)) => {
-                self.subscribe_one(slot, filter, Subscription { options, id })
+                let (reason, replay) =
+                    self.subscribe_one(slot, filter, Subscription { options, id });
+                replays.extend(replay);
+                reason
             }
             None => ReasonCode::TOPIC_FILTER_INVALID,
         });
-        Ok(outcome.collect())
+        Ok((outcome.collect(), replays))
     }
 
     /// Adds or replaces one subscription: the tree first, so that no message is missed between it and the
-    /// retained ones.
+    /// retained ones. Returns the Reason Code, and the replay of retained messages that is to be begun.
     pub(crate) fn subscribe_one(
         &self,
         slot: &Arc<Slot>,
         filter: TopicFilter,
         subscription: Subscription,
-    ) -> ReasonCode {
+    ) -> (ReasonCode, Option<Replay>) {
         if !self.topic_is_within_limits(filter.filter_str()) {
-            return ReasonCode::TOPIC_FILTER_INVALID;
+            return (ReasonCode::TOPIC_FILTER_INVALID, None);
         }
         if authorize(Access::Subscribe(filter.filter_str()), slot.in_process) != Decision::Allow {
-            return ReasonCode::NOT_AUTHORIZED;
+            return (ReasonCode::NOT_AUTHORIZED, None);
         }
         let max = self.limits.session_subscriptions_max;
         let admitted = slot.lock().session.admits_subscription(&filter, max);
         if !admitted || !self.add_to_tree(slot, &filter, subscription) {
             count_one(&self.counts.subscriptions_refused);
-            return ReasonCode::QUOTA_EXCEEDED;
+            return (ReasonCode::QUOTA_EXCEEDED, None);
         }
         let mut state = slot.lock();
         if state.session.has_ended() {
             drop(state);
             self.remove_from_tree(slot, std::slice::from_ref(&filter));
-            return ReasonCode::UNSPECIFIED_ERROR;
+            return (ReasonCode::UNSPECIFIED_ERROR, None);
         }
         let new = state.session.subscribe(filter.clone(), subscription);
-        if replays_retained(&filter, subscription.options, new) {
-            state.session.replay(filter, subscription);
-        }
-        ReasonCode(subscription.options.qos as u8)
+        let replayed = replays_retained(&filter, subscription.options, new);
+        let replay = replayed.then(|| Replay::new(filter, subscription));
+        (ReasonCode(subscription.options.qos as u8), replay)
     }
 
     /// Carries out an UNSUBSCRIBE (MQTT-3.10.4-1). Returns a Reason Code for each Topic Filter.

@@ -17,9 +17,10 @@ use crate::transport::TryWrite;
 const INLINE_BATCHES_MAX: usize = 4;
 
 /// Where a Session's Client is reached.
+#[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) mailbox: Arc<Mailbox>,
-    /// The stream's ability to be written from any task, where it has one.
+    /// Writes to the stream from any task; none for a client in this process.
     pub(crate) inline: Option<Arc<dyn TryWrite>>,
 }
 
@@ -29,8 +30,6 @@ pub(crate) struct SlotState {
     pub(crate) link: Option<Link>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
-    /// The owner was woken and had no turn yet.
-    pub(crate) woken: bool,
     /// The wheel looks at this Session at this time, or never.
     pub(crate) scheduled: Timestamp,
 }
@@ -58,7 +57,6 @@ impl Slot {
                 session,
                 link: None,
                 touched: 0,
-                woken: false,
                 scheduled: Timestamp::NEVER,
             }),
         }
@@ -76,8 +74,23 @@ impl Slot {
         self.connected.store(connected, Ordering::Relaxed);
     }
 
-    /// Writes what waits straight from the caller's task where the stream can do that, else wakes the
-    /// owner. Never waits.
+    /// As [`Slot::flush_or_wake`], but after whoever is writing now: the queue is full, and that has to
+    /// mean that the peer is slow. A writer never waits for its peer, so this is a matter of one system
+    /// call, or of the time that its thread is kept from the processor.
+    pub(crate) fn make_room(
+        &self,
+        now: Timestamp,
+        out: &mut Outgoing,
+        retained: &mut RetainedLock<'_>,
+    ) {
+        while self.lock().session.is_being_written() {
+            std::thread::yield_now();
+        }
+        self.flush_or_wake(now, out, retained);
+    }
+
+    /// Writes what waits straight from the caller's task, or wakes a client in this process. Never waits
+    /// for a peer. Where somebody else is writing, that one goes on with what is left.
     pub(crate) fn flush_or_wake(
         &self,
         now: Timestamp,
@@ -147,9 +160,8 @@ impl SlotState {
     }
 
     /// Gives the owner a turn.
-    pub(crate) fn wake(&mut self) {
+    pub(crate) fn wake(&self) {
         if let Some(link) = &self.link {
-            self.woken = true;
             link.mailbox.wake();
         }
     }

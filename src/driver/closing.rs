@@ -3,12 +3,11 @@
 //! Unread input would make TCP reset the connection, and the peer could lose the CONNACK or DISCONNECT that
 //! says why. So after the half-close the input is read and thrown away, within bounds.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::stream::Stream;
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
-use crate::transport::Duplex;
 
 /// What is thrown away at the most, in bytes.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
@@ -52,7 +51,7 @@ impl Closing {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        io: &mut Pin<Box<dyn Duplex>>,
+        stream: &mut Stream,
         buffer: &mut [u8],
         now: Timestamp,
     ) -> Poll<()> {
@@ -66,8 +65,9 @@ impl Closing {
                     continue;
                 }
                 Step::Write => {
-                    let written =
-                        self.last.with_slices(|slices| io.as_mut().poll_write_vectored(cx, slices));
+                    let written = self
+                        .last
+                        .with_slices(|slices| stream.with(|io| io.poll_write_vectored(cx, slices)));
                     match ready!(written) {
                         Ok(0) | Err(_) => true,
                         Ok(written) => {
@@ -77,17 +77,19 @@ impl Closing {
                     }
                 }
                 Step::Close => {
-                    let closed = ready!(io.as_mut().poll_close(cx));
+                    let closed = ready!(stream.with(|io| io.poll_close(cx)));
                     self.step = Step::Discard { left: DISCARD_BYTES_MAX };
                     closed.is_err()
                 }
-                Step::Discard { left } => match ready!(io.as_mut().poll_read(cx, buffer)) {
-                    Ok(0) | Err(_) => true,
-                    Ok(read) => {
-                        *left = left.saturating_sub(read);
-                        *left == 0
+                Step::Discard { left } => {
+                    match ready!(stream.with(|io| io.poll_read(cx, buffer))) {
+                        Ok(0) | Err(_) => true,
+                        Ok(read) => {
+                            *left = left.saturating_sub(read);
+                            *left == 0
+                        }
                     }
-                },
+                }
                 Step::Done => true,
             };
             if done {

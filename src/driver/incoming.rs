@@ -1,16 +1,14 @@
 //! Bytes on their way in: what a read left unfinished, and where the next read goes.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::broker::fanout::Batch;
+use super::stream::Stream;
 use crate::time::Timestamp;
-use crate::transport::Duplex;
 
 /// A packet larger than this is read into a buffer of its own, which the message then shares.
 const OWN_BUFFER_BYTES: usize = 4 * 1024;
@@ -48,8 +46,6 @@ pub(super) struct Incoming {
     progress: usize,
     /// Bytes counted as held for a peer without CONNECT.
     accounted: usize,
-    /// The subscribers whose turn is awaited.
-    pub(super) batch: Batch,
 }
 
 impl Incoming {
@@ -57,7 +53,7 @@ impl Incoming {
     pub(super) fn read(
         &mut self,
         cx: &mut Context<'_>,
-        io: &mut Pin<Box<dyn Duplex>>,
+        stream: &mut Stream,
         buffer: &mut [u8],
         unauthenticated: bool,
     ) -> Poll<io::Result<Read>> {
@@ -68,11 +64,11 @@ impl Incoming {
         }
         match self.total {
             Some(total) if total > OWN_BUFFER_BYTES => {
-                self.read_own(cx, io, total, unauthenticated)
+                self.read_own(cx, stream, total, unauthenticated)
             }
             _ => {
                 let space = buffer.get_mut(kept..).unwrap_or_default();
-                let read = ready!(io.as_mut().poll_read(cx, space))?;
+                let read = ready!(stream.with(|io| io.poll_read(cx, space)))?;
                 if read == 0 {
                     return Poll::Ready(Ok(Read::End));
                 }
@@ -99,7 +95,7 @@ impl Incoming {
     fn read_own(
         &mut self,
         cx: &mut Context<'_>,
-        io: &mut Pin<Box<dyn Duplex>>,
+        stream: &mut Stream,
         total: usize,
         unauthenticated: bool,
     ) -> Poll<io::Result<Read>> {
@@ -109,7 +105,7 @@ impl Incoming {
         self.partial.reserve_exact(target - kept);
         self.partial.resize(target, 0);
         let space = self.partial.get_mut(kept..).unwrap_or_default();
-        let read = io.as_mut().poll_read(cx, space);
+        let read = stream.with(|io| io.poll_read(cx, space));
         let got = match &read {
             Poll::Ready(Ok(read)) => *read,
             Poll::Ready(Err(_)) | Poll::Pending => 0,

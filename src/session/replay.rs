@@ -38,11 +38,22 @@ pub(crate) trait RetainedSource {
     ) -> Found;
 }
 
+/// One subscription that is to be sent what is retained.
 #[derive(Debug)]
-struct Replay {
+pub(crate) struct Replay {
     filter: TopicFilter,
     subscription: Subscription,
     after: Option<Box<str>>,
+}
+
+impl Replay {
+    pub(crate) fn new(filter: TopicFilter, subscription: Subscription) -> Replay {
+        Replay { filter, subscription, after: None }
+    }
+
+    pub(crate) fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
 }
 
 /// Replays that are not finished, oldest first. At most one for each subscription.
@@ -57,9 +68,9 @@ impl Replays {
     }
 
     /// Begins a replay, anew if one for this Topic Filter is under way.
-    pub(crate) fn add(&mut self, filter: TopicFilter, subscription: Subscription) {
-        self.cancel(&filter);
-        self.open.push_back(Replay { filter, subscription, after: None });
+    pub(crate) fn add(&mut self, replay: Replay) {
+        self.cancel(&replay.filter);
+        self.open.push_back(replay);
     }
 
     /// The subscription is gone.

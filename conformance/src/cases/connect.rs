@@ -206,8 +206,8 @@ pub(crate) fn packets_split_at_every_byte(server: &Server) -> Step {
         for byte in publish.encode(version) {
             client.send(&[byte])?;
         }
-        client.expect_publish("t", "split")?;
         client.expect_ack(Kind::Puback, 77)?;
+        client.expect_publish("t", "split")?;
     }
     Ok(())
 }

@@ -1,0 +1,167 @@
+"""paho_ws.py WS_URL: paho-mqtt over WebSockets, 3.1.1 and 5."""
+
+import queue
+import sys
+import threading
+import time
+from urllib.parse import urlparse
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+URL = urlparse(sys.argv[1])
+RUN = f"paho{time.time_ns() % 1_000_000_000}"
+DEADLINE = 10
+failed = False
+
+
+class Peer:
+    def __init__(self, version, name, clean=True, will=None):
+        v5 = version == mqtt.MQTTv5
+        options = {} if v5 else {"clean_session": clean}
+        self.client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id=RUN + name,
+            protocol=version,
+            transport="websockets",
+            **options,
+        )
+        self.client.ws_set_options(path=URL.path or "/")
+        self.messages = queue.Queue()
+        self.acked = queue.Queue()
+        self.connected = queue.Queue()
+        self.closed = threading.Event()
+        self.client.on_connect = lambda c, u, flags, code, props: self.connected.put((flags, code))
+        self.client.on_message = lambda c, u, message: self.messages.put(message)
+        self.client.on_subscribe = lambda c, u, mid, codes, props: self.acked.put(codes)
+        self.client.on_disconnect = lambda *_: self.closed.set()
+        if will:
+            self.client.will_set(will, "gone", qos=1)
+        options = {}
+        if v5:
+            options["clean_start"] = clean
+            if not clean:
+                options["properties"] = Properties(PacketTypes.CONNECT)
+                options["properties"].SessionExpiryInterval = 3600
+        self.client.connect(URL.hostname, URL.port or 80, **options)
+        self.client.loop_start()
+        flags, code = self.connected.get(timeout=DEADLINE)
+        assert not code.is_failure, code
+        self.session_present = flags.session_present
+
+    def subscribe(self, topic, qos):
+        self.client.subscribe(topic, qos)
+        return self.acked.get(timeout=DEADLINE)
+
+    def publish(self, *args, **options):
+        info = self.client.publish(*args, **options)
+        info.wait_for_publish(timeout=DEADLINE)
+        assert info.is_published()
+
+    def message(self):
+        return self.messages.get(timeout=DEADLINE)
+
+    def disconnect(self):
+        self.client.disconnect()
+        assert self.closed.wait(DEADLINE)
+        self.client.loop_stop()
+
+    def break_off(self):
+        self.client.loop_stop()
+        self.client.socket().close()
+
+
+def check(name, what):
+    global failed
+    try:
+        what()
+        print(f"ok     paho-mqtt over ws: {name}")
+    except Exception as e:  # a check reports whatever went wrong
+        failed = True
+        print(f"failed paho-mqtt over ws: {name}: {type(e).__name__} {e}")
+
+
+def every_qos(version, label):
+    sub, pub = Peer(version, "s"), Peer(version, "p")
+    for qos in range(3):
+        topic = f"{RUN}/{label}/{qos}"
+        sub.subscribe(topic, 2)
+        pub.publish(topic, "hello", qos=qos)
+        message = sub.message()
+        came = (message.topic, message.payload, message.qos, message.retain)
+        assert came == (topic, b"hello", qos, False), came
+    sub.disconnect()
+    pub.disconnect()
+
+
+def retained(version, label):
+    topic = f"{RUN}/{label}/retained"
+    pub = Peer(version, "p")
+    pub.publish(topic, "kept", qos=1, retain=True)
+    sub = Peer(version, "s")
+    sub.subscribe(topic, 1)
+    message = sub.message()
+    assert (message.payload, message.retain) == (b"kept", True), message.payload
+    pub.publish(topic, "", qos=1, retain=True)
+    sub.disconnect()
+    pub.disconnect()
+
+
+def will(version, label):
+    topic = f"{RUN}/{label}/will"
+    sub = Peer(version, "s")
+    sub.subscribe(topic, 1)
+    Peer(version, "d", will=topic).break_off()
+    assert sub.message().payload == b"gone"
+    sub.disconnect()
+
+
+def persistent(version, label):
+    topic = f"{RUN}/{label}/persistent"
+    sub = Peer(version, "k" + label, clean=False)
+    sub.subscribe(topic, 1)
+    sub.disconnect()
+    pub = Peer(version, "p")
+    pub.publish(topic, "waiting", qos=1)
+    sub = Peer(version, "k" + label, clean=False)
+    assert sub.session_present
+    assert sub.message().payload == b"waiting"
+    sub.disconnect()
+    pub.disconnect()
+
+
+def large(version, label):
+    topic = f"{RUN}/{label}/large"
+    sub, pub = Peer(version, "s"), Peer(version, "p")
+    sub.subscribe(topic, 2)
+    payload = bytes(range(256)) * 800
+    pub.publish(topic, payload, qos=2)
+    assert sub.message().payload == payload
+    sub.disconnect()
+    pub.disconnect()
+
+
+def properties():
+    topic = f"{RUN}/properties"
+    sub, pub = Peer(mqtt.MQTTv5, "s"), Peer(mqtt.MQTTv5, "p")
+    sub.subscribe(topic, 1)
+    props = Properties(PacketTypes.PUBLISH)
+    props.UserProperty = [("b", "1"), ("a", "2")]
+    props.ContentType = "text/plain"
+    props.ResponseTopic = "answers"
+    props.CorrelationData = b"\x00\x01"
+    pub.publish(topic, "x", qos=1, properties=props)
+    came = sub.message().properties
+    assert came.UserProperty == [("b", "1"), ("a", "2")], came.UserProperty
+    assert (came.ContentType, came.ResponseTopic) == ("text/plain", "answers")
+    assert came.CorrelationData == b"\x00\x01"
+    sub.disconnect()
+    pub.disconnect()
+
+
+for version, label in ((mqtt.MQTTv311, "3.1.1"), (mqtt.MQTTv5, "5")):
+    for what in (every_qos, retained, will, persistent, large):
+        check(f"{label} {what.__name__.replace('_', ' ')}", lambda: what(version, label))
+check("5 properties", properties)
+sys.exit(1 if failed else 0)

@@ -1,0 +1,13 @@
+//! The public API, end to end: everything here a host program could do.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests fail by panicking
+
+#[path = "api/books.rs"]
+mod books;
+#[path = "api/brokers.rs"]
+mod brokers;
+#[path = "api/client.rs"]
+mod client;
+#[path = "api/listeners.rs"]
+mod listeners;
+#[path = "api/peer.rs"]
+mod peer;

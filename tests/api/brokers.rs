@@ -1,0 +1,132 @@
+//! Several brokers, their end, and what may be done after it.
+
+use std::time::Duration;
+
+use hrotti::{Broker, ClientError, ListenerConfig, ListenerError, Message};
+
+use crate::peer::{ANY, Peer, block_on, in_time, listen};
+
+fn is_send<T: Send + Sync + Clone + 'static>(_: &T) {}
+
+#[test]
+fn brokers_share_nothing() {
+    let (one, other) = (Broker::new(100), Broker::new(100));
+    is_send(&one);
+    let mut here = Peer::connect(&listen(&one, "same"), "id");
+    let mut there = Peer::connect(&listen(&other, "same"), "id");
+    there.subscribe("#", 0);
+    here.subscribe("#", 0);
+    let client = one.client("host").unwrap();
+    other.client("host").unwrap();
+    block_on(client.publish(Message::new("t", "x").unwrap())).unwrap();
+    assert_eq!(here.packet(), b"\x30\x04\x00\x01tx");
+    there.ping();
+    assert_eq!(other.ledger().offered, 0);
+    in_time(one.stop());
+    here.expect_closed();
+    there.ping();
+}
+
+#[test]
+fn retained_messages_stay_with_their_broker() {
+    let (one, other) = (Broker::new(100), Broker::new(100));
+    let client = one.client("host").unwrap();
+    block_on(client.publish(Message::new("t", "x").unwrap().with_retain(true))).unwrap();
+    let mut there = Peer::connect(&listen(&other, "l"), "a");
+    there.subscribe("#", 0);
+    there.ping();
+    let mut here = Peer::connect(&listen(&one, "l"), "a");
+    here.subscribe("#", 0);
+    assert_eq!(here.packet(), b"\x31\x04\x00\x01tx");
+}
+
+#[test]
+fn dropping_the_last_handle_stops_the_broker() {
+    let broker = Broker::new(100);
+    let clone = broker.clone();
+    let endpoint = listen(&broker, "l");
+    let mut peer = Peer::connect(&endpoint, "a");
+    drop(broker);
+    peer.ping();
+    drop(clone);
+    peer.expect_closed();
+}
+
+#[test]
+fn stop_ends_everything_once_and_for_all() {
+    let broker = Broker::new(100);
+    let endpoint = listen(&broker, "l");
+    let mut peer = Peer::connect(&endpoint, "a");
+    let mut client = broker.client("host").unwrap();
+    in_time(broker.stop());
+    peer.expect_closed();
+    assert!(in_time(client.recv()).is_none());
+    let late = in_time(client.publish(Message::new("t", "x").unwrap()));
+    assert!(matches!(late, Err(ClientError::Stopped)));
+    assert!(matches!(broker.client("other"), Err(ClientError::Stopped)));
+    let late = in_time(broker.add_listener("m", ListenerConfig::new(ANY).unwrap()));
+    assert!(matches!(late, Err(ListenerError::Stopped)));
+    assert!(broker.listeners().is_empty());
+    in_time(broker.stop());
+}
+
+#[test]
+fn stop_within_nothing_still_stops() {
+    let broker = Broker::new(100);
+    let endpoint = listen(&broker, "l");
+    let mut peer = Peer::connect(&endpoint, "a");
+    in_time(broker.stop_within(Duration::ZERO));
+    peer.expect_closed();
+    // The address is free: another broker takes it.
+    let next = Broker::new(100);
+    let config = ListenerConfig::new(&endpoint).unwrap();
+    assert_eq!(in_time(next.add_listener("l", config)).unwrap(), endpoint);
+}
+
+#[test]
+fn stop_delivers_what_waits() {
+    let broker = Broker::new(100);
+    let mut peer = Peer::connect(&listen(&broker, "l"), "a");
+    peer.subscribe("t", 0);
+    let client = broker.client("host").unwrap();
+    for _ in 0..50 {
+        block_on(client.publish(Message::new("t", "x").unwrap())).unwrap();
+    }
+    in_time(broker.stop());
+    for _ in 0..50 {
+        assert_eq!(peer.packet(), b"\x30\x04\x00\x01tx");
+    }
+    peer.expect_closed();
+}
+
+#[test]
+fn depth_0_is_raised_to_1() {
+    assert_eq!(Broker::new(0).limits().max_queue_depth, 1);
+    assert_eq!(Broker::builder().max_queue_depth(7).build().limits().max_queue_depth, 7);
+}
+
+#[test]
+fn sessions_are_listed_with_what_they_hold() {
+    let broker = Broker::new(100);
+    let endpoint = listen(&broker, "l");
+    let mut peer = Peer::dial(&endpoint);
+    let mut connect = crate::peer::connect_packet("keeper");
+    connect[9] = 0; // Clean Session 0
+    peer.send(&connect);
+    assert_eq!(peer.packet(), [0x20, 2, 0, 0]);
+    peer.subscribe("t", 1);
+    let find = || broker.sessions().into_iter().find(|s| s.client_id == "keeper").unwrap();
+    let info = find();
+    assert!(info.connected);
+    assert_eq!((info.subscriptions, info.waiting, info.inflight), (1, 0, 0));
+    peer.send(&[0xE0, 0]);
+    peer.expect_closed();
+    let client = broker.client("host").unwrap();
+    let message = Message::new("t", "x").unwrap().with_qos(hrotti::QoS::AtLeastOnce);
+    for _ in 0..3 {
+        block_on(client.publish(message.clone())).unwrap();
+    }
+    let info = find();
+    assert!(!info.connected);
+    assert_eq!((info.subscriptions, info.waiting, info.inflight), (1, 3, 0));
+}
