@@ -318,7 +318,8 @@ impl Driver {
             // Somebody else is writing, and goes on with what is left.
             let Some(epoch) = began else { return Ok(()) };
             if scratch.out.is_empty() {
-                slot.lock().session.end_batch(epoch, &mut scratch.out, 0);
+                // A search in the retained messages that paused goes on after others had their turn.
+                self.yields |= slot.lock().session.end_batch(epoch, &mut scratch.out, 0);
                 break;
             }
             let written = scratch
@@ -379,6 +380,7 @@ impl Driver {
                 break self.keep(rest, &frame, now);
             };
             self.last_packet_at = now;
+            self.incoming.finished();
             if let Err(end) = self.packet(header, body, frozen, scratch, now) {
                 break Err(end);
             }

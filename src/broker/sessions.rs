@@ -60,7 +60,7 @@ impl Shared {
             if present && !self.settle_before(&slot, now) {
                 continue; // it ended: claim again
             }
-            let mut state = slot.lock();
+            let mut state = slot.lock_between_writes();
             if state.session.has_ended() {
                 continue;
             }
@@ -178,7 +178,7 @@ impl Shared {
         now: Timestamp,
     ) -> Option<crate::session::outgoing::Outgoing> {
         let left = {
-            let mut state = slot.lock();
+            let mut state = slot.lock_between_writes();
             let left = state.session.detach(epoch, departure, now)?;
             state.link = None;
             slot.set_connected(false);
@@ -203,7 +203,7 @@ impl Shared {
         condition: impl FnOnce(&Session) -> bool,
     ) {
         let (will, handed_on, filters, link, torn) = {
-            let mut state = slot.lock();
+            let mut state = slot.lock_between_writes();
             if state.session.has_ended() || !condition(&state.session) {
                 return;
             }

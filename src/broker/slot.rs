@@ -66,6 +66,20 @@ impl Slot {
         lock(&self.state)
     }
 
+    /// Locks at a moment when nobody is writing to the stream: whoever takes the Network Connection or the
+    /// Session away has to know which packet was the last. A writer never waits for its peer, so this is a
+    /// matter of one system call, or of the time that its thread is kept from the processor.
+    pub(crate) fn lock_between_writes(&self) -> MutexGuard<'_, SlotState> {
+        loop {
+            let state = self.lock();
+            if !state.session.is_being_written() {
+                return state;
+            }
+            drop(state);
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
@@ -75,17 +89,14 @@ impl Slot {
     }
 
     /// As [`Slot::flush_or_wake`], but after whoever is writing now: the queue is full, and that has to
-    /// mean that the peer is slow. A writer never waits for its peer, so this is a matter of one system
-    /// call, or of the time that its thread is kept from the processor.
+    /// mean that the peer is slow.
     pub(crate) fn make_room(
         &self,
         now: Timestamp,
         out: &mut Outgoing,
         retained: &mut RetainedLock<'_>,
     ) {
-        while self.lock().session.is_being_written() {
-            std::thread::yield_now();
-        }
+        drop(self.lock_between_writes());
         self.flush_or_wake(now, out, retained);
     }
 
@@ -110,7 +121,9 @@ impl Slot {
                 return;
             };
             if out.is_empty() {
-                state.session.end_batch(epoch, out, 0);
+                if state.session.end_batch(epoch, out, 0) {
+                    state.wake();
+                }
                 return;
             }
             drop(state);
