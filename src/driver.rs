@@ -210,7 +210,7 @@ impl Driver {
         };
         // A deadline that has passed was looked at with an older `now`: once more, soon.
         let at = at.max(Timestamp(now.0 + 1));
-        self.shared.wheel.schedule_connection(at, &self.mailbox);
+        self.shared.wheel.schedule_connection(at, now, &self.mailbox);
         Turn::Sleep
     }
 

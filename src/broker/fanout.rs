@@ -225,7 +225,7 @@ impl Batch {
         match offered {
             Offered::Waiting { half_full } => {
                 self.pressed |= half_full;
-                shared.watch_expiry(slot, &mut state);
+                shared.watch_expiry(slot, &mut state, now);
                 true
             }
             Offered::Full(refused) => {
