@@ -223,8 +223,8 @@ impl Batch {
             self.touched.push(slot.clone());
         }
         match offered {
-            Offered::Waiting { half_full } => {
-                self.pressed |= half_full;
+            Offered::Waiting { pressed } => {
+                self.pressed |= pressed;
                 shared.watch_expiry(slot, &mut state, now);
                 true
             }
