@@ -5,6 +5,7 @@
 //! across an await or a system call.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -21,7 +22,7 @@ use crate::ledger::{Counters, Ledger};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::retained::Retained;
-use crate::runtime::Clock;
+use crate::runtime::{self, Clock, EventLoops};
 use crate::session::outgoing::Outgoing;
 use crate::subscription::{ShareGroup, Subscription};
 use crate::time::Timestamp;
@@ -86,10 +87,12 @@ pub(crate) struct Shared {
     pub(crate) assigned: AtomicU64,
     pub(crate) listeners: Listeners,
     pub(crate) stopping: AtomicBool,
+    /// Where the tasks of Network Connections run, if not on the global executor.
+    event_loops: Option<EventLoops>,
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits) -> Shared {
+    pub(crate) fn new(limits: Limits, event_loops: Option<EventLoops>) -> Shared {
         // Randomly seeded, so that Clients cannot choose keys that collide.
         let hasher = RandomState::new();
         let seed = hasher.hash_one(0u8);
@@ -110,8 +113,17 @@ impl Shared {
             assigned: AtomicU64::new(hasher.hash_one(1u8)),
             listeners: Listeners::default(),
             stopping: AtomicBool::new(false),
+            event_loops,
             limits: Arc::new(limits),
             hasher,
+        }
+    }
+
+    /// Runs the task of one Network Connection.
+    pub(crate) fn spawn_connection(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.event_loops {
+            Some(loops) => loops.spawn(task),
+            None => runtime::spawn(task),
         }
     }
 

@@ -36,9 +36,8 @@ pub(crate) fn until_stopped(config: &Config, printer: Printer) -> Result<(), Vec
         Printer::Router => None,
     };
     // Before the first use of the executor, which would choose by itself.
-    let workers = config.workers.get();
     async_global_executor::init_with_config(
-        GlobalExecutorConfig::default().with_min_threads(workers).with_max_threads(workers),
+        GlobalExecutorConfig::default().with_min_threads(1).with_max_threads(1),
     );
     let broker = block_on(start(config))?;
     wait(&broker, &mut signals)
@@ -66,7 +65,8 @@ async fn start(config: &Config) -> Result<Broker, Vec<String>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    let broker = Broker::builder().limits(config.limits.clone()).build();
+    let broker =
+        Broker::builder().limits(config.limits.clone()).event_loops(config.workers.get()).build();
     for (name, transport) in bound {
         let added = match transport {
             Bound::Tcp(transport) => broker.add_transport(name, transport).await,
