@@ -72,7 +72,8 @@ struct Attached {
 pub(crate) enum Offered {
     /// It waits. `half_full`: the publisher should let this Session work before it goes on.
     Waiting { half_full: bool },
-    /// The queue is full: the caller may make room once and offer it again, or give it up.
+    /// The queue is full, and the message is in no books yet: the caller makes room once and offers it
+    /// again, or gives it up.
     Full(Refused),
     /// It came to its end here.
     Ended(Outcome),
@@ -284,16 +285,21 @@ impl Session {
         if self.ended {
             return Offered::Gone;
         }
-        self.books.offer();
         if self.attached.is_none() && delivery.qos == QoS::AtMostOnce {
+            self.books.offer();
             return Offered::Ended(self.drop_because(DropReason::Away));
         }
-        self.queue_up(delivery, now)
+        let offered = self.queue_up(delivery, now);
+        if matches!(offered, Offered::Waiting { .. }) {
+            self.books.offer();
+        }
+        offered
     }
 
-    /// Offers again what found the queue full; what it holds that has expired makes room.
+    /// Offers again what found the queue full. The lock was released in between, so that by now the
+    /// Session may have lost its Network Connection, or have ended.
     pub(crate) fn offer_again(&mut self, refused: Refused, now: Timestamp) -> Offered {
-        self.queue_up(refused.delivery, now)
+        self.offer(refused.delivery, now)
     }
 
     fn queue_up(&mut self, delivery: Delivery, now: Timestamp) -> Offered {
@@ -315,6 +321,7 @@ impl Session {
     /// Throws away what found the queue full: exactly the newest.
     pub(crate) fn give_up(&mut self, refused: Refused) -> Outcome {
         let Refused { delivery: _thrown_away, reason } = refused;
+        self.books.offer();
         self.drop_because(reason)
     }
 
