@@ -72,7 +72,8 @@ pub(crate) struct Driver {
     last_packet_at: Timestamp,
     /// Since when the peer has taken nothing of what is to be written.
     stalled_since: Option<Timestamp>,
-    /// A subscriber's queue is half full: others have a turn before the rest of the batch.
+    /// Others have a turn before this goes on: a subscriber's queue is half full, or a search in the retained
+    /// messages takes long.
     yields: bool,
 }
 
@@ -158,7 +159,8 @@ impl Driver {
             }
             match self.round(cx, scratch, now) {
                 Ok(Poll::Ready(())) => {}
-                Ok(Poll::Pending) => return self.sleep(now),
+                Ok(Poll::Pending) if !self.yields => return self.sleep(now),
+                Ok(Poll::Pending) => {}
                 Err(end) => self.end(end, now),
             }
             if std::mem::take(&mut self.yields) {
@@ -210,7 +212,7 @@ impl Driver {
         };
         // A deadline that has passed was looked at with an older `now`: once more, soon.
         let at = at.max(Timestamp(now.0 + 1));
-        self.shared.wheel.schedule_connection(at, &self.mailbox);
+        self.shared.wheel.schedule_connection(now, at, &self.mailbox);
         Turn::Sleep
     }
 
@@ -318,7 +320,8 @@ impl Driver {
             // Somebody else is writing, and goes on with what is left.
             let Some(epoch) = began else { return Ok(()) };
             if scratch.out.is_empty() {
-                slot.lock().session.end_batch(epoch, &mut scratch.out, 0);
+                // A search in the retained messages that paused goes on after others had their turn.
+                self.yields |= slot.lock().session.end_batch(epoch, &mut scratch.out, 0);
                 break;
             }
             let written = scratch
@@ -379,6 +382,7 @@ impl Driver {
                 break self.keep(rest, &frame, now);
             };
             self.last_packet_at = now;
+            self.incoming.finished();
             if let Err(end) = self.packet(header, body, frozen, scratch, now) {
                 break Err(end);
             }

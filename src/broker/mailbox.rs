@@ -6,6 +6,7 @@ use std::task::{Wake, Waker};
 
 use atomic_waker::AtomicWaker;
 
+use super::wheel::first_look;
 use crate::error::Fault;
 use crate::packet::ReasonCode;
 use crate::time::Timestamp;
@@ -93,23 +94,32 @@ impl Mailbox {
         Order::ALL.into_iter().find(|&order| order as u8 == value)
     }
 
-    /// Sets when the task is to be woken. Returns whether the wheel has to be told, because it would look
-    /// too late.
-    pub(crate) fn set_deadline(&self, at: Timestamp) -> bool {
+    /// Sets when the task is to be woken. Returns when the wheel has to look, if it would look too late.
+    pub(crate) fn set_deadline(&self, now: Timestamp, at: Timestamp) -> Option<Timestamp> {
         self.deadline.store(at.0, Ordering::Release);
-        at != Timestamp::NEVER && self.scheduled.fetch_min(at.0, Ordering::AcqRel) > at.0
+        self.schedule(now, at)
+    }
+
+    fn schedule(&self, now: Timestamp, at: Timestamp) -> Option<Timestamp> {
+        let look = first_look(now, at);
+        let sooner = self.scheduled.fetch_min(look.0, Ordering::AcqRel) > look.0;
+        (at != Timestamp::NEVER && sooner).then_some(look)
     }
 
     /// The wheel has come to `now`, where it was to look at this one. Wakes the task if its deadline has
     /// passed; otherwise returns when to look again.
     pub(crate) fn look(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.scheduled.load(Ordering::Acquire) > now.0 {
+            return None; // an earlier plan: another look is to come
+        }
         self.scheduled.store(u64::MAX, Ordering::Release);
         let deadline = Timestamp(self.deadline.load(Ordering::Acquire));
         if deadline <= now {
             self.wake();
             return None;
         }
-        self.set_deadline(deadline).then_some(deadline)
+        // The task may be setting a new one at this moment: that one is not overwritten.
+        self.schedule(now, deadline)
     }
 }
 
@@ -130,14 +140,17 @@ mod tests {
     #[test]
     fn the_wheel_is_told_only_of_what_it_would_miss() {
         let mailbox = Mailbox::new();
-        assert!(!mailbox.set_deadline(Timestamp::NEVER));
-        assert!(mailbox.set_deadline(Timestamp(1_000)));
-        assert!(!mailbox.set_deadline(Timestamp(5_000)), "it looks at 1 000 anyway");
-        assert!(mailbox.set_deadline(Timestamp(500)));
-        mailbox.set_deadline(Timestamp(5_000));
-        assert_eq!(mailbox.look(Timestamp(500)), Some(Timestamp(5_000)));
-        assert_eq!(mailbox.look(Timestamp(5_000)), None);
-        assert!(mailbox.set_deadline(Timestamp(9_000)), "after a wake-up it starts anew");
+        let now = Timestamp(0);
+        let set = |now, at| mailbox.set_deadline(Timestamp(now), Timestamp(at)).map(|look| look.0);
+        assert_eq!(mailbox.set_deadline(now, Timestamp::NEVER), None);
+        assert_eq!(set(0, 1_000), Some(1_000));
+        assert_eq!(set(0, 4_000), None, "it looks at 1 000 anyway");
+        assert_eq!(set(0, 500), Some(500));
+        set(0, 4_500);
+        assert_eq!(mailbox.look(Timestamp(500)), Some(Timestamp(4_500)));
+        assert_eq!(mailbox.look(Timestamp(1_000)), None, "an earlier plan");
+        assert_eq!(mailbox.look(Timestamp(4_500)), None);
+        assert_eq!(set(4_500, 8_500), Some(8_500), "after a wake-up it starts anew");
     }
 
     #[test]

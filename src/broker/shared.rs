@@ -15,7 +15,7 @@ use super::listener::Listeners;
 use super::registry::Registry;
 use super::retained_lock::RetainedLock;
 use super::slot::{Slot, SlotState};
-use super::wheel::{Due, Wheel};
+use super::wheel::{Due, Wheel, first_look};
 use super::{lock, write};
 use crate::ledger::{Counters, Ledger};
 use crate::limits::Limits;
@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) generation: AtomicU64,
     retained: Mutex<Retained<Message>>,
     pub(crate) wheel: Wheel,
+    /// When the wheel looks at the retained messages next.
+    retained_look: AtomicU64,
     pub(crate) counts: Counts,
     /// What no living Session has in its own books.
     books: Mutex<Ledger>,
@@ -101,6 +103,7 @@ impl Shared {
                 limits.retained_bytes_max,
             )),
             wheel: Wheel::default(),
+            retained_look: AtomicU64::new(Timestamp::NEVER.0),
             counts: Counts::default(),
             books: Mutex::new(Ledger::default()),
             batches: AtomicU64::new(1),
@@ -142,14 +145,32 @@ impl Shared {
         if refused {
             count_one(&self.counts.retained_refused);
         } else if let Some(at) = expires_at {
-            self.wheel.schedule(at, Due::Retained);
+            self.watch_retained(now, at);
+        }
+    }
+
+    /// Has the wheel look at the retained messages by then: one entry, however many expire.
+    fn watch_retained(&self, now: Timestamp, at: Timestamp) {
+        let look = first_look(now, at);
+        if self.retained_look.fetch_min(look.0, Ordering::AcqRel) > look.0 {
+            self.wheel.schedule(look, Due::Retained);
         }
     }
 
     fn expire_retained(&self, now: Timestamp) {
+        if self.retained_look.load(Ordering::Acquire) > now.0 {
+            return; // an earlier plan: another look is to come
+        }
+        self.retained_look.store(Timestamp::NEVER.0, Ordering::Release);
         // Dropped after the lock is released: freeing many messages takes time.
-        let expired: Vec<Message> = lock(&self.retained).expire(now).collect();
+        let (expired, next) = {
+            let mut retained = lock(&self.retained);
+            (retained.expire(now).collect::<Vec<_>>(), retained.next_expiry())
+        };
         drop(expired);
+        if let Some(at) = next {
+            self.watch_retained(now, at);
+        }
     }
 
     // ---- Subscriptions ---------------------------------------------------------------------------
@@ -210,9 +231,13 @@ impl Shared {
     /// Has the wheel look at a Session when the next thing happens by itself there.
     pub(crate) fn watch_expiry(&self, slot: &Arc<Slot>, state: &mut SlotState) {
         let at = state.session.next_deadline();
-        if at < state.scheduled {
-            state.scheduled = at;
-            self.wheel.schedule(at, Due::Session(Arc::downgrade(slot)));
+        if at >= state.scheduled {
+            return;
+        }
+        let look = first_look(self.clock.now(), at);
+        if look < state.scheduled {
+            state.scheduled = look;
+            self.wheel.schedule(look, Due::Session(Arc::downgrade(slot)));
         }
     }
 
@@ -240,6 +265,9 @@ impl Shared {
     fn look_at_session(&self, slot: &Arc<Slot>, now: Timestamp) {
         let (will, over) = {
             let mut state = slot.lock();
+            if state.scheduled > now {
+                return; // an earlier plan: another look is to come
+            }
             state.scheduled = Timestamp::NEVER;
             state.session.expire_messages(now);
             let over = state.session.is_over(now);
@@ -321,5 +349,21 @@ impl Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Retained again and again, with days to live: one message, and no memory of the others.
+    #[test]
+    fn what_expires_late_is_not_planned_for_each_message_pitfall_15() {
+        let shared = Shared::new(Limits::default());
+        for now in 0..10_000 {
+            let message = Message::new("t", "x").unwrap().with_expiry_secs(86_400);
+            shared.retain(&message.accepted_at(Timestamp(now)), Timestamp(now));
+        }
+        assert_eq!(shared.wheel.entries(), 1);
     }
 }

@@ -13,6 +13,22 @@ use crate::time::Timestamp;
 /// much later.
 pub(crate) const TICK_MILLIS: u64 = 250;
 
+/// When to look first at what is due at `at`: after the largest power of two of ticks that is not too late.
+///
+/// What is due later is looked at again, a few times in all. In return, whatever somebody does to have its
+/// deadline moved forward again and again, only a few entries for it are in the wheel at any moment.
+pub(crate) fn first_look(now: Timestamp, at: Timestamp) -> Timestamp {
+    if at == Timestamp::NEVER {
+        return at;
+    }
+    let (present, due) = (now.0 / TICK_MILLIS, at.0.div_ceil(TICK_MILLIS));
+    let tick = match due.saturating_sub(present) {
+        0 => due,
+        ahead => present + (1 << ahead.ilog2()),
+    };
+    Timestamp(tick.saturating_mul(TICK_MILLIS))
+}
+
 /// Who is to be looked at.
 #[derive(Debug)]
 pub(crate) enum Due {
@@ -36,10 +52,20 @@ impl Wheel {
     }
 
     /// Looks at the time of a connection.
-    pub(crate) fn schedule_connection(&self, at: Timestamp, mailbox: &Arc<Mailbox>) {
-        if mailbox.set_deadline(at) {
-            self.schedule(at, Due::Connection(Arc::downgrade(mailbox)));
+    pub(crate) fn schedule_connection(
+        &self,
+        now: Timestamp,
+        at: Timestamp,
+        mailbox: &Arc<Mailbox>,
+    ) {
+        if let Some(look) = mailbox.set_deadline(now, at) {
+            self.schedule(look, Due::Connection(Arc::downgrade(mailbox)));
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> usize {
+        lock(&self.ticks).values().map(Vec::len).sum()
     }
 
     /// Takes out all that is due by now.
@@ -53,6 +79,40 @@ impl Wheel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looks_end_at_the_tick_that_is_due() {
+        for at in [0, 1, 250, 251, 1_000, 999_999, u64::from(u32::MAX) * 1_000, u64::MAX / 2] {
+            let (mut now, mut looks) = (Timestamp(7), 0);
+            while now.0 < at {
+                let look = first_look(now, Timestamp(at));
+                assert!(look > now && look.0 < at.saturating_add(TICK_MILLIS));
+                (now, looks) = (look, looks + 1);
+            }
+            assert!(looks <= 64);
+        }
+        assert_eq!(first_look(Timestamp(7), Timestamp::NEVER), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn a_deadline_that_moves_forward_again_and_again_leaves_few_entries_pitfall_15() {
+        let wheel = Wheel::default();
+        let mailbox = Arc::new(Mailbox::new());
+        let later = 1_000_000_000;
+        for now in 0..50_000 {
+            // Each deadline is before the one that was set last.
+            wheel.schedule_connection(Timestamp(now), Timestamp(later - now * 1_000), &mailbox);
+            for due in wheel.take_due(Timestamp(now)) {
+                let Due::Connection(mailbox) = due else { panic!() };
+                let mailbox = mailbox.upgrade().unwrap();
+                if let Some(look) = mailbox.look(Timestamp(now)) {
+                    wheel.schedule(look, Due::Connection(Arc::downgrade(&mailbox)));
+                }
+            }
+        }
+        let entries = wheel.entries();
+        assert!(entries < 100, "{entries} entries for one connection");
+    }
 
     #[test]
     fn nothing_is_early_and_nothing_more_than_a_tick_late() {

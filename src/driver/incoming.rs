@@ -86,7 +86,6 @@ impl Incoming {
             front.copy_from_slice(&kept);
         }
         self.total = None;
-        self.deadline = None;
         kept.len()
     }
 
@@ -101,8 +100,13 @@ impl Incoming {
     ) -> Poll<io::Result<Read>> {
         let kept = self.partial.len();
         let growth = if unauthenticated { GROWTH_BYTES_UNAUTHENTICATED } else { GROWTH_BYTES };
-        let target = total.min(kept + growth.max(kept));
-        self.partial.reserve_exact(target - kept);
+        if self.partial.capacity() == kept {
+            let target = total.min(kept + growth.max(kept));
+            self.partial.reserve_exact(target - kept);
+        }
+        // Each read clears only what it may fill: clearing all that is reserved for every small piece
+        // would cost the square of the size.
+        let target = self.partial.capacity().min(total).min(kept + growth);
         self.partial.resize(target, 0);
         let space = self.partial.get_mut(kept..).unwrap_or_default();
         let read = stream.with(|io| io.poll_read(cx, space));
@@ -118,11 +122,16 @@ impl Incoming {
             return Poll::Ready(Ok(Read::Bytes(0)));
         }
         self.total = None;
-        self.deadline = None;
         Poll::Ready(Ok(Read::Packet(Bytes::from(std::mem::take(&mut self.partial)))))
     }
 
-    /// Keeps the unfinished beginning of a packet.
+    /// A packet was whole: what comes next has a deadline of its own.
+    pub(super) fn finished(&mut self) {
+        self.deadline = None;
+    }
+
+    /// Keeps the unfinished beginning of a packet. Its deadline stays as it is, in however many pieces the
+    /// packet comes, but for progress worth the name.
     pub(super) fn keep(
         &mut self,
         rest: &[u8],
