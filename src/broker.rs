@@ -254,10 +254,17 @@ impl Broker {
         if self.shared().is_stopping() {
             return Err(ListenerError::Stopped);
         }
-        self.shared()
-            .listeners
-            .add(self.shared(), name, transport)
-            .map_err(ListenerError::NameInUse)
+        let added = self.shared().listeners.add(self.shared(), name, transport);
+        let endpoint = added.map_err(ListenerError::NameInUse)?;
+        // A stop that began meanwhile may have missed it.
+        if self.shared().is_stopping() {
+            if let Some(late) = self.shared().listeners.take(name) {
+                late.stop_accepting();
+                late.order(Order::ShuttingDown);
+            }
+            return Err(ListenerError::Stopped);
+        }
+        Ok(endpoint)
     }
 
     /// Stops a listener: its address is free again, and all Clients that came by it are disconnected
