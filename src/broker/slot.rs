@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,6 +16,9 @@ use crate::transport::TryWrite;
 
 /// Batches that one inline flush writes before the owner has to go on.
 const INLINE_BATCHES_MAX: usize = 4;
+
+/// How often somebody who wants to write the last packet looks whether another one's write is over.
+const WRITE_LOOKS_MAX: usize = 10_000;
 
 /// Where a Session's Client is reached.
 #[derive(Clone)]
@@ -43,6 +47,9 @@ pub(crate) struct Slot {
     pub(crate) in_process: bool,
     /// A hint for shared subscriptions; the truth is under the lock.
     connected: AtomicBool,
+    /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
+    /// changes in one order. Before the tree in the order of locks.
+    subscribing: Mutex<()>,
     state: Mutex<SlotState>,
 }
 
@@ -53,6 +60,7 @@ impl Slot {
             client_id: session.client_id().clone(),
             in_process,
             connected: AtomicBool::new(false),
+            subscribing: Mutex::new(()),
             state: Mutex::new(SlotState {
                 session,
                 link: None,
@@ -64,6 +72,33 @@ impl Slot {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, SlotState> {
         lock(&self.state)
+    }
+
+    /// As [`Slot::lock`], but where somebody writes a batch right now, after that: a write never waits for
+    /// its peer. With others writing all the time this may not succeed; see
+    /// [`SlotState::is_amid_packet`].
+    pub(crate) fn lock_between_writes(&self) -> MutexGuard<'_, SlotState> {
+        for _ in 0..WRITE_LOOKS_MAX {
+            let state = self.lock();
+            if !state.session.is_being_written() {
+                return state;
+            }
+            drop(state);
+            std::thread::yield_now();
+        }
+        self.lock()
+    }
+
+    /// The owner is about to write its last packet: no publisher begins to write before it.
+    pub(crate) fn keep_others_from_writing(&self, epoch: u64) {
+        let mut state = self.lock();
+        if state.session.epoch() == epoch {
+            state.session.set_blocked(true);
+        }
+    }
+
+    pub(crate) fn subscribing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.subscribing)
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -110,11 +145,16 @@ impl Slot {
                 return;
             };
             if out.is_empty() {
-                state.session.end_batch(epoch, out, 0);
+                if state.session.end_batch(epoch, out, 0) {
+                    state.wake(); // a search in the retained messages that paused
+                }
                 return;
             }
             drop(state);
-            let written = out.with_slices(|slices| inline.try_write(slices));
+            // A transport that panics is broken, as its owner will find; whoever publishes is not.
+            let write = AssertUnwindSafe(|| out.with_slices(|slices| inline.try_write(slices)));
+            let written = catch_unwind(write)
+                .unwrap_or_else(|_| Err(io::Error::other("the transport panicked")));
             let mut state = self.lock();
             if !state.end_inline(epoch, out, written) {
                 return;
@@ -157,6 +197,11 @@ impl SlotState {
             return false;
         }
         more
+    }
+
+    /// Whether the peer may have got part of a packet and not the rest.
+    pub(crate) fn is_amid_packet(&self) -> bool {
+        self.session.tail_bytes() > 0 || self.session.is_being_written()
     }
 
     /// Gives the owner a turn.
