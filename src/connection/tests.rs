@@ -379,9 +379,10 @@ fn a_reason_string_yields_to_maximum_packet_size_mqtt_3_2_2_19_and_3_14_2_3() {
 
 #[test]
 fn unknown_levels_are_told_in_a_form_the_client_may_know_mqtt_3_1_2_2() {
-    for level in (0..=3).chain([6, 7, 0x84, 255]) {
+    let mqtt = (0..=3).chain([6, 7, 0x84, 255]).map(|level| ("MQTT", level));
+    for (name, level) in mqtt.chain([("MQIsdp", 4), ("MQIsdp", 5), ("MQIsdp", 6)]) {
         let mut connection = new(Limits::default());
-        let bytes = packet(0x10, &[string("MQTT"), vec![level, 2, 0, 60], string("c")]);
+        let bytes = packet(0x10, &[string(name), vec![level, 2, 0, 60], string("c")]);
         let (result, out) = handle(&mut connection, &bytes);
         let fault = result.unwrap_err();
         assert_eq!(fault.reason(), ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
