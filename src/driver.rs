@@ -72,8 +72,7 @@ pub(crate) struct Driver {
     last_packet_at: Timestamp,
     /// Since when the peer has taken nothing of what is to be written.
     stalled_since: Option<Timestamp>,
-    /// Others have a turn before this goes on: a subscriber's queue is half full, or a search in the retained
-    /// messages takes long.
+    /// A subscriber's queue is half full: others have a turn before the rest of the batch.
     yields: bool,
 }
 
@@ -212,7 +211,7 @@ impl Driver {
         };
         // A deadline that has passed was looked at with an older `now`: once more, soon.
         let at = at.max(Timestamp(now.0 + 1));
-        self.shared.wheel.schedule_connection(now, at, &self.mailbox);
+        self.shared.wheel.schedule_connection(at, now, &self.mailbox);
         Turn::Sleep
     }
 
@@ -450,7 +449,7 @@ impl Driver {
             Action::Unsubscribe(unsubscribe) => {
                 let Some(Held { slot, .. }) = &self.session else { return Ok(()) };
                 let reasons = self.shared.unsubscribe(slot, &unsubscribe)?;
-                self.connection.unsubscribed(unsubscribe.packet_id, &reasons, &mut self.out);
+                self.connection.unsubscribed(unsubscribe.packet_id, &reasons, &mut self.out)?;
                 Ok(())
             }
             Action::Leave { departure, session_expiry_secs } => {
@@ -486,7 +485,7 @@ impl Driver {
         self.session = Some(Held { slot: opened.slot, epoch: opened.epoch });
         self.incoming.release(&self.shared.counts.unauthenticated_bytes);
         self.guard.connected();
-        Ok(())
+        if self.connection.is_connected() { Ok(()) } else { Err(End::Broken) }
     }
 
     fn publish(

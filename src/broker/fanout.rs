@@ -24,6 +24,10 @@ use crate::topic::tree::Match;
 /// Topic Names whose routes a publisher remembers at the most.
 const ROUTES_MAX: usize = 64;
 
+/// Targets of a route that is remembered beside the last one at the most: a publisher's memory is bounded
+/// by this and [`ROUTES_MAX`].
+const ROUTE_TARGETS_MAX: usize = 1_024;
+
 /// Subscribers written to straight from a publisher's task after one batch; the others are woken, so that a
 /// fan-out to thousands does not hold the publisher's worker.
 const INLINE_FLUSHES_MAX: usize = 64;
@@ -52,6 +56,10 @@ struct Route {
 }
 
 impl Route {
+    fn targets_len(&self) -> usize {
+        self.targets.len() + self.shares.iter().map(|share| share.members.len()).sum::<usize>()
+    }
+
     fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.shares.is_empty() && self.no_local == 0
     }
@@ -229,9 +237,9 @@ impl Batch {
             self.touched.push(slot.clone());
         }
         match offered {
-            Offered::Waiting { half_full } => {
-                self.pressed |= half_full;
-                shared.watch_expiry(slot, &mut state);
+            Offered::Waiting { pressed } => {
+                self.pressed |= pressed;
+                shared.watch_expiry(slot, &mut state, now);
                 Some(true)
             }
             Offered::Full(refused) => {
@@ -363,7 +371,9 @@ impl RouteCache {
                 if routes.len() >= ROUTES_MAX {
                     routes.clear();
                 }
-                routes.insert(topic.into(), route.clone());
+                if route.targets_len() <= ROUTE_TARGETS_MAX {
+                    routes.insert(topic.into(), route.clone());
+                }
                 route
             }
         };

@@ -6,7 +6,6 @@ use std::task::{Wake, Waker};
 
 use atomic_waker::AtomicWaker;
 
-use super::wheel::first_look;
 use crate::error::Fault;
 use crate::packet::ReasonCode;
 use crate::time::Timestamp;
@@ -60,8 +59,8 @@ pub(crate) struct Mailbox {
     order: AtomicU8,
     /// When the task wants to look at the time, in milliseconds.
     deadline: AtomicU64,
-    /// The earliest moment at which the wheel will look.
-    scheduled: AtomicU64,
+    /// The tick in which the wheel looks next.
+    next_look: AtomicU64,
 }
 
 impl Mailbox {
@@ -70,7 +69,7 @@ impl Mailbox {
             waker: AtomicWaker::new(),
             order: AtomicU8::new(0),
             deadline: AtomicU64::new(u64::MAX),
-            scheduled: AtomicU64::new(u64::MAX),
+            next_look: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -94,32 +93,27 @@ impl Mailbox {
         Order::ALL.into_iter().find(|&order| order as u8 == value)
     }
 
-    /// Sets when the task is to be woken. Returns when the wheel has to look, if it would look too late.
-    pub(crate) fn set_deadline(&self, now: Timestamp, at: Timestamp) -> Option<Timestamp> {
+    /// Sets when the task is to be woken.
+    pub(crate) fn set_deadline(&self, at: Timestamp) {
         self.deadline.store(at.0, Ordering::Release);
-        self.schedule(now, at)
     }
 
-    fn schedule(&self, now: Timestamp, at: Timestamp) -> Option<Timestamp> {
-        let look = first_look(now, at);
-        let sooner = self.scheduled.fetch_min(look.0, Ordering::AcqRel) > look.0;
-        (at != Timestamp::NEVER && sooner).then_some(look)
+    pub(crate) fn deadline(&self) -> Timestamp {
+        Timestamp(self.deadline.load(Ordering::Acquire))
     }
 
-    /// The wheel has come to `now`, where it was to look at this one. Wakes the task if its deadline has
-    /// passed; otherwise returns when to look again.
-    pub(crate) fn look(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.scheduled.load(Ordering::Acquire) > now.0 {
-            return None; // an earlier plan: another look is to come
-        }
-        self.scheduled.store(u64::MAX, Ordering::Release);
-        let deadline = Timestamp(self.deadline.load(Ordering::Acquire));
-        if deadline <= now {
-            self.wake();
-            return None;
-        }
-        // The task may be setting a new one at this moment: that one is not overwritten.
-        self.schedule(now, deadline)
+    /// Notes that the wheel looks in this tick. `false` if it looks in it or earlier already.
+    pub(crate) fn note_look(&self, tick: u64) -> bool {
+        self.next_look.fetch_min(tick, Ordering::AcqRel) > tick
+    }
+
+    pub(crate) fn next_look(&self) -> u64 {
+        self.next_look.load(Ordering::Acquire)
+    }
+
+    /// The wheel looks now, and next when it is told again.
+    pub(crate) fn clear_look(&self) {
+        self.next_look.store(u64::MAX, Ordering::Release);
     }
 }
 
@@ -136,22 +130,6 @@ impl Wake for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_wheel_is_told_only_of_what_it_would_miss() {
-        let mailbox = Mailbox::new();
-        let now = Timestamp(0);
-        let set = |now, at| mailbox.set_deadline(Timestamp(now), Timestamp(at)).map(|look| look.0);
-        assert_eq!(mailbox.set_deadline(now, Timestamp::NEVER), None);
-        assert_eq!(set(0, 1_000), Some(1_000));
-        assert_eq!(set(0, 4_000), None, "it looks at 1 000 anyway");
-        assert_eq!(set(0, 500), Some(500));
-        set(0, 4_500);
-        assert_eq!(mailbox.look(Timestamp(500)), Some(Timestamp(4_500)));
-        assert_eq!(mailbox.look(Timestamp(1_000)), None, "an earlier plan");
-        assert_eq!(mailbox.look(Timestamp(4_500)), None);
-        assert_eq!(set(4_500, 8_500), Some(8_500), "after a wake-up it starts anew");
-    }
 
     #[test]
     fn a_later_order_wins_and_none_is_taken_back() {

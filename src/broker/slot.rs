@@ -17,9 +17,6 @@ use crate::transport::TryWrite;
 /// Batches that one inline flush writes before the owner has to go on.
 const INLINE_BATCHES_MAX: usize = 4;
 
-/// How often somebody who wants to write the last packet looks whether another one's write is over.
-const WRITE_LOOKS_MAX: usize = 10_000;
-
 /// Where a Session's Client is reached.
 #[derive(Clone)]
 pub(crate) struct Link {
@@ -34,8 +31,8 @@ pub(crate) struct SlotState {
     pub(crate) link: Option<Link>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
-    /// The wheel looks at this Session at this time, or never.
-    pub(crate) scheduled: Timestamp,
+    /// The tick in which the wheel looks at this Session next.
+    pub(crate) next_look: u64,
 }
 
 /// A Session with its lock.
@@ -61,12 +58,7 @@ impl Slot {
             in_process,
             connected: AtomicBool::new(false),
             subscribing: Mutex::new(()),
-            state: Mutex::new(SlotState {
-                session,
-                link: None,
-                touched: 0,
-                scheduled: Timestamp::NEVER,
-            }),
+            state: Mutex::new(SlotState { session, link: None, touched: 0, next_look: u64::MAX }),
         }
     }
 
@@ -74,11 +66,11 @@ impl Slot {
         lock(&self.state)
     }
 
-    /// As [`Slot::lock`], but where somebody writes a batch right now, after that: a write never waits for
-    /// its peer. With others writing all the time this may not succeed; see
-    /// [`SlotState::is_amid_packet`].
+    /// Locks at a moment when nobody is writing to the stream: whoever takes the Network Connection or the
+    /// Session away has to know which packet was the last. A writer never waits for its peer, so this is a
+    /// matter of one system call, or of the time that its thread is kept from the processor.
     pub(crate) fn lock_between_writes(&self) -> MutexGuard<'_, SlotState> {
-        for _ in 0..WRITE_LOOKS_MAX {
+        loop {
             let state = self.lock();
             if !state.session.is_being_written() {
                 return state;
@@ -86,7 +78,6 @@ impl Slot {
             drop(state);
             std::thread::yield_now();
         }
-        self.lock()
     }
 
     /// The owner is about to write its last packet: no publisher begins to write before it.
@@ -110,17 +101,14 @@ impl Slot {
     }
 
     /// As [`Slot::flush_or_wake`], but after whoever is writing now: the queue is full, and that has to
-    /// mean that the peer is slow. A writer never waits for its peer, so this is a matter of one system
-    /// call, or of the time that its thread is kept from the processor.
+    /// mean that the peer is slow.
     pub(crate) fn make_room(
         &self,
         now: Timestamp,
         out: &mut Outgoing,
         retained: &mut RetainedLock<'_>,
     ) {
-        while self.lock().session.is_being_written() {
-            std::thread::yield_now();
-        }
+        drop(self.lock_between_writes());
         self.flush_or_wake(now, out, retained);
     }
 
@@ -199,9 +187,10 @@ impl SlotState {
         more
     }
 
-    /// Whether the peer may have got part of a packet and not the rest.
+    /// Whether the peer may have got part of a packet and not the rest. Known only
+    /// [between writes](Slot::lock_between_writes).
     pub(crate) fn is_amid_packet(&self) -> bool {
-        self.session.tail_bytes() > 0 || self.session.is_being_written()
+        self.session.tail_bytes() > 0
     }
 
     /// Gives the owner a turn.

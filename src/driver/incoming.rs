@@ -125,13 +125,14 @@ impl Incoming {
         Poll::Ready(Ok(Read::Packet(Bytes::from(std::mem::take(&mut self.partial)))))
     }
 
-    /// A packet was whole: what comes next has a deadline of its own.
+    /// A packet is whole: the next one has all its time.
     pub(super) fn finished(&mut self) {
         self.deadline = None;
+        self.progress = 0;
     }
 
-    /// Keeps the unfinished beginning of a packet. Its deadline stays as it is, in however many pieces the
-    /// packet comes, but for progress worth the name.
+    /// Keeps the unfinished beginning of a packet. Its time begins with its first byte, and anew with
+    /// enough progress, never with a trickle of bytes (pitfall 20).
     pub(super) fn keep(
         &mut self,
         rest: &[u8],
@@ -179,5 +180,62 @@ impl Incoming {
     /// Takes back what [`Incoming::account`] counted.
     pub(super) fn release(&mut self, sum: &AtomicUsize) {
         sum.fetch_sub(std::mem::take(&mut self.accounted), Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// What a read of `more` bytes does to an unfinished packet.
+    fn trickle(incoming: &mut Incoming, more: usize, at: u64) {
+        let mut buffer = vec![0; 128 * 1024];
+        let kept = incoming.unload(&mut buffer);
+        incoming.keep(&buffer[..kept + more], None, Timestamp(at), TIMEOUT);
+    }
+
+    #[test]
+    fn a_trickle_of_bytes_does_not_prolong_a_packet_pitfall_20() {
+        let mut incoming = Incoming::default();
+        assert_eq!(incoming.deadline(), Timestamp::NEVER);
+        trickle(&mut incoming, 1, 1_000);
+        for second in 2..60 {
+            trickle(&mut incoming, 1, second * 1_000);
+            assert_eq!(incoming.deadline(), Timestamp(61_000));
+        }
+    }
+
+    #[test]
+    fn enough_progress_prolongs_it() {
+        let mut incoming = Incoming::default();
+        trickle(&mut incoming, 1, 1_000);
+        trickle(&mut incoming, PROGRESS_BYTES, 2_000);
+        assert_eq!(incoming.deadline(), Timestamp(62_000));
+    }
+
+    #[test]
+    fn the_next_packet_has_all_its_time() {
+        let mut incoming = Incoming::default();
+        trickle(&mut incoming, 1, 1_000);
+        incoming.finished();
+        incoming.unload(&mut [0; 8]);
+        assert_eq!(incoming.deadline(), Timestamp::NEVER);
+        trickle(&mut incoming, 1, 5_000);
+        assert_eq!(incoming.deadline(), Timestamp(65_000));
+    }
+
+    #[test]
+    fn what_peers_without_connect_hold_is_bounded_together_pitfall_1() {
+        let sum = AtomicUsize::new(0);
+        let (mut one, mut two) = (Incoming::default(), Incoming::default());
+        one.keep(&[0; 600], None, Timestamp(0), TIMEOUT);
+        two.keep(&[0; 600], None, Timestamp(0), TIMEOUT);
+        assert!(one.account(&sum, 1_000));
+        assert!(!two.account(&sum, 1_000));
+        one.release(&sum);
+        two.release(&sum);
+        assert_eq!(sum.load(Ordering::Acquire), 0);
     }
 }

@@ -18,7 +18,7 @@ fn pitfall_1_a_large_packet_in_tiny_pieces_costs_what_its_bytes_cost() {
     let mut sub = broker.client("sub").unwrap();
     let options = SubscriptionOptions::with_qos(QoS::AtMostOnce);
     in_time(sub.subscribe(&TopicFilter::new("t").unwrap(), options)).unwrap();
-    let payload = vec![7; 16 * 1024 * 1024];
+    let payload = vec![7; 40 * 1024 * 1024];
     in_time(async {
         let mut stream = connector.connect().unwrap();
         stream.write_all(&connect_packet("a")).await.unwrap();
