@@ -106,9 +106,9 @@ fn topic_levels_max_and_topic_bytes_max_by_version_pitfall_6() {
             peer.ping();
             peer.send(&publish(version, "a/b/c/d", b"", 0, 0));
             if version == 5 {
-                peer.expect_disconnect(0x90)
+                peer.expect_disconnect(0x90);
             } else {
-                peer.expect_silent_close()
+                peer.expect_silent_close();
             }
             let mut peer = Connect::new(version, "sub").accepted(&endpoint);
             peer.send(&subscribe(version, "a/b/c/d", 0));
@@ -173,7 +173,8 @@ fn sessions_max_counts_those_that_are_away() {
     assert!(broker.client("inside").is_err());
     counted(&broker, |counters| counters.sessions_refused = 3);
     assert_eq!(Connect::new(4, "away").persistent().send(&endpoint).1[2..], [1, 0], "it resumes");
-    Connect::new(4, "away").accepted(&endpoint).ping(); // replaced: no Session more
+    let mut clean = Connect::new(4, "away").accepted(&endpoint);
+    clean.ping(); // replaced: no Session more
     assert_eq!(broker.counters().sessions, 1);
 }
 

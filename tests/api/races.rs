@@ -215,6 +215,7 @@ fn pitfall_11_a_listener_is_stopped_in_the_middle_of_traffic() {
                 let endpoint = &endpoint;
                 scope.spawn(move || talk(endpoint, &format!("{round}.{number}")));
             }
+            until("all are there", || broker.counters().connections == 3);
             let enough = broker.ledger().offered + 500;
             until("there is traffic", || broker.ledger().offered >= enough);
             in_time(broker.stop_listener("busy")).unwrap();
@@ -233,6 +234,7 @@ fn pitfall_11_the_broker_is_dropped_in_the_middle_of_traffic() {
             let endpoint = &endpoint;
             scope.spawn(move || talk(endpoint, &number.to_string()));
         }
+        until("all are there", || broker.counters().connections == 3);
         until("there is traffic", || broker.ledger().offered >= 500);
         drop(broker); // the talkers end when they see it
     });

@@ -52,11 +52,14 @@ pub(crate) struct Connect<'a> {
     pub(crate) props: Vec<u8>,
     /// Topic Name and payload, at QoS 0.
     pub(crate) will: Option<(&'a str, &'a str)>,
+    /// Will Delay Interval in seconds, of MQTT 5.
+    pub(crate) will_delay: u8,
 }
 
 impl<'a> Connect<'a> {
     pub(crate) fn new(version: u8, id: &'a str) -> Connect<'a> {
-        Connect { version, id, clean: true, keep_alive: 0, props: Vec::new(), will: None }
+        let props = Vec::new();
+        Connect { version, id, clean: true, keep_alive: 0, props, will: None, will_delay: 0 }
     }
 
     /// Clean Start 0 and a Session that outlives the connection.
@@ -73,6 +76,17 @@ impl<'a> Connect<'a> {
         self
     }
 
+    pub(crate) fn will_delayed(
+        mut self,
+        topic: &'a str,
+        payload: &'a str,
+        secs: u8,
+    ) -> Connect<'a> {
+        self.will = Some((topic, payload));
+        self.will_delay = secs;
+        self
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut body = text(if self.version == 3 { "MQIsdp" } else { "MQTT" });
         body.push(self.version);
@@ -85,7 +99,7 @@ impl<'a> Connect<'a> {
         body.extend(text(self.id));
         if let Some((topic, payload)) = self.will {
             if self.version == 5 {
-                body.push(0);
+                body.extend([5, 0x18, 0, 0, 0, self.will_delay]);
             }
             body.extend(text(topic));
             body.extend(text(payload));
@@ -184,6 +198,12 @@ impl Peer {
             Ok(read) => read == 0,
             Err(e) => e.kind() == ErrorKind::ConnectionReset,
         }
+    }
+
+    /// As [`Peer::ping`], with whatever comes before the answer.
+    pub(crate) fn ping_through(&mut self) {
+        self.send(&[0xC0, 0]);
+        while self.packet() != [0xD0, 0] {}
     }
 
     /// Ends without DISCONNECT.
