@@ -1,11 +1,13 @@
 //! What hostile peers try, by the number of its class of bugs in other brokers.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use hrotti::transport::memory::MemoryTransport;
-use hrotti::transport::{Incoming, Transport, TryWrite};
+use hrotti::transport::{ByteStream, Incoming, Transport, TryWrite};
 use hrotti::{Broker, Limits, Message, QoS, SubscriptionOptions, TopicFilter};
 
 use crate::peer::{Peer, block_on, connect_packet, in_time, listen};
@@ -354,6 +356,70 @@ fn pitfall_13_and_16_a_transport_that_panics_harms_nobody_else() {
     until("a Session ends in its time", || {
         broker.sessions().iter().all(|session| session.client_id != "later")
     });
+    assert!(broker.ledger().balances());
+}
+
+/// A stream that says CONNECT and SUBSCRIBE, and panics when a PUBLISH is written to it.
+struct Faulty(Vec<u8>);
+
+impl AsyncRead for Faulty {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let said = std::mem::take(&mut self.0);
+        buf[..said.len()].copy_from_slice(&said);
+        if said.is_empty() { Poll::Pending } else { Poll::Ready(Ok(said.len())) }
+    }
+}
+
+impl AsyncWrite for Faulty {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        assert_ne!(buf.first(), Some(&0x30), "a transport's own bug");
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// One peer, and no more.
+struct OneFaulty(Option<Vec<u8>>);
+
+impl Transport for OneFaulty {
+    async fn accept(&mut self) -> std::io::Result<Incoming> {
+        match self.0.take() {
+            Some(said) => Ok(Incoming::ready("faulty", ByteStream::new(Faulty(said)))),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_endpoint(&self) -> String {
+        "faulty".to_owned()
+    }
+}
+
+#[test]
+fn pitfall_13_a_stream_that_panics_ends_alone() {
+    let broker = Broker::new(1);
+    let said = [connect_packet("faulty"), subscribe(4, "t", 0)].concat();
+    block_on(broker.add_transport("f", OneFaulty(Some(said)))).unwrap();
+    until("it subscribes", || broker.counters().subscriptions == 1);
+    let publisher = broker.client("pub").unwrap();
+    for _ in 0..10 {
+        in_time(publisher.publish(Message::new("t", "x").unwrap())).unwrap();
+    }
+    until("it is gone", || broker.counters().sessions == 1 && broker.counters().connections == 0);
     assert!(broker.ledger().balances());
 }
 
