@@ -292,3 +292,46 @@ fn listeners_are_not_added_to_a_broker_that_stops() {
         assert!(broker.listeners().is_empty());
     }
 }
+
+/// When a member's Session ends, another gets what waited and the QoS 1 that was not acknowledged; not
+/// QoS 2 that was sent (MQTT-4.8.2-5), nor what was refused (MQTT-4.8.2-6).
+#[test]
+fn what_a_member_of_a_shared_subscription_leaves_is_handed_on() {
+    let broker = Broker::new(100);
+    let endpoint = listen(&broker, "l");
+    let publisher = broker.client("pub").unwrap();
+    let send = |payload: &str, qos| {
+        let message = Message::new("t", payload.to_owned()).unwrap().with_qos(qos);
+        assert_eq!(in_time(publisher.publish(message)).unwrap().accepted, 1);
+    };
+    // Receive Maximum 3: the fourth waits.
+    let mut first = Connect::new(5, "first").props(&[0x21, 0, 3]).accepted(&endpoint);
+    first.send(&subscribe(5, "$share/g/t", 2));
+    first.packet();
+    send("refused", QoS::AtLeastOnce);
+    let refused = first.packet();
+    first.send(&[0x40, 4, refused[5], refused[6], 0x80, 0]);
+    send("sent 2", QoS::ExactlyOnce);
+    send("sent 1", QoS::AtLeastOnce);
+    send("also 1", QoS::AtLeastOnce);
+    for _ in 0..3 {
+        first.packet();
+    }
+    send("waits 2", QoS::ExactlyOnce);
+    first.ping();
+    let mut second = Connect::new(5, "second").accepted(&endpoint);
+    second.send(&subscribe(5, "$share/g/t", 2));
+    second.packet();
+    first.vanish();
+    for expected in ["sent 1", "also 1", "waits 2"] {
+        let packet = second.packet();
+        assert!(packet.ends_with(expected.as_bytes()), "{expected}: {packet:x?}");
+        assert_eq!(packet[0] & 0x08, 0, "it is no duplicate for this Client");
+    }
+    send("marker", QoS::AtMostOnce);
+    assert!(second.packet().ends_with(b"marker"));
+    let ledger = broker.ledger();
+    assert!(ledger.balances(), "{ledger:?}");
+    assert_eq!(ledger.dropped(hrotti::DropReason::RefusedByClient), 1);
+    assert_eq!(ledger.dropped(hrotti::DropReason::SessionEnded), 1, "the QoS 2 that was sent");
+}
