@@ -19,3 +19,5 @@ mod peer;
 mod races;
 #[path = "api/raw.rs"]
 mod raw;
+#[path = "api/statements.rs"]
+mod statements;

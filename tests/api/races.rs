@@ -196,7 +196,11 @@ fn talk(endpoint: &str, id: &str) {
     });
     let mut id = 1u16;
     loop {
-        let bytes = publish(4, "t/x", b"payload", (id % 3) as u8, id);
+        let mut bytes = publish(4, "t/x", b"payload", (id % 3) as u8, id);
+        if id % 3 == 2 {
+            bytes.extend([0x62, 2]); // PUBREL
+            bytes.extend(id.to_be_bytes());
+        }
         if std::io::Write::write_all(&mut peer.0, &bytes).is_err() {
             break;
         }
