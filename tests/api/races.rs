@@ -305,7 +305,7 @@ fn what_a_member_of_a_shared_subscription_leaves_is_handed_on() {
     let endpoint = listen(&broker, "l");
     let publisher = broker.client("pub").unwrap();
     let send = |payload: &str, qos| {
-        let message = Message::new("t", payload.to_owned()).unwrap().with_qos(qos);
+        let message = Message::new("t", payload).unwrap().with_qos(qos);
         assert_eq!(in_time(publisher.publish(message)).unwrap().accepted, 1);
     };
     // Receive Maximum 3: the fourth waits.
