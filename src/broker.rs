@@ -104,16 +104,12 @@ impl BrokerBuilder {
         self
     }
 
-    /// Makes the broker. Limits that would stop every message (a queue, window or handshake bound of 0)
-    /// are raised to 1.
+    /// Makes the broker, with every limit moved into its range by [`Limits::in_range`]: what a limit of
+    /// its kind can never be (a queue of 0 messages) becomes the nearest that it can.
+    /// [`Broker::limits`] tells what came of it.
     #[must_use]
     pub fn build(self) -> Broker {
-        let mut limits = self.limits;
-        limits.max_queue_depth = limits.max_queue_depth.max(1);
-        limits.max_inflight = limits.max_inflight.max(1);
-        limits.receive_maximum = limits.receive_maximum.max(1);
-        limits.handshakes_max = limits.handshakes_max.max(1);
-        let shared = Arc::new(Shared::new(limits));
+        let shared = Arc::new(Shared::new(self.limits.in_range()));
         runtime::spawn(turn_wheel(Arc::downgrade(&shared)));
         Broker { handle: Arc::new(Handle { shared }) }
     }
