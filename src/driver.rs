@@ -210,7 +210,7 @@ impl Driver {
         };
         // A deadline that has passed was looked at with an older `now`: once more, soon.
         let at = at.max(Timestamp(now.0 + 1));
-        self.shared.wheel.schedule_connection(at, &self.mailbox);
+        self.shared.wheel.schedule_connection(at, now, &self.mailbox);
         Turn::Sleep
     }
 
@@ -448,7 +448,7 @@ impl Driver {
             Action::Unsubscribe(unsubscribe) => {
                 let Some(Held { slot, .. }) = &self.session else { return Ok(()) };
                 let reasons = self.shared.unsubscribe(slot, &unsubscribe)?;
-                self.connection.unsubscribed(unsubscribe.packet_id, &reasons, &mut self.out);
+                self.connection.unsubscribed(unsubscribe.packet_id, &reasons, &mut self.out)?;
                 Ok(())
             }
             Action::Leave { departure, session_expiry_secs } => {
@@ -484,7 +484,7 @@ impl Driver {
         self.session = Some(Held { slot: opened.slot, epoch: opened.epoch });
         self.incoming.release(&self.shared.counts.unauthenticated_bytes);
         self.guard.connected();
-        Ok(())
+        if self.connection.is_connected() { Ok(()) } else { Err(End::Broken) }
     }
 
     fn publish(

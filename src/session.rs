@@ -70,8 +70,9 @@ struct Attached {
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum Offered {
-    /// It waits. `half_full`: the publisher should let this Session work before it goes on.
-    Waiting { half_full: bool },
+    /// It waits. `pressed`: half of the depth does, and a flush would help; the publisher should do that
+    /// before it goes on.
+    Waiting { pressed: bool },
     /// The queue is full: the caller may make room once and offer it again, or give it up.
     Full(Refused),
     /// It came to its end here.
@@ -299,7 +300,7 @@ impl Session {
     fn queue_up(&mut self, delivery: Delivery, now: Timestamp) -> Offered {
         let unsent = self.unsent();
         let refused = match self.queue.push(delivery, unsent) {
-            Ok(()) => return Offered::Waiting { half_full: self.queue.is_half_full(unsent) },
+            Ok(()) => return Offered::Waiting { pressed: self.is_half_full(unsent) },
             Err(refused) => refused,
         };
         if self.queue.next_expiry() > now {
@@ -307,7 +308,7 @@ impl Session {
         }
         self.expire_messages(now);
         match self.queue.push(refused.delivery, unsent) {
-            Ok(()) => Offered::Waiting { half_full: self.queue.is_half_full(unsent) },
+            Ok(()) => Offered::Waiting { pressed: self.is_half_full(unsent) },
             Err(refused) => Offered::Full(refused),
         }
     }
@@ -639,8 +640,13 @@ impl Session {
     /// Whether a publisher should wait for a turn of this Session: half of the depth waits, and not
     /// because its Client is slow.
     pub(crate) fn is_pressed(&self) -> bool {
-        let connected = self.attached.as_ref().is_some_and(|attached| !attached.blocked);
-        connected && self.queue.is_half_full(self.unsent()) && self.has_more()
+        self.is_half_full(self.unsent()) && self.has_more()
+    }
+
+    /// Half of the depth waits, and somebody is there to take it who is not slow.
+    fn is_half_full(&self, unsent: usize) -> bool {
+        let takes = self.attached.as_ref().is_some_and(|attached| !attached.blocked);
+        takes && self.queue.is_half_full(unsent)
     }
 
     fn unsent_count(&self) -> Count {

@@ -223,9 +223,9 @@ impl Batch {
             self.touched.push(slot.clone());
         }
         match offered {
-            Offered::Waiting { half_full } => {
-                self.pressed |= half_full;
-                shared.watch_expiry(slot, &mut state);
+            Offered::Waiting { pressed } => {
+                self.pressed |= pressed;
+                shared.watch_expiry(slot, &mut state, now);
                 true
             }
             Offered::Full(refused) => {

@@ -182,7 +182,7 @@ impl Shared {
             let left = state.session.detach(epoch, departure, now)?;
             state.link = None;
             slot.set_connected(false);
-            self.watch_expiry(slot, &mut state);
+            self.watch_expiry(slot, &mut state, now);
             left
         };
         self.publish_leftovers(&slot.client_id, left.will, Vec::new(), now);

@@ -15,7 +15,7 @@ use super::listener::Listeners;
 use super::registry::Registry;
 use super::retained_lock::RetainedLock;
 use super::slot::{Slot, SlotState};
-use super::wheel::{Due, Wheel};
+use super::wheel::{Due, Wheel, tick_of};
 use super::{lock, write};
 use crate::ledger::{Counters, Ledger};
 use crate::limits::Limits;
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     /// Counts changes of the tree.
     pub(crate) generation: AtomicU64,
     retained: Mutex<Retained<Message>>,
+    /// The tick in which the wheel looks at them next.
+    retained_look: AtomicU64,
     pub(crate) wheel: Wheel,
     pub(crate) counts: Counts,
     /// What no living Session has in its own books.
@@ -100,6 +102,7 @@ impl Shared {
                 limits.retained_messages_max,
                 limits.retained_bytes_max,
             )),
+            retained_look: AtomicU64::new(u64::MAX),
             wheel: Wheel::default(),
             counts: Counts::default(),
             books: Mutex::new(Ledger::default()),
@@ -141,15 +144,17 @@ impl Shared {
         };
         if refused {
             count_one(&self.counts.retained_refused);
-        } else if let Some(at) = expires_at {
-            self.wheel.schedule(at, Due::Retained);
+        } else if expires_at.is_some() {
+            self.watch_retained(now);
         }
     }
 
     fn expire_retained(&self, now: Timestamp) {
+        self.retained_look.store(u64::MAX, Ordering::Release);
         // Dropped after the lock is released: freeing many messages takes time.
         let expired: Vec<Message> = lock(&self.retained).expire(now).collect();
         drop(expired);
+        self.watch_retained(now);
     }
 
     // ---- Subscriptions ---------------------------------------------------------------------------
@@ -208,11 +213,24 @@ impl Shared {
     // ---- Time ------------------------------------------------------------------------------------
 
     /// Has the wheel look at a Session when the next thing happens by itself there.
-    pub(crate) fn watch_expiry(&self, slot: &Arc<Slot>, state: &mut SlotState) {
+    pub(crate) fn watch_expiry(&self, slot: &Arc<Slot>, state: &mut SlotState, now: Timestamp) {
         let at = state.session.next_deadline();
-        if at < state.scheduled {
-            state.scheduled = at;
-            self.wheel.schedule(at, Due::Session(Arc::downgrade(slot)));
+        if at == Timestamp::NEVER {
+            return;
+        }
+        let tick = tick_of(at, now);
+        if tick < state.next_look {
+            state.next_look = tick;
+            self.wheel.schedule(tick, Due::Session(Arc::downgrade(slot)));
+        }
+    }
+
+    /// Has the wheel look at the retained messages when the first of them expires.
+    fn watch_retained(&self, now: Timestamp) {
+        let Some(at) = lock(&self.retained).next_expiry() else { return };
+        let tick = tick_of(at, now);
+        if self.retained_look.fetch_min(tick, Ordering::AcqRel) > tick {
+            self.wheel.schedule(tick, Due::Retained);
         }
     }
 
@@ -222,9 +240,8 @@ impl Shared {
         for due in self.wheel.take_due(now) {
             match due {
                 Due::Connection(mailbox) => {
-                    let Some(mailbox) = mailbox.upgrade() else { continue };
-                    if let Some(at) = mailbox.look(now) {
-                        self.wheel.schedule(at, Due::Connection(Arc::downgrade(&mailbox)));
+                    if let Some(mailbox) = mailbox.upgrade() {
+                        self.wheel.look_at_connection(&mailbox, now);
                     }
                 }
                 Due::Session(slot) => {
@@ -240,13 +257,13 @@ impl Shared {
     fn look_at_session(&self, slot: &Arc<Slot>, now: Timestamp) {
         let (will, over) = {
             let mut state = slot.lock();
-            state.scheduled = Timestamp::NEVER;
+            state.next_look = u64::MAX;
             state.session.expire_messages(now);
             let over = state.session.is_over(now);
             // The end of the Session publishes the Will by itself.
             let will = if over { None } else { state.session.take_due_will(now) };
             if !over {
-                self.watch_expiry(slot, &mut state);
+                self.watch_expiry(slot, &mut state, now);
             }
             (will, over)
         };

@@ -30,8 +30,8 @@ pub(crate) struct SlotState {
     pub(crate) link: Option<Link>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
-    /// The wheel looks at this Session at this time, or never.
-    pub(crate) scheduled: Timestamp,
+    /// The tick in which the wheel looks at this Session next.
+    pub(crate) next_look: u64,
 }
 
 /// A Session with its lock.
@@ -53,12 +53,7 @@ impl Slot {
             client_id: session.client_id().clone(),
             in_process,
             connected: AtomicBool::new(false),
-            state: Mutex::new(SlotState {
-                session,
-                link: None,
-                touched: 0,
-                scheduled: Timestamp::NEVER,
-            }),
+            state: Mutex::new(SlotState { session, link: None, touched: 0, next_look: u64::MAX }),
         }
     }
 
