@@ -89,7 +89,8 @@ pub trait Transport: Send + 'static {
     fn local_endpoint(&self) -> String;
 }
 
-/// The rest of a peer's set-up.
+/// The rest of a peer's set-up. An error ends this peer alone and is counted; the broker drops it at
+/// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
 pub type Handshake = Pin<Box<dyn Future<Output = io::Result<ByteStream>> + Send>>;
 
 /// A peer that was accepted and has not finished its set-up.
