@@ -454,3 +454,16 @@ fn the_table_in_the_readme_is_the_codes() {
     }
     assert_eq!(table, hrotti::config::table(), "run: UPDATE_README=1 cargo test --test program");
 }
+
+/// What a reader copies from the README is what `examples/config.json` says, and runs.
+#[test]
+fn the_configuration_in_the_readme_is_the_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("README.md");
+    let (_, rest) = readme.split_once("```json\n").expect("a block of JSON");
+    let (text, _) = rest.split_once("```").expect("its end");
+    let example = fs::read_to_string(root.join("examples/config.json")).expect("the example");
+    let read = |text: &str| hrotti::config::Config::from_json(text, "README.md").expect("valid");
+    assert_eq!(read(text), read(&example));
+    assert_eq!(read(text).listeners.len(), 2);
+}
