@@ -177,11 +177,14 @@ mod tests {
 
     use super::*;
 
+    /// Its own bytes, the shared ones behind them if there are any, and whether it is of QoS 1 or 2.
+    type Part = (Vec<u8>, Option<Vec<u8>>, bool);
+
     fn flatten(outgoing: &Outgoing) -> Vec<u8> {
         outgoing.with_slices(|slices| slices.iter().flat_map(|slice| slice.to_vec()).collect())
     }
 
-    fn build(parts: &[(Vec<u8>, Option<Vec<u8>>, bool)]) -> Outgoing {
+    fn build(parts: &[Part]) -> Outgoing {
         let mut outgoing = Outgoing::default();
         for (head, payload, assured) in parts {
             outgoing.buffer().extend_from_slice(head);
@@ -193,7 +196,7 @@ mod tests {
         outgoing
     }
 
-    fn parts() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Vec<u8>>, bool)>> {
+    fn parts() -> impl Strategy<Value = Vec<Part>> {
         let bytes = || proptest::collection::vec(any::<u8>(), 1..9);
         proptest::collection::vec((bytes(), proptest::option::of(bytes()), any::<bool>()), 1..14)
     }
