@@ -12,7 +12,7 @@ pub(crate) mod encode;
 pub(crate) mod frame;
 pub(crate) mod properties;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub(crate) use properties::PublishProperties;
 
