@@ -67,13 +67,21 @@ impl Running {
         Running { pid, out, err, end, leash: Leash { pid, ended } }
     }
 
-    /// The address that the next line of the standard output says a listener has.
+    /// The address that the next such line of the standard output says a listener has. Log records of a
+    /// listener that accepts already may stand before it.
     fn listening(&mut self) -> (String, String) {
-        let mut line = String::new();
-        self.out.read_line(&mut line).expect("a line");
-        let rest = line.trim_end().strip_prefix("listening: ").expect(&line);
-        let (name, endpoint) = rest.split_once(' ').expect("name and address");
-        (name.to_owned(), endpoint.to_owned())
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.out.read_line(&mut line).expect("UTF-8");
+            assert!(read > 0, "the standard output ended: {seen}");
+            if let Some((name, endpoint)) =
+                line.trim_end().strip_prefix("listening: ").and_then(|rest| rest.split_once(' '))
+            {
+                return (name.to_owned(), endpoint.to_owned());
+            }
+            seen.push_str(&line);
+        }
     }
 
     fn signal(&self, name: &str) {
