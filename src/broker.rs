@@ -1,7 +1,7 @@
 //! The broker: the handle that people hold, and behind it what all Network Connections share.
 //!
-//! Lock order, everywhere: registry shard, subscription tree, slot, then one of retained messages, wheel,
-//! books, listeners. Never two slots at once; none across an await or a system call.
+//! Lock order, everywhere: a slot's `subscribing`, registry shard, subscription tree, slot, then one of
+//! retained messages, wheel, books, listeners. Never two slots at once; none across an await or a system call.
 
 use std::fmt;
 use std::io;

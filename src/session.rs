@@ -214,14 +214,14 @@ impl Session {
     }
 
     /// Ends the Session: everything it holds gets its outcome. Returns the Will that is still to be
-    /// published, and what shared subscriptions can give to another member (MQTT-4.8.2-5: QoS 2 that was
-    /// sent is not among it).
+    /// published, and what shared subscriptions can give to another member (MQTT-4.8.2-5: QoS 2 of which
+    /// the Client may have any byte is not among it).
     pub(crate) fn end(&mut self) -> (Option<Message>, Vec<Delivery>) {
         self.settle_writes(&mut Left::default(), true);
         self.ended = true;
         let mut handed_on = Vec::new();
-        let sent = self.inflight.drain().map(|delivery| {
-            let repeatable = delivery.filter(|delivery| delivery.qos == QoS::AtLeastOnce);
+        let sent = self.inflight.drain().map(|(begun, delivery)| {
+            let repeatable = delivery.filter(|d| !begun || d.qos == QoS::AtLeastOnce);
             repeatable.filter(|delivery| delivery.shared.is_some())
         });
         let waiting =

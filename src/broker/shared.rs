@@ -1,8 +1,8 @@
 //! What all Network Connections of one broker share: the locks and what they guard.
 //!
-//! Lock order: registry shard, subscription tree, slot, then one of retained, wheel, books, listeners. The
-//! tree and the registry are released before a slot is locked; never two slots at once; no lock is held
-//! across an await or a system call.
+//! Lock order: a slot's `subscribing`, registry shard, subscription tree, slot, then one of retained,
+//! wheel, books, listeners. The tree and the registry are released before a slot is locked; never two
+//! slots at once; no lock is held across an await or a system call.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,6 +27,9 @@ use crate::subscription::{ShareGroup, Subscription};
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 use crate::topic::tree::Tree;
+
+/// How often the books are read anew because a Session ended meanwhile.
+const LEDGER_READS_MAX: usize = 8;
 
 /// A subscription in the tree.
 #[derive(Debug, Clone)]
@@ -80,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) counts: Counts,
     /// What no living Session has in its own books.
     books: Mutex<Ledger>,
+    /// Counts what was added to the books of Sessions that ended.
+    sessions_ended: AtomicU64,
     /// Numbers publishers' batches.
     pub(crate) batches: AtomicU64,
     /// Numbers assigned Client Identifiers.
@@ -106,6 +111,7 @@ impl Shared {
             wheel: Wheel::default(),
             counts: Counts::default(),
             books: Mutex::new(Ledger::default()),
+            sessions_ended: AtomicU64::new(0),
             batches: AtomicU64::new(1),
             assigned: AtomicU64::new(hasher.hash_one(1u8)),
             listeners: Listeners::default(),
@@ -288,6 +294,18 @@ impl Shared {
 
     /// The books of the broker: of those who live, and of all that was before.
     pub(crate) fn ledger(&self) -> Ledger {
+        // A Session that ends while they are read would be in both books or in none: read again then.
+        for _ in 0..LEDGER_READS_MAX {
+            let ended = self.sessions_ended.load(Ordering::Acquire);
+            let sum = self.read_ledger();
+            if self.sessions_ended.load(Ordering::Acquire) == ended {
+                return sum;
+            }
+        }
+        self.read_ledger()
+    }
+
+    fn read_ledger(&self) -> Ledger {
         let mut sum = *lock(&self.books);
         for slot in self.registry.snapshot() {
             let state = slot.lock();
@@ -338,6 +356,7 @@ impl Shared {
     /// one of both places at any moment.
     pub(crate) fn inherit_books(&self, ledger: Ledger) {
         *lock(&self.books) += ledger;
+        self.sessions_ended.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -227,10 +227,12 @@ impl Inflight {
         self.entries.iter().position(|entry| entry.id == id)
     }
 
-    /// Takes out all messages, oldest first; those that were released are only counted.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Option<Delivery>> + use<'_> {
+    /// Takes out all messages, oldest first; those that were released are only counted. With each goes
+    /// whether the Client may have any byte of it.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (bool, Option<Delivery>)> + use<'_> {
         self.sent = 0;
-        self.entries.drain(..).map(|entry| entry.delivery)
+        let begun = self.begun;
+        self.entries.drain(..).map(move |entry| (entry.serial < begun, entry.delivery))
     }
 }
 

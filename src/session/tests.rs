@@ -350,6 +350,23 @@ fn what_a_shared_subscription_may_hand_on_mqtt_4_8_2_4_to_6() {
 }
 
 #[test]
+fn qos_2_of_which_no_byte_was_taken_is_handed_on_mqtt_4_8_2_5() {
+    let group = Arc::new(ShareGroup::default());
+    let mut session = connected(terms(V5));
+    for value in [1, 2] {
+        let delivery = delivery(QoS::ExactlyOnce, value);
+        offer(&mut session, Delivery { shared: Some(group.clone()), ..delivery });
+    }
+    let mut out = Outgoing::default();
+    let epoch = session.begin_batch(NOW, &mut out, &mut Vec::new(), &mut Nothing).unwrap();
+    session.end_batch(epoch, &mut out, 1); // the first byte of the first message
+    let (_, handed_on) = session.end();
+    let numbers: Vec<_> = handed_on.iter().map(|d| number(d.message.payload())).collect();
+    assert_eq!(numbers, [2]);
+    assert!(session.ledger().balances());
+}
+
+#[test]
 fn a_shared_message_goes_to_who_can_take_it_mqtt_3_1_2_24() {
     let small = Terms { maximum_packet_size: Some(15), ..terms(V5) };
     let mut session = new_session(1);

@@ -224,7 +224,7 @@ fn what_is_drained_is_a_message_until_it_was_released() {
     }
     assert!(matches!(inflight.pubrec(id(2), OK), Acknowledged::Received));
     let numbers: Vec<_> =
-        inflight.drain().map(|held| held.map(|d| number(d.message.payload()))).collect();
+        inflight.drain().map(|(_, held)| held.map(|d| number(d.message.payload()))).collect();
     assert_eq!(numbers, [Some(1), None, Some(3)]);
     assert!(inflight.len() == 0 && !inflight.needs_resend() && inflight.has_quota(1));
 }
