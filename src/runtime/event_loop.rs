@@ -250,7 +250,8 @@ impl Sources {
     fn insert(&mut self, source: Arc<Source>) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
-            (self.slots.len() - 1) as u32
+            // A process has fewer descriptors than 32 bits can count.
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let slot = &mut self.slots[index as usize];
         slot.1 = Some(source);
@@ -263,13 +264,13 @@ impl Sources {
     }
 
     fn remove(&mut self, token: u64) {
-        let index = (token & 0xFFFF_FFFF) as u32;
+        let index = token & 0xFFFF_FFFF;
         if let Some((uses, source)) = self.slots.get_mut(index as usize)
             && u64::from(*uses) == token >> 32
             && source.take().is_some()
         {
             *uses = uses.wrapping_add(1);
-            self.free.push(index);
+            self.free.extend(u32::try_from(index));
         }
     }
 }
@@ -351,5 +352,162 @@ impl Drop for Registered {
             Some(here) => here.sources.borrow_mut().remove(self.token),
             None => lock(&self.handle.injected).dropped.push(self.token),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    /// Runs a future on a loop and returns what it sends.
+    fn run<T: Send + 'static>(
+        loops: &EventLoops,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> mpsc::Receiver<T> {
+        let (sent, received) = mpsc::channel();
+        loops.spawn(async move {
+            let _ = sent.send(future.await);
+        });
+        received
+    }
+
+    fn register(socket: TcpStream) -> Registered {
+        let Ok(registered) = Registered::new(socket) else { panic!("on a loop") };
+        registered.unwrap()
+    }
+
+    /// Reads as a transport does: tries, and waits for an edge when there is no more.
+    async fn read_to_end(socket: &Registered) -> Vec<u8> {
+        let (mut all, mut buf) = (Vec::new(), [0; 4]);
+        loop {
+            match socket.get_ref().read(&mut buf) {
+                Ok(0) => return all,
+                Ok(n) => {
+                    all.extend_from_slice(&buf[..n]);
+                    if n < buf.len() {
+                        poll_fn(|cx| socket.poll_readable(cx)).await;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll_fn(|cx| socket.poll_readable(cx)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_and_the_end_are_seen() {
+        let loops = EventLoops::start(2).unwrap();
+        for pieces in [vec![0, 1, 2, 3, 4, 5], vec![4, 4, 1], vec![]] {
+            let (mut near, far) = pair();
+            let all = run(&loops, async move { read_to_end(&register(far)).await });
+            let total: usize = pieces.iter().sum();
+            for piece in pieces {
+                near.write_all(&vec![7; piece]).unwrap();
+            }
+            drop(near);
+            assert_eq!(all.recv_timeout(SOON).unwrap(), vec![7; total]);
+        }
+    }
+
+    #[test]
+    fn bytes_and_the_end_that_come_as_one_edge_are_both_seen() {
+        let loops = EventLoops::start(1).unwrap();
+        let (mut near, far) = pair();
+        near.write_all(b"abc").unwrap();
+        near.shutdown(std::net::Shutdown::Write).unwrap();
+        let all = run(&loops, async move { read_to_end(&register(far)).await });
+        assert_eq!(all.recv_timeout(SOON).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn a_writer_goes_on_when_the_peer_has_read() {
+        const BYTES: usize = 8 * 1024 * 1024;
+        let loops = EventLoops::start(1).unwrap();
+        let (mut near, far) = pair();
+        let done = run(&loops, async move {
+            let (socket, mut left) = (register(far), BYTES);
+            let mut waits = 0;
+            while left > 0 {
+                match socket.get_ref().write(&[1; 65_536][..left.min(65_536)]) {
+                    Ok(n) => left -= n,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        waits += 1;
+                        poll_fn(|cx| socket.poll_writable(cx)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            waits
+        });
+        let mut all = Vec::new();
+        near.read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), BYTES);
+        assert!(done.recv_timeout(SOON).unwrap() > 0, "the test is to see it wait");
+    }
+
+    #[test]
+    fn a_task_is_woken_from_another_thread_and_by_itself() {
+        let loops = EventLoops::start(1).unwrap();
+        let (hand, waker) = mpsc::channel::<Waker>();
+        let mut polls = 0;
+        let done = run(&loops, async move {
+            poll_fn(move |cx| {
+                polls += 1;
+                match polls {
+                    1 => hand.send(cx.waker().clone()).unwrap(),
+                    2 => cx.waker().wake_by_ref(),
+                    _ => return Poll::Ready(polls),
+                }
+                Poll::Pending
+            })
+            .await
+        });
+        waker.recv_timeout(SOON).unwrap().wake();
+        assert_eq!(done.recv_timeout(SOON).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_socket_dropped_elsewhere_is_forgotten_and_its_token_not_mistaken() {
+        let loops = EventLoops::start(1).unwrap();
+        let (_near, far) = pair();
+        let socket = run(&loops, async move { register(far) }).recv_timeout(SOON).unwrap();
+        let old = socket.token;
+        drop(socket);
+        let (_near, far) = pair();
+        let (new, (known, places)) = run(&loops, async move {
+            // Forgotten at the latest when the loop looks at what was injected, as it did for this task.
+            let socket = register(far);
+            let here = here(&socket.handle).expect("on its loop");
+            let known =
+                (here.sources.borrow().get(old).is_some(), here.sources.borrow().slots.len());
+            drop(here);
+            (socket, known)
+        })
+        .recv_timeout(SOON)
+        .unwrap();
+        assert_ne!(new.token, old);
+        assert!(!known);
+        assert_eq!(places, 1, "the place is used again");
+    }
+
+    #[test]
+    fn a_thread_that_is_no_loop_gets_its_socket_back() {
+        assert!(Registered::new(pair().0).is_err());
     }
 }
