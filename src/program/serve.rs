@@ -35,9 +35,11 @@ pub(crate) fn until_stopped(config: &Config, printer: Printer) -> Result<(), Vec
         }
         Printer::Router => None,
     };
-    // Before the first use of the executor, which would choose by itself.
+    // Before the first use of the executor, which would choose by itself. With event loops it has only to
+    // accept and to keep the time.
+    let threads = if cfg!(target_os = "linux") { 1 } else { config.workers.get() };
     async_global_executor::init_with_config(
-        GlobalExecutorConfig::default().with_min_threads(1).with_max_threads(1),
+        GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
     let broker = block_on(start(config))?;
     wait(&broker, &mut signals)
