@@ -82,6 +82,15 @@ impl Replays {
     pub(crate) fn cancel(&mut self, filter: &TopicFilter) {
         if let Some(number) = self.numbers.remove(filter) {
             self.open.remove(&number);
+            self.release_memory();
+        }
+    }
+
+    /// A map that has become empty keeps a node of most of a KiB: too much for every idle Session.
+    fn release_memory(&mut self) {
+        if self.open.is_empty() {
+            self.open = BTreeMap::new();
+            self.numbers = BTreeMap::new();
         }
     }
 
@@ -108,6 +117,7 @@ impl Replays {
                 }
                 Found::End => {
                     self.numbers.remove(&first.remove().filter);
+                    self.release_memory();
                     steps = steps.saturating_sub(1);
                     if steps == 0 {
                         return None;
