@@ -9,6 +9,7 @@ pub(crate) mod retained;
 pub(crate) mod rumqttc;
 pub(crate) mod session;
 pub(crate) mod shared;
+pub(crate) mod stream;
 pub(crate) mod subscribe;
 pub(crate) mod will;
 
