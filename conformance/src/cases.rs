@@ -4,6 +4,7 @@ pub(crate) mod alias;
 pub(crate) mod connect;
 pub(crate) mod flow;
 pub(crate) mod malformed;
+pub(crate) mod promises;
 pub(crate) mod publish;
 pub(crate) mod retained;
 pub(crate) mod rumqttc;

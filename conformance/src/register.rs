@@ -256,6 +256,14 @@ macro_rules! for_each_case {
             hung_set_up_holds_up_nobody: "", "";
             many_connections: "", "";
         }
+        promises {
+            full_queue_drops_the_newest_alone: "", "";
+            stop_listener_disconnects_its_clients: "", "";
+            stop_listener_disconnects_no_others: "", "";
+            listeners_share_one_topic_tree: "", "";
+            sessions_and_takeovers_cross_listeners: "", "";
+            ws_path_is_exact: "", "";
+        }
         rumqttc {
             every_qos_and_version: "4.3.1-1 4.3.2-1 4.3.3-1", "4.3.1-1 4.3.2-1 4.3.3-1";
             a_hundred_messages_at_qos_2: "4.3.3-1", "4.3.3-1";

@@ -12,6 +12,7 @@ use url::Url;
 use crate::bridge::{self, Dial};
 use crate::client::Dialling;
 use crate::codec::Version;
+use crate::failure::{Failure, Step};
 use crate::rumqtt::RumqttcOptions;
 use crate::wire::{TcpWire, Wire, WsWire};
 
@@ -126,18 +127,15 @@ impl House {
         House { broker: broker.clone(), bind: self.bind }
     }
 
-    /// A fresh listener of the transport in this broker.
+    /// A fresh listener of the transport in this broker, by the name that the fixture gives it.
     ///
     /// # Errors
     /// Whatever keeps the transport from listening.
-    pub fn bind(&self) -> io::Result<Server> {
-        Ok(self.at((self.bind)(&self.broker)?))
-    }
-
-    /// A listener of this broker as a case sees it.
-    #[must_use]
-    pub fn at(&self, endpoint: Endpoint) -> Server {
-        Server::named(endpoint, Capabilities::all(), Some(self.clone()))
+    #[track_caller]
+    pub fn bind(&self) -> Step<Server> {
+        let bound = (self.bind)(&self.broker);
+        let endpoint = bound.map_err(|e| Failure::new("a listener", e.to_string()))?;
+        Ok(Server::named(endpoint, Capabilities::all(), Some(self.clone())))
     }
 }
 
@@ -209,10 +207,13 @@ impl Server {
         self.capabilities
     }
 
-    /// The broker itself, where it runs in this process.
-    #[must_use]
-    pub fn house(&self) -> Option<&House> {
-        self.house.as_ref()
+    /// The broker itself, for what no client can see or bring about.
+    ///
+    /// # Errors
+    /// A broker in another process.
+    #[track_caller]
+    pub fn house(&self) -> Step<&House> {
+        self.house.as_ref().ok_or_else(|| Failure::new("a broker in this process", "another"))
     }
 
     /// Another way into the same broker, with the names of this one.

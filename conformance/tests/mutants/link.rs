@@ -217,7 +217,7 @@ impl AsyncRead for Tampered {
 
 impl AsyncWrite for Tampered {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
