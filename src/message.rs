@@ -386,8 +386,7 @@ impl Message {
     }
 
     /// What is left of the Message Expiry Interval, in seconds, never more than was received
-    /// (MQTT-3.3.2-6). Rounded up, so that a
-    /// message that has not expired is never sent with 0.
+    /// (MQTT-3.3.2-6). Rounded up, so that a message that has not expired is never sent with 0.
     pub(crate) fn expiry_left_secs(&self, now: Timestamp) -> Option<u32> {
         let received = self.0.expiry_secs?;
         let left = self.0.expires_at.millis_since(now).div_ceil(1_000);

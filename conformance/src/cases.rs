@@ -3,6 +3,7 @@
 pub(crate) mod alias;
 pub(crate) mod connect;
 pub(crate) mod flow;
+pub(crate) mod flows;
 pub(crate) mod malformed;
 pub(crate) mod promises;
 pub(crate) mod publish;

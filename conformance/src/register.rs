@@ -256,6 +256,12 @@ macro_rules! for_each_case {
             hung_set_up_holds_up_nobody: "", "";
             many_connections: "", "";
         }
+        flows {
+            live: "", "";
+            retained: "", "";
+            away: "", "";
+            shared: "", "";
+        }
         promises {
             full_queue_drops_the_newest_alone: "", "";
             stop_listener_disconnects_its_clients: "", "";

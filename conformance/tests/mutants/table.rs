@@ -154,23 +154,29 @@ fn publish_flags() -> Vec<Mutant> {
             ],
             |l, w, p| publish(l, w, ToClient, p, |m| m.dup = false),
         ),
-        mutant("RETAIN is always 0", &["retained::sent_to_a_new_subscription"], |l, w, p| {
-            publish(l, w, ToClient, p, |m| m.retain = false)
-        }),
+        mutant(
+            "RETAIN is always 0",
+            &["retained::sent_to_a_new_subscription", "flows::retained"],
+            |l, w, p| publish(l, w, ToClient, p, |m| m.retain = false),
+        ),
         mutant(
             "RETAIN is always 1",
-            &["retained::flag_is_cleared_for_live_subscribers"],
+            &["retained::flag_is_cleared_for_live_subscribers", "flows::live"],
             |l, w, p| publish(l, w, ToClient, p, |m| m.retain = true),
         ),
-        mutant("nothing is retained", &["retained::replaced_by_a_newer"], |l, w, p| {
-            publish(l, w, ToBroker, p, |m| m.retain = false);
-        }),
+        mutant(
+            "nothing is retained",
+            &["retained::replaced_by_a_newer", "flows::retained"],
+            |l, w, p| {
+                publish(l, w, ToBroker, p, |m| m.retain = false);
+            },
+        ),
         mutant("everything is retained", &["retained::not_stored_without_retain"], |l, w, p| {
             publish(l, w, ToBroker, p, |m| m.retain = true);
         }),
         mutant(
             "an empty retained message clears nothing",
-            &["retained::cleared_by_an_empty_payload"],
+            &["retained::cleared_by_an_empty_payload", "flows::retained"],
             |l, w, p| {
                 publish(l, w, ToBroker, p, |m| {
                     if m.retain && m.payload.is_empty() {
@@ -181,12 +187,16 @@ fn publish_flags() -> Vec<Mutant> {
         ),
         mutant(
             "QoS falls to 0",
-            &["publish::qos_1_delivery", "publish::qos_2_delivery"],
+            &["publish::qos_1_delivery", "publish::qos_2_delivery", "flows::live"],
             |l, w, p| publish(l, w, ToClient, p, |m| m.qos = 0),
         ),
         mutant(
             "QoS of the publisher, whatever was granted",
-            &["publish::delivered_at_the_lower_qos", "shared::qos_of_the_subscription_holds"],
+            &[
+                "publish::delivered_at_the_lower_qos",
+                "shared::qos_of_the_subscription_holds",
+                "flows::live",
+            ],
             |l, w, mut p| {
                 if w == ToBroker && p.kind() == 8 {
                     let granted = p.last().map_or(0, |options| *options & 3);
@@ -206,7 +216,7 @@ fn deliveries() -> Vec<Mutant> {
     vec![
         mutant(
             "delivered twice",
-            &["publish::qos_0_delivery", "publish::qos_1_delivery"],
+            &["publish::qos_0_delivery", "publish::qos_1_delivery", "flows::live", "flows::shared"],
             |l, w, p| {
                 if w == ToClient && p.kind() == 3 {
                     l.send(w, &p);
@@ -306,9 +316,11 @@ fn deliveries() -> Vec<Mutant> {
 
 fn properties() -> Vec<Mutant> {
     vec![
-        mutant("no Subscription Identifiers", &["subscribe::identifiers_come_back"], |l, w, p| {
-            publish(l, w, ToClient, p, |m| m.props.retain(|p| p.0 != 0x0B))
-        }),
+        mutant(
+            "no Subscription Identifiers",
+            &["subscribe::identifiers_come_back", "flows::live"],
+            |l, w, p| publish(l, w, ToClient, p, |m| m.props.retain(|p| p.0 != 0x0B)),
+        ),
         mutant(
             "one Subscription Identifier of several",
             &["subscribe::identifiers_come_back"],
@@ -325,7 +337,7 @@ fn properties() -> Vec<Mutant> {
         ),
         mutant(
             "no User Properties",
-            &["publish::properties_arrive_unaltered_and_in_order"],
+            &["publish::properties_arrive_unaltered_and_in_order", "flows::live"],
             |l, w, p| publish(l, w, ToClient, p, |m| m.props.retain(|p| p.0 != 0x26)),
         ),
         mutant(
@@ -340,7 +352,7 @@ fn properties() -> Vec<Mutant> {
         ),
         mutant(
             "Message Expiry is not counted down",
-            &["flow::message_expiry_counts_down", "retained::expires"],
+            &["flow::message_expiry_counts_down", "retained::expires", "flows::live"],
             |l, w, p| {
                 publish(l, w, ToClient, p, |m| {
                     if let Some(secs) = number(&mut m.props, 0x02) {
@@ -351,7 +363,7 @@ fn properties() -> Vec<Mutant> {
         ),
         mutant(
             "nothing ever expires",
-            &["flow::message_expires_in_the_queue", "retained::expires"],
+            &["flow::message_expires_in_the_queue", "retained::expires", "flows::live"],
             |l, w, p| publish(l, w, ToBroker, p, |m| m.props.retain(|p| p.0 != 0x02)),
         ),
         mutant(
@@ -422,7 +434,7 @@ fn subscriptions() -> Vec<Mutant> {
         ),
         mutant(
             "a single-level wildcard matches many levels",
-            &["subscribe::wildcards_match"],
+            &["subscribe::wildcards_match", "flows::live"],
             |l, w, p| {
                 subscribe(l, w, p, |filter, _| {
                     if filter.ends_with("/+") {
@@ -441,7 +453,7 @@ fn subscriptions() -> Vec<Mutant> {
         }),
         mutant(
             "a shared subscription is a plain one",
-            &["shared::each_message_goes_to_one", "shared::no_retained_messages"],
+            &["shared::each_message_goes_to_one", "shared::no_retained_messages", "flows::shared"],
             |l, w, p| {
                 subscribe(l, w, p, |filter, _| {
                     if filter.starts_with("$share/") {
@@ -455,13 +467,17 @@ fn subscriptions() -> Vec<Mutant> {
 
 fn options() -> Vec<Mutant> {
     vec![
-        mutant("No Local is ignored", &["subscribe::no_local_withholds_ones_own"], |l, w, p| {
-            let v5 = l.v5();
-            subscribe(l, w, p, |_, options| *options &= if v5 { !4 } else { !0 });
-        }),
+        mutant(
+            "No Local is ignored",
+            &["subscribe::no_local_withholds_ones_own", "flows::live"],
+            |l, w, p| {
+                let v5 = l.v5();
+                subscribe(l, w, p, |_, options| *options &= if v5 { !4 } else { !0 });
+            },
+        ),
         mutant(
             "No Local for all",
-            &["subscribe::no_local_is_about_the_client_alone"],
+            &["subscribe::no_local_is_about_the_client_alone", "flows::live"],
             |l, w, p| {
                 let v5 = l.v5();
                 subscribe(l, w, p, |filter, options| {
@@ -469,13 +485,21 @@ fn options() -> Vec<Mutant> {
                 });
             },
         ),
-        mutant("Retain As Published is ignored", &["retained::retain_as_published"], |l, w, p| {
-            let v5 = l.v5();
-            subscribe(l, w, p, |_, options| *options &= if v5 { !8 } else { !0 });
-        }),
+        mutant(
+            "Retain As Published is ignored",
+            &["retained::retain_as_published", "flows::live"],
+            |l, w, p| {
+                let v5 = l.v5();
+                subscribe(l, w, p, |_, options| *options &= if v5 { !8 } else { !0 });
+            },
+        ),
         mutant(
             "Retain Handling is always 0",
-            &["retained::handling_2_never", "retained::handling_1_only_for_new_subscriptions"],
+            &[
+                "retained::handling_2_never",
+                "retained::handling_1_only_for_new_subscriptions",
+                "flows::retained",
+            ],
             |l, w, p| {
                 let v5 = l.v5();
                 subscribe(l, w, p, |_, options| *options &= if v5 { !0x30 } else { !0 });
@@ -493,7 +517,7 @@ fn options() -> Vec<Mutant> {
         ),
         mutant(
             "Retain Handling is always 2",
-            &["retained::sent_to_a_new_subscription"],
+            &["retained::sent_to_a_new_subscription", "flows::retained"],
             |l, w, p| {
                 let v5 = l.v5();
                 subscribe(l, w, p, |_, options| {
@@ -593,7 +617,11 @@ fn sessions() -> Vec<Mutant> {
         ),
         mutant(
             "every start is clean",
-            &["session::persistent_session_queues", "connect::session_present_after_reconnect"],
+            &[
+                "session::persistent_session_queues",
+                "connect::session_present_after_reconnect",
+                "flows::away",
+            ],
             |l, w, p| connect_flags(l, w, p, |flags| *flags |= 2),
         ),
         mutant("a Session never expires", &["session::expiry_runs_out"], |l, w, p| {
@@ -613,9 +641,11 @@ fn sessions() -> Vec<Mutant> {
                 });
             },
         ),
-        mutant("Session Expiry is ignored", &["session::persistent_session_queues"], |l, w, p| {
-            connect_props(l, w, p, |props| props.retain(|p| p.0 != 0x11))
-        }),
+        mutant(
+            "Session Expiry is ignored",
+            &["session::persistent_session_queues", "flows::away"],
+            |l, w, p| connect_props(l, w, p, |props| props.retain(|p| p.0 != 0x11)),
+        ),
         mutant(
             "Session Expiry in DISCONNECT is ignored",
             &["session::expiry_is_changed_by_disconnect"],
