@@ -48,14 +48,18 @@ impl Target for Broken {
     }
 }
 
+#[allow(clippy::panic)] // a test fails by panicking
 fn case(name: &str) -> Case {
     let found = cases().into_iter().find(|c| format!("{}::{}", c.chapter, c.name) == name);
     found.unwrap_or_else(|| panic!("there is no case {name}"))
 }
 
+/// A case on a broker, by name: `None` when all is as it should be.
+type Work = (String, Box<dyn FnOnce() -> Option<String> + Send>);
+
 /// Runs all at once, each against a broker of its own, and collects what went wrong: most of the time is
 /// spent waiting for what a mutant has swallowed.
-fn in_parallel(work: Vec<(String, Box<dyn FnOnce() -> Option<String> + Send>)>) -> Vec<String> {
+fn in_parallel(work: Vec<Work>) -> Vec<String> {
     let running: Vec<_> = work.into_iter().map(|(name, run)| (name, thread::spawn(run))).collect();
     let ended = running.into_iter().map(|(name, running)| match running.join() {
         Ok(outcome) => outcome.map(|text| format!("{name}: {text}")),
@@ -66,7 +70,7 @@ fn in_parallel(work: Vec<(String, Box<dyn FnOnce() -> Option<String> + Send>)>) 
 
 #[test]
 fn every_mutant_is_killed() {
-    let mut work: Vec<(String, Box<dyn FnOnce() -> Option<String> + Send>)> = Vec::new();
+    let mut work: Vec<Work> = Vec::new();
     for mutant in table::all() {
         for name in mutant.caught_by {
             let (case, tamper, flaw) = (case(name), mutant.tamper, mutant.flaw);
@@ -90,7 +94,7 @@ fn without_a_mutation_every_case_holds() {
         table::all().iter().flat_map(|m| m.caught_by).map(ToString::to_string).collect();
     let control = cases().into_iter().filter(|c| c.chapter == CONTROL);
     names.extend(control.map(|c| format!("{}::{}", c.chapter, c.name)));
-    let mut work: Vec<(String, Box<dyn FnOnce() -> Option<String> + Send>)> = Vec::new();
+    let mut work: Vec<Work> = Vec::new();
     for name in names {
         let case = case(&name);
         let run = move || match Broken::new(table::pass, Flaw::None) {

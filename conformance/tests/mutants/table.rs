@@ -24,6 +24,7 @@ fn flawed(name: &'static str, caught_by: &'static [&'static str], flaw: Flaw) ->
 }
 
 /// No mutation.
+#[allow(clippy::needless_pass_by_value)] // it is a `Tamper`
 pub(crate) fn pass(link: &mut Link, way: Way, packet: Raw) {
     link.send(way, &packet);
 }
@@ -64,6 +65,7 @@ fn misname(link: &mut Link, way: Way, mut packet: Raw, kind: u8) {
 }
 
 /// Changes each PUBLISH that goes this way.
+#[allow(clippy::needless_pass_by_value)] // as all that a `Tamper` hands its packet to
 fn publish(link: &mut Link, way: Way, going: Way, packet: Raw, edit: impl FnOnce(&mut Publish)) {
     let v5 = link.v5();
     match packet.publish(v5) {
@@ -418,7 +420,7 @@ fn subscriptions() -> Vec<Mutant> {
             "UNSUBACK is always 0",
             &["subscribe::unsubscribe_of_nothing_is_answered"],
             |l, w, p| {
-                change(l, w, p, (ToClient, 11), |p| p.last().into_iter().for_each(|c| *c = 0))
+                change(l, w, p, (ToClient, 11), |p| p.last().into_iter().for_each(|c| *c = 0));
             },
         ),
         mutant(
