@@ -255,7 +255,8 @@ impl Connection {
         Ok(Topic::Packet(publish.topic))
     }
 
-    /// CONNECT was accepted: CONNACK (MQTT-3.1.4-5), and packets may follow.
+    /// CONNECT was accepted: CONNACK (MQTT-3.1.4-5), and packets may follow. A Client whose Maximum Packet
+    /// Size is too small even for that is not connected.
     pub(crate) fn accept(&mut self, accepted: &Accepted<'_>, out: &mut Vec<u8>) {
         let limits = &self.limits;
         let ack = ConnAck {
@@ -270,8 +271,8 @@ impl Connection {
             server_keep_alive: self.keep_alive_overridden.then_some(self.keep_alive_secs),
             ..ConnAck::default()
         };
-        encode::connack(out, self.version(), &ack, self.maximum_packet_size);
-        self.state = State::Connected;
+        let written = encode::connack(out, self.version(), &ack, self.maximum_packet_size);
+        self.state = if written { State::Connected } else { State::Closed };
     }
 
     /// The last packet, as the state and the version allow it: CONNACK with an error, DISCONNECT, or none.
@@ -332,7 +333,8 @@ impl Connection {
     /// Answers SUBSCRIBE: one code for each Topic Filter, in their order (MQTT-3.9.3-1).
     ///
     /// # Errors
-    /// 3.1 has no code for a failure: the Network Connection is closed instead.
+    /// 3.1 has no code for a failure: the Network Connection is closed instead. Also as
+    /// [`Connection::within_maximum`].
     pub(crate) fn subscribed(
         &self,
         id: PacketId,
@@ -346,13 +348,40 @@ impl Connection {
                 "MQTT 3.1 section 3.9: SUBACK cannot say a failure",
             ));
         }
-        encode::suback(out, self.version(), id, reasons);
-        Ok(())
+        self.within_maximum(out, |out| encode::suback(out, self.version(), id, reasons))
     }
 
     /// Answers UNSUBSCRIBE (MQTT-3.11.3-1).
-    pub(crate) fn unsubscribed(&self, id: PacketId, reasons: &[ReasonCode], out: &mut Vec<u8>) {
-        encode::unsuback(out, self.version(), id, reasons);
+    ///
+    /// # Errors
+    /// As [`Connection::within_maximum`].
+    pub(crate) fn unsubscribed(
+        &self,
+        id: PacketId,
+        reasons: &[ReasonCode],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        self.within_maximum(out, |out| encode::unsuback(out, self.version(), id, reasons))
+    }
+
+    /// Appends an answer whose size the Client chose by what it asked.
+    ///
+    /// # Errors
+    /// It would exceed the Client's Maximum Packet Size and cannot be sent (MQTT-3.1.2-24), and the Client
+    /// would wait for it for ever.
+    fn within_maximum(
+        &self,
+        out: &mut Vec<u8>,
+        append: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Fault> {
+        let before = out.len();
+        append(out);
+        if self.maximum_packet_size.is_some_and(|max| out.len() - before > max as usize) {
+            out.truncate(before);
+            let detail = "MQTT-3.1.2-24: the answer would exceed the Client's Maximum Packet Size";
+            return Err(Fault::Refused(ReasonCode::PACKET_TOO_LARGE, detail));
+        }
+        Ok(())
     }
 
     /// How the Client wants to be written to.
@@ -396,3 +425,6 @@ fn check_client_id(connect: &Connect<'_>) -> Result<(), Fault> {
     };
     Err(Fault::Refused(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 //! here waits for another connection.
 
 use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -158,7 +160,8 @@ impl Driver {
             }
             match self.round(cx, scratch, now) {
                 Ok(Poll::Ready(())) => {}
-                Ok(Poll::Pending) => return self.sleep(now),
+                Ok(Poll::Pending) if !self.yields => return self.sleep(now),
+                Ok(Poll::Pending) => {}
                 Err(end) => self.end(end, now),
             }
             if std::mem::take(&mut self.yields) {
@@ -210,7 +213,7 @@ impl Driver {
         };
         // A deadline that has passed was looked at with an older `now`: once more, soon.
         let at = at.max(Timestamp(now.0 + 1));
-        self.shared.wheel.schedule_connection(at, &self.mailbox);
+        self.shared.wheel.schedule_connection(at, now, &self.mailbox);
         Turn::Sleep
     }
 
@@ -322,9 +325,14 @@ impl Driver {
                 self.yields |= slot.lock().session.end_batch(epoch, &mut scratch.out, 0);
                 break;
             }
-            let written = scratch
-                .out
-                .with_slices(|slices| self.stream.with(|io| io.poll_write_vectored(cx, slices)));
+            // Others wait until a write is over: it is over for a transport that panics, too.
+            let out = &scratch.out;
+            let stream = &mut self.stream;
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                out.with_slices(|slices| stream.with(|io| io.poll_write_vectored(cx, slices)))
+            }));
+            let panicked = |_| Poll::Ready(Err(io::Error::other("the transport panicked")));
+            let written = written.unwrap_or_else(panicked);
             let mut state = slot.lock();
             match written {
                 Poll::Ready(Ok(written)) if written > 0 => {
@@ -448,7 +456,7 @@ impl Driver {
             Action::Unsubscribe(unsubscribe) => {
                 let Some(Held { slot, .. }) = &self.session else { return Ok(()) };
                 let reasons = self.shared.unsubscribe(slot, &unsubscribe)?;
-                self.connection.unsubscribed(unsubscribe.packet_id, &reasons, &mut self.out);
+                self.connection.unsubscribed(unsubscribe.packet_id, &reasons, &mut self.out)?;
                 Ok(())
             }
             Action::Leave { departure, session_expiry_secs } => {
@@ -484,7 +492,7 @@ impl Driver {
         self.session = Some(Held { slot: opened.slot, epoch: opened.epoch });
         self.incoming.release(&self.shared.counts.unauthenticated_bytes);
         self.guard.connected();
-        Ok(())
+        if self.connection.is_connected() { Ok(()) } else { Err(End::Broken) }
     }
 
     fn publish(

@@ -13,12 +13,18 @@ use hrotti::Broker;
 use hrotti::transport::tcp::TcpTransport;
 use hrotti_conformance::{Case, Endpoint, Target, cases};
 
+#[path = "mutants/deliveries.rs"]
+mod deliveries;
 #[path = "mutants/link.rs"]
 mod link;
 #[path = "mutants/packet.rs"]
 mod packet;
+#[path = "mutants/requests.rs"]
+mod requests;
 #[path = "mutants/table.rs"]
 mod table;
+#[path = "mutants/tamper.rs"]
+mod tamper;
 
 use link::{Flaw, Tamper, Tampering};
 
@@ -97,7 +103,7 @@ fn without_a_mutation_every_case_holds() {
     let mut work: Vec<Work> = Vec::new();
     for name in names {
         let case = case(&name);
-        let run = move || match Broken::new(table::pass, Flaw::None) {
+        let run = move || match Broken::new(tamper::pass, Flaw::None) {
             Ok(sound) => case.run(&sound).err().map(|failure| failure.to_string()),
             Err(e) => Some(e.to_string()),
         };

@@ -59,8 +59,8 @@ pub(crate) struct Mailbox {
     order: AtomicU8,
     /// When the task wants to look at the time, in milliseconds.
     deadline: AtomicU64,
-    /// The earliest moment at which the wheel will look.
-    scheduled: AtomicU64,
+    /// The tick in which the wheel looks next.
+    next_look: AtomicU64,
 }
 
 impl Mailbox {
@@ -69,7 +69,7 @@ impl Mailbox {
             waker: AtomicWaker::new(),
             order: AtomicU8::new(0),
             deadline: AtomicU64::new(u64::MAX),
-            scheduled: AtomicU64::new(u64::MAX),
+            next_look: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -93,23 +93,27 @@ impl Mailbox {
         Order::ALL.into_iter().find(|&order| order as u8 == value)
     }
 
-    /// Sets when the task is to be woken. Returns whether the wheel has to be told, because it would look
-    /// too late.
-    pub(crate) fn set_deadline(&self, at: Timestamp) -> bool {
+    /// Sets when the task is to be woken.
+    pub(crate) fn set_deadline(&self, at: Timestamp) {
         self.deadline.store(at.0, Ordering::Release);
-        at != Timestamp::NEVER && self.scheduled.fetch_min(at.0, Ordering::AcqRel) > at.0
     }
 
-    /// The wheel has come to `now`, where it was to look at this one. Wakes the task if its deadline has
-    /// passed; otherwise returns when to look again.
-    pub(crate) fn look(&self, now: Timestamp) -> Option<Timestamp> {
-        self.scheduled.store(u64::MAX, Ordering::Release);
-        let deadline = Timestamp(self.deadline.load(Ordering::Acquire));
-        if deadline <= now {
-            self.wake();
-            return None;
-        }
-        self.set_deadline(deadline).then_some(deadline)
+    pub(crate) fn deadline(&self) -> Timestamp {
+        Timestamp(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// Notes that the wheel looks in this tick. `false` if it looks in it or earlier already.
+    pub(crate) fn note_look(&self, tick: u64) -> bool {
+        self.next_look.fetch_min(tick, Ordering::AcqRel) > tick
+    }
+
+    pub(crate) fn next_look(&self) -> u64 {
+        self.next_look.load(Ordering::Acquire)
+    }
+
+    /// The wheel looks now, and next when it is told again.
+    pub(crate) fn clear_look(&self) {
+        self.next_look.store(u64::MAX, Ordering::Release);
     }
 }
 
@@ -126,19 +130,6 @@ impl Wake for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_wheel_is_told_only_of_what_it_would_miss() {
-        let mailbox = Mailbox::new();
-        assert!(!mailbox.set_deadline(Timestamp::NEVER));
-        assert!(mailbox.set_deadline(Timestamp(1_000)));
-        assert!(!mailbox.set_deadline(Timestamp(5_000)), "it looks at 1 000 anyway");
-        assert!(mailbox.set_deadline(Timestamp(500)));
-        mailbox.set_deadline(Timestamp(5_000));
-        assert_eq!(mailbox.look(Timestamp(500)), Some(Timestamp(5_000)));
-        assert_eq!(mailbox.look(Timestamp(5_000)), None);
-        assert!(mailbox.set_deadline(Timestamp(9_000)), "after a wake-up it starts anew");
-    }
 
     #[test]
     fn a_later_order_wins_and_none_is_taken_back() {

@@ -1,8 +1,8 @@
 //! What all Network Connections of one broker share: the locks and what they guard.
 //!
-//! Lock order: registry shard, subscription tree, slot, then one of retained, wheel, books, listeners. The
-//! tree and the registry are released before a slot is locked; never two slots at once; no lock is held
-//! across an await or a system call.
+//! Lock order: a slot's `subscribing`, registry shard, subscription tree, slot, then one of retained,
+//! wheel, books, listeners. The tree and the registry are released before a slot is locked; never two
+//! slots at once; no lock is held across an await or a system call.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use super::listener::Listeners;
 use super::registry::Registry;
 use super::retained_lock::RetainedLock;
 use super::slot::{Slot, SlotState};
-use super::wheel::{Due, Wheel};
+use super::wheel::{Due, TICK_MILLIS, Wheel, tick_of};
 use super::{lock, write};
 use crate::ledger::{Counters, Ledger};
 use crate::limits::Limits;
@@ -27,6 +27,9 @@ use crate::subscription::{ShareGroup, Subscription};
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 use crate::topic::tree::Tree;
+
+/// How often the books are read anew because a Session ended meanwhile.
+const LEDGER_READS_MAX: usize = 8;
 
 /// A subscription in the tree.
 #[derive(Debug, Clone)]
@@ -74,10 +77,14 @@ pub(crate) struct Shared {
     /// Counts changes of the tree.
     pub(crate) generation: AtomicU64,
     retained: Mutex<Retained<Message>>,
+    /// The tick in which the wheel looks at them next.
+    retained_look: AtomicU64,
     pub(crate) wheel: Wheel,
     pub(crate) counts: Counts,
     /// What no living Session has in its own books.
     books: Mutex<Ledger>,
+    /// Counts what was added to the books of Sessions that ended.
+    sessions_ended: AtomicU64,
     /// Numbers publishers' batches.
     pub(crate) batches: AtomicU64,
     /// Numbers assigned Client Identifiers.
@@ -100,9 +107,11 @@ impl Shared {
                 limits.retained_messages_max,
                 limits.retained_bytes_max,
             )),
+            retained_look: AtomicU64::new(u64::MAX),
             wheel: Wheel::default(),
             counts: Counts::default(),
             books: Mutex::new(Ledger::default()),
+            sessions_ended: AtomicU64::new(0),
             batches: AtomicU64::new(1),
             assigned: AtomicU64::new(hasher.hash_one(1u8)),
             listeners: Listeners::default(),
@@ -141,15 +150,20 @@ impl Shared {
         };
         if refused {
             count_one(&self.counts.retained_refused);
-        } else if let Some(at) = expires_at {
-            self.wheel.schedule(at, Due::Retained);
+        } else if expires_at.is_some() {
+            self.watch_retained(now);
         }
     }
 
     fn expire_retained(&self, now: Timestamp) {
+        if self.retained_look.load(Ordering::Acquire) > now.0 / TICK_MILLIS {
+            return; // planned before a sooner look was: one that counts is to come
+        }
+        self.retained_look.store(u64::MAX, Ordering::Release);
         // Dropped after the lock is released: freeing many messages takes time.
         let expired: Vec<Message> = lock(&self.retained).expire(now).collect();
         drop(expired);
+        self.watch_retained(now);
     }
 
     // ---- Subscriptions ---------------------------------------------------------------------------
@@ -208,11 +222,24 @@ impl Shared {
     // ---- Time ------------------------------------------------------------------------------------
 
     /// Has the wheel look at a Session when the next thing happens by itself there.
-    pub(crate) fn watch_expiry(&self, slot: &Arc<Slot>, state: &mut SlotState) {
+    pub(crate) fn watch_expiry(&self, slot: &Arc<Slot>, state: &mut SlotState, now: Timestamp) {
         let at = state.session.next_deadline();
-        if at < state.scheduled {
-            state.scheduled = at;
-            self.wheel.schedule(at, Due::Session(Arc::downgrade(slot)));
+        if at == Timestamp::NEVER {
+            return;
+        }
+        let tick = tick_of(at, now);
+        if tick < state.next_look {
+            state.next_look = tick;
+            self.wheel.schedule(tick, Due::Session(Arc::downgrade(slot)));
+        }
+    }
+
+    /// Has the wheel look at the retained messages when the first of them expires.
+    fn watch_retained(&self, now: Timestamp) {
+        let Some(at) = lock(&self.retained).next_expiry() else { return };
+        let tick = tick_of(at, now);
+        if self.retained_look.fetch_min(tick, Ordering::AcqRel) > tick {
+            self.wheel.schedule(tick, Due::Retained);
         }
     }
 
@@ -222,9 +249,8 @@ impl Shared {
         for due in self.wheel.take_due(now) {
             match due {
                 Due::Connection(mailbox) => {
-                    let Some(mailbox) = mailbox.upgrade() else { continue };
-                    if let Some(at) = mailbox.look(now) {
-                        self.wheel.schedule(at, Due::Connection(Arc::downgrade(&mailbox)));
+                    if let Some(mailbox) = mailbox.upgrade() {
+                        self.wheel.look_at_connection(&mailbox, now);
                     }
                 }
                 Due::Session(slot) => {
@@ -240,13 +266,16 @@ impl Shared {
     fn look_at_session(&self, slot: &Arc<Slot>, now: Timestamp) {
         let (will, over) = {
             let mut state = slot.lock();
-            state.scheduled = Timestamp::NEVER;
+            if state.next_look > now.0 / TICK_MILLIS {
+                return; // planned before a sooner look was: one that counts is to come
+            }
+            state.next_look = u64::MAX;
             state.session.expire_messages(now);
             let over = state.session.is_over(now);
             // The end of the Session publishes the Will by itself.
             let will = if over { None } else { state.session.take_due_will(now) };
             if !over {
-                self.watch_expiry(slot, &mut state);
+                self.watch_expiry(slot, &mut state, now);
             }
             (will, over)
         };
@@ -265,6 +294,18 @@ impl Shared {
 
     /// The books of the broker: of those who live, and of all that was before.
     pub(crate) fn ledger(&self) -> Ledger {
+        // A Session that ends while they are read would be in both books or in none: read again then.
+        for _ in 0..LEDGER_READS_MAX {
+            let ended = self.sessions_ended.load(Ordering::Acquire);
+            let sum = self.read_ledger();
+            if self.sessions_ended.load(Ordering::Acquire) == ended {
+                return sum;
+            }
+        }
+        self.read_ledger()
+    }
+
+    fn read_ledger(&self) -> Ledger {
         let mut sum = *lock(&self.books);
         for slot in self.registry.snapshot() {
             let state = slot.lock();
@@ -315,11 +356,36 @@ impl Shared {
     /// one of both places at any moment.
     pub(crate) fn inherit_books(&self, ledger: Ledger) {
         *lock(&self.books) += ledger;
+        self.sessions_ended.fetch_add(1, Ordering::Release);
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that lives long, and many that live for a second: few looks are planned at any moment.
+    #[test]
+    fn what_expires_soon_again_and_again_leaves_few_looks_pitfall_15() {
+        let shared = Shared::new(Limits::default());
+        let retain = |topic: &str, secs, now| {
+            let message = Message::new(topic, "x").unwrap().with_expiry_secs(secs);
+            shared.retain(&message.accepted_at(now), now);
+        };
+        retain("long", 86_400, Timestamp(0));
+        for now in (0..3_600_000).step_by(1_000).map(Timestamp) {
+            retain("short", 1, now);
+            for due in shared.wheel.take_due(now) {
+                assert!(matches!(due, Due::Retained));
+                shared.expire_retained(now);
+            }
+        }
+        assert!(shared.wheel.len() < 300, "{}", shared.wheel.len());
     }
 }
