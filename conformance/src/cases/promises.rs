@@ -69,6 +69,8 @@ pub(crate) fn full_queue_drops_the_newest_alone(server: &Server) -> Step {
             send(200, 201)?;
             sub.expect_publish("t", "200")?;
             sub.disconnect()?;
+            // Nobody stays behind whose queue could fill in the next round.
+            prompt.disconnect()?;
             server.client(version, &format!("s{id}")).connect()?.disconnect()?;
         }
     }
