@@ -21,8 +21,6 @@
 //! # fn main() {}
 //! ```
 
-use hrotti::Broker;
-
 pub mod bridge;
 mod cases;
 pub mod client;
@@ -62,7 +60,7 @@ pub fn run<F: Fixture>(chapter: &str, name: &str) {
     let Some(case) = cases().into_iter().find(|c| c.chapter == chapter && c.name == name) else {
         panic!("no case {chapter}::{name}");
     };
-    let broker = Broker::new(100);
+    let broker = F::broker();
     let endpoint = match F::bind(&broker) {
         Ok(endpoint) => endpoint,
         Err(e) => panic!("the transport does not listen: {e}"),

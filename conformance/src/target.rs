@@ -146,6 +146,11 @@ pub trait Fixture {
     /// # Errors
     /// Whatever keeps the transport from listening.
     fn bind(broker: &Broker) -> io::Result<Endpoint>;
+
+    /// The broker of a case, with a queue depth of 100 and default limits.
+    fn broker() -> Broker {
+        Broker::new(100)
+    }
 }
 
 /// The transport `tcp://`.

@@ -5,6 +5,7 @@
 //! slots at once; no lock is held across an await or a system call.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -21,7 +22,7 @@ use crate::ledger::{Counters, Ledger};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::retained::Retained;
-use crate::runtime::Clock;
+use crate::runtime::{self, Clock, EventLoops};
 use crate::session::outgoing::Outgoing;
 use crate::subscription::{ShareGroup, Subscription};
 use crate::time::Timestamp;
@@ -91,10 +92,12 @@ pub(crate) struct Shared {
     pub(crate) assigned: AtomicU64,
     pub(crate) listeners: Listeners,
     pub(crate) stopping: AtomicBool,
+    /// Where the tasks of Network Connections run, if not on the global executor.
+    event_loops: Option<EventLoops>,
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits) -> Shared {
+    pub(crate) fn new(limits: Limits, event_loops: Option<EventLoops>) -> Shared {
         // Randomly seeded, so that Clients cannot choose keys that collide.
         let hasher = RandomState::new();
         let seed = hasher.hash_one(0u8);
@@ -116,8 +119,17 @@ impl Shared {
             assigned: AtomicU64::new(hasher.hash_one(1u8)),
             listeners: Listeners::default(),
             stopping: AtomicBool::new(false),
+            event_loops,
             limits: Arc::new(limits),
             hasher,
+        }
+    }
+
+    /// Runs the task of one Network Connection.
+    pub(crate) fn spawn_connection(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.event_loops {
+            Some(loops) => loops.spawn(task),
+            None => runtime::spawn(task),
         }
     }
 
@@ -373,7 +385,7 @@ mod tests {
     /// One that lives long, and many that live for a second: few looks are planned at any moment.
     #[test]
     fn what_expires_soon_again_and_again_leaves_few_looks_pitfall_15() {
-        let shared = Shared::new(Limits::default());
+        let shared = Shared::new(Limits::default(), None);
         let retain = |topic: &str, secs, now| {
             let message = Message::new(topic, "x").unwrap().with_expiry_secs(secs);
             shared.retain(&message.accepted_at(now), now);
