@@ -121,12 +121,6 @@ impl House {
         &self.broker
     }
 
-    /// Another broker behind the same transport.
-    #[must_use]
-    pub fn with_broker(&self, broker: &Broker) -> House {
-        House { broker: broker.clone(), bind: self.bind }
-    }
-
     /// A fresh listener of the transport in this broker, by the name that the fixture gives it.
     ///
     /// # Errors
@@ -223,9 +217,9 @@ impl Server {
 
     /// Another way into the same broker, with the names of this one.
     #[must_use]
-    pub fn by(&self, endpoint: Endpoint) -> Server {
+    pub fn by(&self, endpoint: &Endpoint) -> Server {
         Server {
-            endpoint,
+            endpoint: endpoint.clone(),
             capabilities: self.capabilities,
             house: self.house.clone(),
             prefix: self.prefix.clone(),
