@@ -26,6 +26,7 @@ mod cases;
 pub mod client;
 pub mod codec;
 pub mod failure;
+mod flows;
 mod register;
 pub mod rumqtt;
 pub mod target;
@@ -33,13 +34,20 @@ pub mod wire;
 
 pub use failure::{Failure, Step};
 pub use register::{Case, cases};
-pub use target::{Capabilities, Endpoint, Fixture, Server, Target, Tcp, Ws};
+pub use target::{Capabilities, Endpoint, Fixture, House, Server, Target, Tcp, Ws};
 
-struct InProcess(Endpoint);
+struct InProcess {
+    endpoint: Endpoint,
+    house: House,
+}
 
 impl Target for InProcess {
     fn endpoint(&self) -> Endpoint {
-        self.0.clone()
+        self.endpoint.clone()
+    }
+
+    fn house(&self) -> Option<House> {
+        Some(self.house.clone())
     }
 }
 
@@ -57,7 +65,7 @@ pub fn run<F: Fixture>(chapter: &str, name: &str) {
         Ok(endpoint) => endpoint,
         Err(e) => panic!("the transport does not listen: {e}"),
     };
-    if let Err(failure) = case.run(&InProcess(endpoint)) {
+    if let Err(failure) = case.run(&InProcess { endpoint, house: House::new::<F>(&broker) }) {
         panic!("{case}\n{failure}  alone:    cargo test --test <transport> {chapter}::{name}");
     }
 }

@@ -12,6 +12,7 @@ use url::Url;
 use crate::bridge::{self, Dial};
 use crate::client::Dialling;
 use crate::codec::Version;
+use crate::failure::{Failure, Step};
 use crate::rumqtt::RumqttcOptions;
 use crate::wire::{TcpWire, Wire, WsWire};
 
@@ -94,6 +95,42 @@ pub trait Target {
     fn capabilities(&self) -> Capabilities {
         Capabilities::all()
     }
+
+    /// The broker itself, where it runs in this process.
+    fn house(&self) -> Option<House> {
+        None
+    }
+}
+
+/// A broker of this process with a transport under test: what the cases about the host program's side need.
+#[derive(Debug, Clone)]
+pub struct House {
+    broker: Broker,
+    bind: fn(&Broker) -> io::Result<Endpoint>,
+}
+
+impl House {
+    /// The house of this transport.
+    pub fn new<F: Fixture>(broker: &Broker) -> House {
+        House { broker: broker.clone(), bind: F::bind }
+    }
+
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// A fresh listener of the transport in this broker, by the name that the fixture gives it.
+    ///
+    /// # Errors
+    /// Whatever keeps the transport from listening.
+    #[track_caller]
+    pub fn bind(&self) -> Step<Server> {
+        let bound = (self.bind)(&self.broker);
+        let endpoint = bound.map_err(|e| Failure::new("a listener", e.to_string()))?;
+        Ok(Server::named(endpoint, Capabilities::all(), Some(self.clone())))
+    }
 }
 
 /// A transport under test: how it is bound in a broker of this process.
@@ -143,6 +180,7 @@ impl Fixture for Ws {
 pub struct Server {
     endpoint: Endpoint,
     capabilities: Capabilities,
+    house: Option<House>,
     prefix: String,
 }
 
@@ -152,20 +190,40 @@ impl Server {
     /// Looks at a target with a fresh prefix for topics and Client Identifiers, so that cases share one
     /// broker undisturbed.
     pub fn new(target: &dyn Target) -> Server {
+        Server::named(target.endpoint(), target.capabilities(), target.house())
+    }
+
+    fn named(endpoint: Endpoint, capabilities: Capabilities, house: Option<House>) -> Server {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run = now.subsec_nanos() & 0xF_FFFF;
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        Server {
-            endpoint: target.endpoint(),
-            capabilities: target.capabilities(),
-            prefix: format!("c{run:x}x{n:x}"),
-        }
+        Server { endpoint, capabilities, house, prefix: format!("c{run:x}x{n:x}") }
     }
 
     /// What the server can do.
     #[must_use]
     pub fn can(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// The broker itself, for what no client can see or bring about.
+    ///
+    /// # Errors
+    /// A broker in another process.
+    #[track_caller]
+    pub fn house(&self) -> Step<&House> {
+        self.house.as_ref().ok_or_else(|| Failure::new("a broker in this process", "another"))
+    }
+
+    /// Another way into the same broker, with the names of this one.
+    #[must_use]
+    pub fn by(&self, endpoint: &Endpoint) -> Server {
+        Server {
+            endpoint: endpoint.clone(),
+            capabilities: self.capabilities,
+            house: self.house.clone(),
+            prefix: self.prefix.clone(),
+        }
     }
 
     /// What this case's topics and Client Identifiers begin with.
@@ -183,6 +241,21 @@ impl Server {
             Endpoint::Tcp(address) => Box::new(TcpWire::new(TcpStream::connect(address)?)?),
             Endpoint::Ws(url) => Box::new(WsWire::dial(url)?),
         })
+    }
+
+    /// A stream whose set-up has not even begun: for TCP there is none, a WebSocket still has to be asked
+    /// for.
+    ///
+    /// # Errors
+    /// Those of dialling.
+    pub fn knock(&self) -> io::Result<TcpStream> {
+        match &self.endpoint {
+            Endpoint::Tcp(address) => TcpStream::connect(address),
+            Endpoint::Ws(url) => {
+                let host = url.host_str().unwrap_or("127.0.0.1");
+                TcpStream::connect((host, url.port_or_known_default().unwrap_or(80)))
+            }
+        }
     }
 
     /// A client of this version. Clean Start and no keep alive until told otherwise.
