@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::capabilities::Capabilities;
 use crate::codec::{
     Connect, Kind, Packet, Property, Publish, Received, Subscribe, Version, Will, decode, hex,
     packet, prop, pubrel, unsubscribe,
 };
 use crate::failure::{Failure, Step};
 use crate::target::{Server, prefixed};
-use crate::wire::{DEADLINE, Wire};
+use crate::wire::Wire;
+
+pub(crate) mod limits;
 
 const TRANSCRIPT: usize = 16;
 
@@ -78,15 +81,17 @@ impl<'a> Dialling<'a> {
     /// Opens the stream and sends nothing.
     ///
     /// # Errors
-    /// A stream that does not open.
+    /// A stream that does not open. A skip where the target lacks what CONNECT asks for.
     #[track_caller]
     pub fn open(&self) -> Step<Client> {
-        let wire = self.server.dial().map_err(|e| Failure::new("a stream", e.to_string()))?;
+        limits::connect(&self.server.can(), &self.connect)?;
+        let wire = self.server.dial_as(self.connect.version)?;
         Ok(Client {
             wire,
             version: self.connect.version,
             prefix: self.server.prefix().to_owned(),
-            strict: self.server.can().server_disconnect,
+            can: self.server.can(),
+            deadline: self.server.deadline(),
             buffer: Vec::new(),
             inbox: VecDeque::new(),
             transcript: VecDeque::new(),
@@ -145,7 +150,8 @@ pub struct Client {
     wire: Box<dyn Wire>,
     version: Version,
     prefix: String,
-    strict: bool,
+    can: Capabilities,
+    deadline: Duration,
     buffer: Vec<u8>,
     inbox: VecDeque<Received>,
     transcript: VecDeque<String>,
@@ -202,7 +208,7 @@ impl Client {
     /// The next packet from the wire, `None` at the end of the stream.
     #[track_caller]
     fn next_packet(&mut self, wanted: &str) -> Step<Option<Packet>> {
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + self.deadline;
         loop {
             match decode(&self.buffer, self.version) {
                 Ok(Some((packet, n))) => {
@@ -223,7 +229,7 @@ impl Client {
                 }
                 Ok(bytes) => self.buffer.extend(bytes),
                 Err(e) if e.kind() == ErrorKind::TimedOut => {
-                    return Err(self.fail(wanted, format!("nothing within {DEADLINE:?}")));
+                    return Err(self.fail(wanted, format!("nothing within {:?}", self.deadline)));
                 }
                 Err(e) => return Err(self.fail(wanted, e.to_string())),
             }
@@ -231,15 +237,21 @@ impl Client {
     }
 
     /// Strips the case's prefix from a topic; `None` for another case's message.
-    fn own(&self, mut message: Received) -> Option<Received> {
+    #[track_caller]
+    fn own(&mut self, mut message: Received) -> Step<Option<Received>> {
         if message.topic.is_empty() {
-            return Some(message); // an alias stands for it
+            return Ok(Some(message)); // an alias stands for it
         }
         let with_slash = format!("{}/", self.prefix);
-        message.topic.contains(&with_slash).then(|| {
+        if message.topic.contains(&with_slash) {
             message.topic = message.topic.replacen(&with_slash, "", 1);
-            message
-        })
+            return Ok(Some(message));
+        }
+        if message.qos == 1 {
+            // Unacknowledged, it would use up what the server sends at once.
+            self.ack(Kind::Puback, message.id)?;
+        }
+        Ok(None)
     }
 
     /// The next packet of any kind but PUBLISH, which is kept for later.
@@ -248,7 +260,7 @@ impl Client {
         loop {
             match self.next_packet(wanted)? {
                 Some(Packet::Publish(message)) => {
-                    if let Some(message) = self.own(message) {
+                    if let Some(message) = self.own(message)? {
                         self.inbox.push_back(message);
                     }
                 }
@@ -269,6 +281,7 @@ impl Client {
             Some(Packet::Connack { session_present, code, props })
                 if codes.contains(&code) && !(code != 0 && session_present) =>
             {
+                self.can = limits::narrowed(self.can, &props);
                 self.connack = Connack { session_present, code, props };
                 Ok(())
             }
@@ -308,15 +321,18 @@ impl Client {
         self.subscribe_with(Subscribe::to(filter, qos))
     }
 
-    /// Subscribes with options and properties; expects each filter to be granted as asked.
+    /// Subscribes with options and properties; expects each filter to be granted as asked, as far as the
+    /// server goes.
     ///
     /// # Errors
     /// Any other answer.
     #[track_caller]
     pub fn subscribe_with(&mut self, subscribe: Subscribe) -> Step {
         let asked: Vec<u8> = subscribe.filters.iter().map(|f| f.1 & 3).collect();
+        let most = self.can.maximum_qos;
         let codes = self.suback(subscribe)?;
-        if codes == asked {
+        let granted = |(&code, &asked): (&u8, &u8)| code == asked || code == asked.min(most);
+        if codes.len() == asked.len() && codes.iter().zip(&asked).all(granted) {
             return Ok(());
         }
         Err(self.fail(format!("SUBACK {asked:02x?}"), format!("SUBACK {codes:02x?}")))
@@ -328,6 +344,7 @@ impl Client {
     /// No SUBACK with the same Packet Identifier (MQTT-3.8.4-2).
     #[track_caller]
     pub fn suback(&mut self, mut subscribe: Subscribe) -> Step<Vec<u8>> {
+        limits::subscribe(&self.can, &subscribe)?;
         for (filter, _) in &mut subscribe.filters {
             *filter = self.full(filter);
         }
@@ -349,7 +366,7 @@ impl Client {
         match self.next_packet(wanted)? {
             Some(Packet::Suback { codes, .. }) if codes.iter().all(|&c| c >= 0x80) => Ok(()),
             Some(Packet::Disconnect { code: 0x81 | 0x82 | 0x8F, .. }) => self.expect_closed(),
-            None if self.version < Version::V5 || !self.strict => Ok(()),
+            None if self.version < Version::V5 || !self.can.server_disconnect => Ok(()),
             other => Err(self.fail(wanted, format!("{other:02x?}"))),
         }
     }
@@ -364,6 +381,7 @@ impl Client {
         for filter in filters {
             subscribe = subscribe.and(filter, qos);
         }
+        limits::subscribe(&self.can, &subscribe)?;
         let id = self.fresh_id();
         self.send(&subscribe.encode(self.version, id))?;
         match self.control("SUBACK")? {
@@ -399,7 +417,9 @@ impl Client {
         if !publish.topic.is_empty() {
             publish.topic = self.full(&publish.topic);
         }
-        self.send(&publish.encode(self.version))?;
+        let bytes = publish.encode(self.version);
+        limits::publish(&self.can, &publish, bytes.len())?;
+        self.send(&bytes)?;
         Ok(publish.id)
     }
 
@@ -460,7 +480,7 @@ impl Client {
         loop {
             match self.next_packet("PUBLISH")? {
                 Some(Packet::Publish(message)) => {
-                    if let Some(message) = self.own(message) {
+                    if let Some(message) = self.own(message)? {
                         return Ok(message);
                     }
                 }
@@ -602,7 +622,7 @@ impl Client {
                     return self.expect_closed();
                 }
                 Some(Packet::Publish(_)) => {}
-                None if !self.strict => return Ok(()),
+                None if !self.can.server_disconnect => return Ok(()),
                 other => return Err(self.fail(wanted, format!("{other:02x?}"))),
             }
         }

@@ -19,6 +19,24 @@ pub enum Version {
     V5 = 5,
 }
 
+impl Version {
+    /// The protocol level in CONNECT.
+    #[must_use]
+    pub fn level(self) -> u8 {
+        self as u8
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Version::V31 => "3.1",
+            Version::V311 => "3.1.1",
+            Version::V5 => "5",
+        })
+    }
+}
+
 /// Every version, for cases that hold in all.
 pub const ALL: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 

@@ -24,31 +24,41 @@
 use hrotti::Broker;
 
 pub mod bridge;
+mod capabilities;
 mod cases;
 pub mod client;
 pub mod codec;
 pub mod failure;
 mod register;
+pub mod report;
 pub mod rumqtt;
+pub mod runner;
 pub mod target;
+mod versions;
 pub mod wire;
 
-pub use failure::{Failure, Step};
+pub use capabilities::{Capabilities, CapabilityError, Key};
+pub use failure::{Failure, Step, skip};
 pub use register::{Case, cases};
-pub use target::{Capabilities, Endpoint, Fixture, Server, Target, Tcp, Ws};
+pub use target::{Endpoint, Fixture, Server, Target, Tcp, Ws};
+pub use versions::Versions;
 
-struct InProcess(Endpoint);
+struct InProcess(Endpoint, Broker);
 
 impl Target for InProcess {
     fn endpoint(&self) -> Endpoint {
         self.0.clone()
+    }
+
+    fn broker(&self) -> Option<&Broker> {
+        Some(&self.1)
     }
 }
 
 /// Runs one case against a broker of its own, over the transport of `F`: what [`tests!`] expands to.
 ///
 /// # Panics
-/// When the case does not hold; the message names statements, packets and how to run it alone.
+/// When the case does not hold, or is skipped: here it has all that it needs. The message names statements, packets and how to run it alone.
 #[allow(clippy::panic)] // a test fails by panicking
 pub fn run<F: Fixture>(chapter: &str, name: &str) {
     let Some(case) = cases().into_iter().find(|c| c.chapter == chapter && c.name == name) else {
@@ -59,7 +69,7 @@ pub fn run<F: Fixture>(chapter: &str, name: &str) {
         Ok(endpoint) => endpoint,
         Err(e) => panic!("the transport does not listen: {e}"),
     };
-    if let Err(failure) = case.run(&InProcess(endpoint)) {
+    if let Err(failure) = case.run(&InProcess(endpoint, broker)) {
         panic!("{case}\n{failure}  alone:    cargo test --test <transport> {chapter}::{name}");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_lite::future::block_on;
 use hrotti::Broker;
@@ -11,9 +11,13 @@ use url::Url;
 
 use crate::bridge::{self, Dial};
 use crate::client::Dialling;
-use crate::codec::Version;
+use crate::codec::{ALL, Version};
+use crate::failure::{Failure, Step, skip};
 use crate::rumqtt::RumqttcOptions;
-use crate::wire::{TcpWire, Wire, WsWire};
+use crate::versions::Versions;
+use crate::wire::{DEADLINE, TcpWire, Wire, WsWire};
+
+pub use crate::capabilities::Capabilities;
 
 /// How a broker is reached.
 #[derive(Debug, Clone)]
@@ -42,6 +46,26 @@ impl Endpoint {
         }
     }
 
+    /// Reads a URL as [`Endpoint::parse`] does, and picks the first address of its host that takes a
+    /// connection within this time.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::parse`], and a host of which no address takes a connection.
+    pub fn reach(url: &str, within: Duration) -> io::Result<Endpoint> {
+        let endpoint = Endpoint::parse(url)?;
+        let default = if matches!(endpoint, Endpoint::Tcp(_)) { 1883 } else { 80 };
+        let url = Url::parse(url).map_err(io::Error::other)?;
+        let mut last = io::Error::other("no address");
+        for address in url.socket_addrs(|| Some(default))? {
+            match TcpStream::connect_timeout(&address, within) {
+                Ok(_) if matches!(endpoint, Endpoint::Tcp(_)) => return Ok(Endpoint::Tcp(address)),
+                Ok(_) => return Ok(endpoint),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
     /// A transport that only its author can dial, reached through a byte bridge on loopback.
     ///
     /// # Errors
@@ -51,48 +75,29 @@ impl Endpoint {
     }
 }
 
-/// What a broker offers where the standard lets it choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Capabilities {
-    /// Says DISCONNECT with a reason before it closes a version 5 connection for a fault.
-    pub server_disconnect: bool,
-    /// Sends topic aliases of its own when the client allows them.
-    pub outgoing_aliases: bool,
-    /// Gives nothing to a shared subscription's member that is away while another is connected.
-    pub away_members_passed_over: bool,
-}
-
-impl Capabilities {
-    /// Everything: what the suite demands of hrotti.
-    #[must_use]
-    pub fn all() -> Capabilities {
-        Capabilities {
-            server_disconnect: true,
-            outgoing_aliases: true,
-            away_members_passed_over: true,
-        }
-    }
-
-    /// Nothing that the standard leaves to the server.
-    #[must_use]
-    pub fn least() -> Capabilities {
-        Capabilities {
-            server_disconnect: false,
-            outgoing_aliases: false,
-            away_members_passed_over: false,
-        }
-    }
-}
-
 /// A running broker of any make.
 pub trait Target {
     /// How to dial it.
     fn endpoint(&self) -> Endpoint;
 
+    /// How to dial it with this version, for brokers that have a port for each.
+    fn endpoint_for(&self, _version: Version) -> Endpoint {
+        self.endpoint()
+    }
+
     /// What it can do.
     fn capabilities(&self) -> Capabilities {
         Capabilities::all()
+    }
+
+    /// How long each answer is waited for.
+    fn deadline(&self) -> Duration {
+        DEADLINE
+    }
+
+    /// The broker itself, where it lives in this process.
+    fn broker(&self) -> Option<&Broker> {
+        None
     }
 }
 
@@ -136,9 +141,15 @@ impl Fixture for Ws {
 /// The server as a case sees it: no address, no port, no scheme, and names of the case's own.
 #[derive(Debug)]
 pub struct Server {
-    endpoint: Endpoint,
+    /// One for each version, oldest first.
+    endpoints: [Endpoint; 3],
     capabilities: Capabilities,
+    deadline: Duration,
+    broker: Option<Broker>,
     prefix: String,
+    streams: AtomicU32,
+    used: AtomicU8,
+    left_out: AtomicU8,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -151,9 +162,14 @@ impl Server {
         let run = now.subsec_nanos() & 0xF_FFFF;
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         Server {
-            endpoint: target.endpoint(),
+            endpoints: ALL.map(|version| target.endpoint_for(version)),
             capabilities: target.capabilities(),
+            deadline: target.deadline(),
+            broker: target.broker().cloned(),
             prefix: format!("c{run:x}x{n:x}"),
+            streams: AtomicU32::new(0),
+            used: AtomicU8::new(0),
+            left_out: AtomicU8::new(0),
         }
     }
 
@@ -161,6 +177,72 @@ impl Server {
     #[must_use]
     pub fn can(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// How long each answer is waited for.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The broker itself, for what no client can see or bring about.
+    ///
+    /// # Errors
+    /// A skip, where the broker is in another process.
+    #[track_caller]
+    pub fn broker(&self) -> Step<&Broker> {
+        self.broker.as_ref().ok_or_else(|| skip("needs a broker in this process"))
+    }
+
+    /// Those of `versions` that the server is to be tested with, in the same order. Cases loop over these,
+    /// never over a list of their own: so `--versions` leaves out parts of them.
+    pub fn spoken(&self, versions: impl IntoIterator<Item = Version>) -> Vec<Version> {
+        versions.into_iter().filter(|&version| self.speaks(version)).collect()
+    }
+
+    /// Those pairs of which both versions are to be tested.
+    pub fn spoken_pairs(
+        &self,
+        pairs: impl IntoIterator<Item = (Version, Version)>,
+    ) -> Vec<(Version, Version)> {
+        let both = |pair: &(Version, Version)| self.speaks(pair.0) && self.speaks(pair.1);
+        pairs.into_iter().filter(both).collect()
+    }
+
+    fn speaks(&self, version: Version) -> bool {
+        let speaks = self.capabilities.versions.contains(version);
+        if !speaks {
+            self.left_out.fetch_or(Versions::NONE.with(version).bits(), Ordering::Relaxed);
+        }
+        speaks
+    }
+
+    /// The versions that streams were opened for so far, and those that were left out.
+    pub(crate) fn versions(&self) -> (Versions, Versions) {
+        let read = |bits: &AtomicU8| Versions::from_bits(bits.load(Ordering::Relaxed));
+        (read(&self.used), read(&self.left_out))
+    }
+
+    /// Whether any stream was asked for: without one, nothing was tested.
+    pub(crate) fn was_dialled(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
+    }
+
+    /// Where this version is served; notes that it was used.
+    pub(crate) fn endpoint(&self, version: Version) -> &Endpoint {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.used.fetch_or(Versions::NONE.with(version).bits(), Ordering::Relaxed);
+        &self.endpoints[usize::from(version.level()) - 3]
+    }
+
+    /// A stream for a client of this version.
+    #[track_caller]
+    pub(crate) fn dial_as(&self, version: Version) -> Step<Box<dyn Wire>> {
+        if !self.speaks(version) {
+            return Err(skip(format!("needs MQTT {version}, which is left out")));
+        }
+        let stream = open(self.endpoint(version), self.deadline);
+        stream.map_err(|e| Failure::new("a stream", e.to_string()))
     }
 
     /// What this case's topics and Client Identifiers begin with.
@@ -174,10 +256,15 @@ impl Server {
     /// # Errors
     /// Those of dialling.
     pub fn dial(&self) -> io::Result<Box<dyn Wire>> {
-        Ok(match &self.endpoint {
-            Endpoint::Tcp(address) => Box::new(TcpWire::new(TcpStream::connect(address)?)?),
-            Endpoint::Ws(url) => Box::new(WsWire::dial(url)?),
-        })
+        let newest = self.capabilities.versions.iter().next_back().unwrap_or(Version::V5);
+        open(self.endpoint(newest), self.deadline)
+    }
+
+    /// A client whose version is not what the case is about: this one, or the newest that is to be tested.
+    pub fn helper(&self, version: Version, id: &str) -> Dialling<'_> {
+        let spoken = self.capabilities.versions;
+        let newest = spoken.iter().next_back().unwrap_or(version);
+        self.client(if spoken.contains(version) { version } else { newest }, id)
     }
 
     /// A client of this version. Clean Start and no keep alive until told otherwise.
@@ -202,8 +289,17 @@ impl Server {
 
     /// rumqttc, with this version (3.1.1 or 5.0).
     pub fn rumqttc(&self, version: Version, id: &str) -> RumqttcOptions {
-        RumqttcOptions::new(&self.endpoint, &self.prefix, version, id)
+        RumqttcOptions::new(self, version, id)
     }
+}
+
+fn open(endpoint: &Endpoint, within: Duration) -> io::Result<Box<dyn Wire>> {
+    Ok(match endpoint {
+        Endpoint::Tcp(address) => {
+            Box::new(TcpWire::new(TcpStream::connect_timeout(address, within)?)?)
+        }
+        Endpoint::Ws(url) => Box::new(WsWire::dial(url)?),
+    })
 }
 
 /// Puts a case's prefix into a Topic Name or Topic Filter, behind `$share/NAME/` or a leading `$` level.

@@ -37,7 +37,7 @@ fn publish_body(version: Version, topic: &[u8]) -> Vec<u8> {
 const STRICT: [Version; 2] = [Version::V311, Version::V5];
 
 pub(crate) fn reserved_flags(server: &Server) -> Step {
-    for version in STRICT {
+    for version in server.spoken(STRICT) {
         let subscribe = subscribe_body(version, b"t", 0);
         let mut unsubscribe = vec![0, 1];
         unsubscribe.extend(props(version));
@@ -58,7 +58,7 @@ pub(crate) fn reserved_flags(server: &Server) -> Step {
 }
 
 pub(crate) fn qos_3(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publish = text("t");
         publish.extend([0, 1]);
         publish.extend(props(version));
@@ -71,7 +71,7 @@ pub(crate) fn qos_3(server: &Server) -> Step {
 }
 
 pub(crate) fn packet_id_zero(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         ends(server, version, &Publish::new("t", "x").qos(1).encode(version), MALFORMED)?;
         ends(server, version, &Subscribe::to("t", 0).encode(version, 0), MALFORMED)?;
     }
@@ -79,7 +79,7 @@ pub(crate) fn packet_id_zero(server: &Server) -> Step {
 }
 
 pub(crate) fn topic_with_wildcard(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         for topic in ["a/+", "a/#", "#", "+"] {
             let bytes = packet(0x30, &publish_body(version, topic.as_bytes()));
             ends(server, version, &bytes, &[0x81, 0x82, 0x90])?;
@@ -89,7 +89,7 @@ pub(crate) fn topic_with_wildcard(server: &Server) -> Step {
 }
 
 pub(crate) fn topic_with_bad_utf_8(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         for topic in [b"a\xff".as_slice(), b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80"] {
             let bytes = packet(0x30, &publish_body(version, topic));
             ends(server, version, &bytes, &[0x81, 0x82, 0x90])?;
@@ -102,7 +102,7 @@ pub(crate) fn topic_with_bad_utf_8(server: &Server) -> Step {
 }
 
 pub(crate) fn topic_with_nul(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let bytes = packet(0x30, &publish_body(version, b"a\0b"));
         ends(server, version, &bytes, &[0x81, 0x82, 0x90])?;
     }
@@ -110,14 +110,14 @@ pub(crate) fn topic_with_nul(server: &Server) -> Step {
 }
 
 pub(crate) fn remaining_length_of_five_bytes(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         ends(server, version, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], MALFORMED)?;
     }
     Ok(())
 }
 
 pub(crate) fn subscribe_without_filter(server: &Server) -> Step {
-    for version in STRICT {
+    for version in server.spoken(STRICT) {
         let mut body = vec![0, 1];
         body.extend(props(version));
         ends(server, version, &packet(0x82, &body), MALFORMED)?;
@@ -126,7 +126,7 @@ pub(crate) fn subscribe_without_filter(server: &Server) -> Step {
 }
 
 pub(crate) fn unsubscribe_without_filter(server: &Server) -> Step {
-    for version in STRICT {
+    for version in server.spoken(STRICT) {
         let mut body = vec![0, 1];
         body.extend(props(version));
         ends(server, version, &packet(0xA2, &body), MALFORMED)?;
@@ -135,7 +135,7 @@ pub(crate) fn unsubscribe_without_filter(server: &Server) -> Step {
 }
 
 pub(crate) fn subscription_options_reserved(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         // Retain Handling 3 and the two reserved bits in 5.0; all but QoS in 3.1.1. 3.1 says nothing.
         let options: &[u8] = match version {
             Version::V31 => &[],
@@ -187,7 +187,7 @@ pub(crate) fn response_topic_with_wildcard(server: &Server) -> Step {
 }
 
 pub(crate) fn server_packets_from_a_client(server: &Server) -> Step {
-    for version in STRICT {
+    for version in server.spoken(STRICT) {
         for bytes in [
             packet(0x20, &[0, 0]),
             packet(0x90, &[0, 1, 0]),
@@ -206,7 +206,7 @@ pub(crate) fn server_packets_from_a_client(server: &Server) -> Step {
 
 /// Every proper prefix of CONNECT with a Remaining Length to match.
 pub(crate) fn truncated_connects(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut dialling = server.client(version, "a");
         if version > Version::V31 {
             // In 3.1 the Remaining Length outweighs the flags: names that they announce may be missing.
@@ -223,8 +223,8 @@ pub(crate) fn truncated_connects(server: &Server) -> Step {
 }
 
 pub(crate) fn others_are_undisturbed(server: &Server) -> Step {
-    let mut sub = server.v5("s").connect()?;
-    let mut publisher = server.v311("p").connect()?;
+    let mut sub = server.helper(Version::V5, "s").connect()?;
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
     sub.subscribe("t", 2)?;
     // A fixed sequence of nonsense, different on every connection.
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
@@ -240,7 +240,7 @@ pub(crate) fn others_are_undisturbed(server: &Server) -> Step {
             server.dial().map_err(|e| Failure::new("the server still accepts", e.to_string()))?;
         let mut hello = Vec::new();
         if round % 2 == 0 {
-            hello = server.v5("n").bytes();
+            hello = server.helper(Version::V5, "n").bytes();
         }
         hello.extend(bytes);
         // The server may close while the nonsense is under way.

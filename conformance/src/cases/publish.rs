@@ -5,8 +5,8 @@ use crate::failure::{Step, expect, expect_eq};
 use crate::target::Server;
 
 fn delivers(server: &Server, qos: u8) -> Step {
-    for from in ALL {
-        for to in ALL {
+    for from in server.spoken(ALL) {
+        for to in server.spoken(ALL) {
             let mut sub = server.client(to, "s").connect()?;
             let mut publisher = server.client(from, "p").connect()?;
             sub.subscribe("a/b", 2)?;
@@ -34,7 +34,7 @@ pub(crate) fn qos_2_delivery(server: &Server) -> Step {
 }
 
 pub(crate) fn delivered_at_the_lower_qos(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         for granted in 0..=2 {
@@ -51,7 +51,7 @@ pub(crate) fn delivered_at_the_lower_qos(server: &Server) -> Step {
 }
 
 pub(crate) fn qos_2_resent_is_delivered_once(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 2)?;
@@ -69,7 +69,7 @@ pub(crate) fn qos_2_resent_is_delivered_once(server: &Server) -> Step {
 }
 
 pub(crate) fn qos_2_id_is_free_after_pubcomp(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 2)?;
@@ -90,7 +90,7 @@ pub(crate) fn pubrel_of_unknown_id_is_completed(server: &Server) -> Step {
 }
 
 pub(crate) fn dup_is_not_propagated(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 2)?;
@@ -103,7 +103,7 @@ pub(crate) fn dup_is_not_propagated(server: &Server) -> Step {
 }
 
 pub(crate) fn order_is_kept_per_qos(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         for qos in 0..=2 {
             let mut sub = server.client(version, "s").connect()?;
             let mut publisher = server.client(version, "p").connect()?;
@@ -120,7 +120,7 @@ pub(crate) fn order_is_kept_per_qos(server: &Server) -> Step {
 }
 
 pub(crate) fn empty_payload_is_delivered(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("a/+", 1)?;
@@ -132,7 +132,7 @@ pub(crate) fn empty_payload_is_delivered(server: &Server) -> Step {
 
 pub(crate) fn large_payload_arrives_whole(server: &Server) -> Step {
     let payload: String = ('a'..='z').cycle().take(200_000).collect();
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 1)?;
@@ -143,7 +143,7 @@ pub(crate) fn large_payload_arrives_whole(server: &Server) -> Step {
 }
 
 pub(crate) fn many_packets_in_one_write(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 0)?;
@@ -161,12 +161,12 @@ pub(crate) fn many_packets_in_one_write(server: &Server) -> Step {
 
 pub(crate) fn versions_mix_on_one_topic(server: &Server) -> Step {
     let mut subs = Vec::new();
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, &format!("s{}", version as u8)).connect()?;
         sub.subscribe("t", 2)?;
         subs.push(sub);
     }
-    for from in ALL {
+    for from in server.spoken(ALL) {
         let mut publisher = server.client(from, "p").connect()?;
         for qos in 0..=2 {
             let mut publish = Publish::new("t", "x").qos(qos);
@@ -221,7 +221,7 @@ pub(crate) fn properties_arrive_unaltered_and_in_order(server: &Server) -> Step 
 }
 
 pub(crate) fn nobody_subscribed_is_acknowledged(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         for qos in [1, 2] {
             let code = publisher.publish(Publish::new("nobody", "x").qos(qos))?;
@@ -233,9 +233,9 @@ pub(crate) fn nobody_subscribed_is_acknowledged(server: &Server) -> Step {
 }
 
 pub(crate) fn sys_topics_belong_to_the_server(server: &Server) -> Step {
-    let mut sub = server.v5("s").connect()?;
+    let mut sub = server.helper(Version::V5, "s").connect()?;
     sub.suback(Subscribe::to("$SYS/x", 1).and("t", 1))?;
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, &format!("p{}", version as u8)).connect()?;
         publisher.publish(Publish::new("$SYS/x", "spoof").qos(1))?;
         publisher.publish(Publish::new("t", "after").qos(1))?;

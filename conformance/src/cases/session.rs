@@ -6,7 +6,7 @@ use crate::failure::{Step, expect_eq};
 use crate::target::Server;
 
 pub(crate) fn persistent_session_queues(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "s").persistent();
         let mut sub = dialling.connect()?;
         sub.subscribe("t", 2)?;
@@ -25,7 +25,7 @@ pub(crate) fn persistent_session_queues(server: &Server) -> Step {
 }
 
 pub(crate) fn clean_session_is_discarded(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe("t", 1)?;
         sub.disconnect()?;
@@ -40,7 +40,7 @@ pub(crate) fn clean_session_is_discarded(server: &Server) -> Step {
 
 /// Receives without acknowledging, breaks off, and expects the same again with DUP.
 fn resends(server: &Server, qos: u8, count: u16) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "s").persistent();
         let mut sub = dialling.connect()?;
         sub.subscribe("t", qos)?;
@@ -75,15 +75,15 @@ pub(crate) fn unacknowledged_qos_1_is_resent_with_dup(server: &Server) -> Step {
 }
 
 pub(crate) fn resent_in_order(server: &Server) -> Step {
-    resends(server, 1, 15)
+    resends(server, 1, server.can().maximum_inflight.min(15))
 }
 
 pub(crate) fn unacknowledged_qos_2_is_resent_with_dup(server: &Server) -> Step {
-    resends(server, 2, 5)
+    resends(server, 2, server.can().maximum_inflight.min(5))
 }
 
 pub(crate) fn pubrel_is_resent(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "s").persistent();
         let mut sub = dialling.connect()?;
         sub.subscribe("t", 2)?;
@@ -104,7 +104,7 @@ pub(crate) fn pubrel_is_resent(server: &Server) -> Step {
 }
 
 pub(crate) fn incoming_qos_2_survives_reconnect(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe("t", 2)?;
         let dialling = server.client(version, "p").persistent();
@@ -166,9 +166,9 @@ pub(crate) fn expiry_cannot_rise_from_zero(server: &Server) -> Step {
 }
 
 pub(crate) fn resumed_by_another_version(server: &Server) -> Step {
-    let mut publisher = server.v311("p").connect()?;
-    for (i, from) in ALL.into_iter().enumerate() {
-        for to in [Version::V311, Version::V5] {
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    for (i, from) in server.spoken(ALL).into_iter().enumerate() {
+        for to in server.spoken([Version::V311, Version::V5]) {
             let id = format!("s{i}{}", to as u8);
             let mut sub = server.client(from, &id).persistent().connect()?;
             sub.subscribe("t", 1)?;

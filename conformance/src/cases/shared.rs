@@ -28,7 +28,7 @@ fn drain(client: &mut Client, publisher: &mut Client, own: &str) -> Step<Vec<Str
 pub(crate) fn each_message_goes_to_one(server: &Server) -> Step {
     let mut a = member(server, "a", 1)?;
     let mut b = member(server, "b", 1)?;
-    let mut publisher = server.v311("p").connect()?;
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
     for i in 10..30 {
         publisher.publish(Publish::new("t", i.to_string()).qos(1))?;
     }
@@ -55,7 +55,7 @@ pub(crate) fn group_and_plain_each_get_one(server: &Server) -> Step {
     let mut one = member(server, "a", 1)?;
     let mut other = server.v5("b").connect()?;
     other.subscribe("$share/other/t", 1)?;
-    let mut plain = server.v311("c").connect()?;
+    let mut plain = server.helper(Version::V311, "c").connect()?;
     plain.subscribe("t", 1)?;
     let mut publisher = server.v5("p").connect()?;
     publisher.publish(Publish::new("t", "x").qos(1))?;

@@ -5,7 +5,7 @@ use crate::failure::{Step, expect_eq};
 use crate::target::Server;
 
 pub(crate) fn suback_answers_each_filter_in_order(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut client = server.client(version, "a").connect()?;
         let filters = Subscribe::to("a", 2).and("b/#", 0).and("+/c", 1).and("a", 1);
         expect_eq("codes", &client.suback(filters)?, &vec![2, 0, 1, 1])?;
@@ -31,7 +31,7 @@ pub(crate) fn wildcards_match(server: &Server) -> Step {
         ("a/+/#", "a/b", true),
         ("#", "a/b", true),
     ];
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         for (i, (filter, topic, matches)) in table.into_iter().enumerate() {
             // Every row has its own branch, so that "#" and "+" see no other row.
@@ -51,7 +51,7 @@ pub(crate) fn wildcards_match(server: &Server) -> Step {
 }
 
 pub(crate) fn no_normalization(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe_with(Subscribe::to("A/\u{e9}", 1).and("m", 1))?;
@@ -66,7 +66,7 @@ pub(crate) fn no_normalization(server: &Server) -> Step {
 }
 
 pub(crate) fn wildcards_pass_over_dollar_topics(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         let mut sub = server.client(version, "s").connect()?;
         let third = format!("+/{}/x", server.prefix());
@@ -79,7 +79,7 @@ pub(crate) fn wildcards_pass_over_dollar_topics(server: &Server) -> Step {
 }
 
 pub(crate) fn dollar_filters_match_dollar_topics(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe("$mine/#", 1)?;
@@ -90,7 +90,7 @@ pub(crate) fn dollar_filters_match_dollar_topics(server: &Server) -> Step {
 }
 
 pub(crate) fn same_filter_replaces(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe("t", 2)?;
@@ -104,7 +104,7 @@ pub(crate) fn same_filter_replaces(server: &Server) -> Step {
 
 /// One copy at the highest QoS, or one for each subscription: the standard allows both.
 pub(crate) fn overlapping_uses_the_highest_qos(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe_with(Subscribe::to("a/#", 2).and("a/+", 1).and("m", 2))?;
@@ -126,7 +126,7 @@ pub(crate) fn overlapping_uses_the_highest_qos(server: &Server) -> Step {
 }
 
 pub(crate) fn unsubscribe_stops_delivery(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe_with(Subscribe::to("a/+", 1).and("m", 1))?;
@@ -144,7 +144,7 @@ pub(crate) fn unsubscribe_stops_delivery(server: &Server) -> Step {
 }
 
 pub(crate) fn unsubscribe_of_nothing_is_answered(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut client = server.client(version, "s").connect()?;
         let codes = client.unsubscribe("never/subscribed")?;
         let wanted = if version == Version::V5 { vec![0x11] } else { vec![] };
@@ -154,7 +154,7 @@ pub(crate) fn unsubscribe_of_nothing_is_answered(server: &Server) -> Step {
 }
 
 pub(crate) fn identifiers_come_back(server: &Server) -> Step {
-    let mut publisher = server.v311("p").connect()?;
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
     let mut sub = server.v5("s").connect()?;
     sub.subscribe_with(Subscribe::to("a/#", 1).prop(prop::subscription_id(7)))?;
     sub.subscribe_with(Subscribe::to("a/+", 1).prop(prop::subscription_id(268_435_455)))?;
@@ -203,7 +203,7 @@ pub(crate) fn no_local_is_about_the_client_alone(server: &Server) -> Step {
 }
 
 pub(crate) fn wildcard_misplaced_is_refused(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         for filter in ["a/#/b", "a/b#", "a/b+", "a/+b/c", ""] {
             let mut client = server.client(version, "s").connect()?;
             let mut body = vec![0, 9];

@@ -1,0 +1,153 @@
+//! Cases against running brokers, several at a time.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::failure::{Failure, Step};
+use crate::register::Case;
+use crate::target::{Server, Target};
+use crate::versions::Versions;
+
+#[cfg(test)]
+mod tests;
+
+/// How a case ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It held.
+    Passed,
+    /// It did not hold.
+    Failed(Failure),
+    /// It had nothing to test here: why.
+    Skipped(String),
+}
+
+/// What one run of a case showed.
+#[derive(Debug)]
+pub struct Verdict {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
+    /// The versions that it opened connections with.
+    pub used: Versions,
+    /// The versions that it has parts for, and that were left out.
+    pub left_out: Versions,
+}
+
+/// A case and what to run it against.
+#[derive(Clone)]
+pub struct Job {
+    /// The case.
+    pub case: Case,
+    /// The broker.
+    pub target: Arc<dyn Target + Send + Sync>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("case", &self.case).finish_non_exhaustive()
+    }
+}
+
+/// What happens during a run, by the place of the job in the list.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A job began.
+    Began(usize),
+    /// A job ended.
+    Ended(usize, &'a Verdict),
+}
+
+/// Runs every job, at most `workers` (1 or more) at a time, and returns the verdicts in the order of the
+/// jobs. A case that is still running after `limit` has failed; it is left behind, and ends with the process.
+/// `see` is called on the calling thread.
+pub fn run(
+    jobs: &[Job],
+    workers: usize,
+    limit: Duration,
+    mut see: impl FnMut(&Event<'_>),
+) -> Vec<Verdict> {
+    let next = AtomicUsize::new(0);
+    let (tell, told) = mpsc::channel();
+    let mut verdicts: Vec<Option<Verdict>> = jobs.iter().map(|_| None).collect();
+    thread::scope(|scope| {
+        for _ in 0..workers.clamp(1, jobs.len().max(1)) {
+            let tell = tell.clone();
+            let next = &next;
+            scope.spawn(move || work(jobs, next, limit, &tell));
+        }
+        drop(tell);
+        for (i, verdict) in told {
+            match verdict {
+                None => see(&Event::Began(i)),
+                Some(verdict) => {
+                    see(&Event::Ended(i, &verdict));
+                    verdicts[i] = Some(verdict);
+                }
+            }
+        }
+    });
+    verdicts.into_iter().flatten().collect()
+}
+
+fn work(
+    jobs: &[Job],
+    next: &AtomicUsize,
+    limit: Duration,
+    tell: &Sender<(usize, Option<Verdict>)>,
+) {
+    loop {
+        let i = next.fetch_add(1, Ordering::Relaxed);
+        let Some(job) = jobs.get(i) else { return };
+        // The receiver outlives every worker.
+        let _ = tell.send((i, None));
+        let _ = tell.send((i, Some(judge(job, limit))));
+    }
+}
+
+/// Runs one case on a thread of its own, so that neither a panic nor an endless wait ends the run.
+fn judge(job: &Job, limit: Duration) -> Verdict {
+    let began = Instant::now();
+    let server = Arc::new(Server::new(job.target.as_ref()));
+    let (tell, told) = mpsc::channel();
+    let (case, on) = (job.case, Arc::clone(&server));
+    thread::spawn(move || {
+        let step = catch_unwind(AssertUnwindSafe(|| case.run_on(&on)));
+        // Nobody listens any more once the limit has passed.
+        let _ = tell.send(step);
+    });
+    let step = match told.recv_timeout(limit) {
+        Ok(Ok(step)) => step,
+        Ok(Err(panic)) => Err(Failure::new("an end of the case", panicked(panic.as_ref()))),
+        Err(RecvTimeoutError::Timeout) => {
+            Err(Failure::new("an end of the case", format!("none within {limit:?}")))
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(Failure::new("an end of the case", "the end of its thread"))
+        }
+    };
+    let (used, left_out) = server.versions();
+    Verdict { outcome: outcome(step), took: began.elapsed(), used, left_out }
+}
+
+fn outcome(step: Step) -> Outcome {
+    match step {
+        Ok(()) => Outcome::Passed,
+        Err(failure) => match failure.skipped() {
+            Some(reason) => Outcome::Skipped(reason.to_owned()),
+            None => Outcome::Failed(failure),
+        },
+    }
+}
+
+fn panicked(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    format!("a panic: {}", text.unwrap_or("without words"))
+}
