@@ -152,7 +152,9 @@ capabilities! {
     empty_client_ids: bool = "emptyClientIds", all true, least true;
     /// Accepts clients with any user name and password.
     any_credentials: bool = "anyCredentials", all true, least true;
-    /// Carries messages on topics of the clients' own that begin with `$`.
+    /// Accepts a Keep Alive of 0; where it does not, clients ask for 60 seconds.
+    zero_keep_alive: bool = "zeroKeepAlive", all true, least true;
+    /// Lets clients subscribe and publish to topics that begin with `$`.
     dollar_topics: bool = "dollarTopics", all true, least true;
     /// How many messages above QoS 0 it sends before the first of them is acknowledged.
     maximum_inflight: u16 = "maximumInflight", all u16::MAX, least u16::MAX;

@@ -28,7 +28,11 @@ pub struct Dialling<'a> {
 impl<'a> Dialling<'a> {
     pub(crate) fn new(server: &'a Server, version: Version, id: &str) -> Dialling<'a> {
         let id = if id.is_empty() { String::new() } else { format!("{}{id}", server.prefix()) };
-        Dialling { server, connect: Connect::new(version, &id) }
+        let mut connect = Connect::new(version, &id);
+        if !server.can().zero_keep_alive {
+            connect.keep_alive = 60;
+        }
+        Dialling { server, connect }
     }
 
     /// Clean Start, or Clean Session in 3.x. True until told otherwise.
@@ -165,6 +169,11 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// A packet as a failure shows it.
+fn seen(packet: Option<&Packet>) -> String {
+    packet.map_or("the end of the stream".into(), |packet| format!("{packet:02x?}"))
+}
+
 impl Client {
     #[track_caller]
     fn fail(&self, expected: impl Into<String>, came: impl Into<String>) -> Failure {
@@ -285,7 +294,7 @@ impl Client {
                 self.connack = Connack { session_present, code, props };
                 Ok(())
             }
-            other => Err(self.fail(wanted, format!("{other:02x?}"))),
+            other => Err(self.fail(wanted, seen(other.as_ref()))),
         }
     }
 
@@ -302,7 +311,7 @@ impl Client {
             Some(Packet::Connack { code, session_present: false, .. }) if codes.contains(&code) => {
                 self.expect_closed()
             }
-            other => Err(self.fail(wanted, format!("{other:02x?}"))),
+            other => Err(self.fail(wanted, seen(other.as_ref()))),
         }
     }
 
@@ -367,7 +376,7 @@ impl Client {
             Some(Packet::Suback { codes, .. }) if codes.iter().all(|&c| c >= 0x80) => Ok(()),
             Some(Packet::Disconnect { code: 0x81 | 0x82 | 0x8F, .. }) => self.expect_closed(),
             None if self.version < Version::V5 || !self.can.server_disconnect => Ok(()),
-            other => Err(self.fail(wanted, format!("{other:02x?}"))),
+            other => Err(self.fail(wanted, seen(other.as_ref()))),
         }
     }
 
@@ -484,7 +493,7 @@ impl Client {
                         return Ok(message);
                     }
                 }
-                other => return Err(self.fail("PUBLISH", format!("{other:02x?}"))),
+                other => return Err(self.fail("PUBLISH", seen(other.as_ref()))),
             }
         }
     }
@@ -599,7 +608,7 @@ impl Client {
                 None => return Ok(()),
                 Some(Packet::Publish(_)) => {}
                 other => {
-                    return Err(self.fail("the end of the stream", format!("{other:02x?}")));
+                    return Err(self.fail("the end of the stream", seen(other.as_ref())));
                 }
             }
         }
@@ -623,7 +632,7 @@ impl Client {
                 }
                 Some(Packet::Publish(_)) => {}
                 None if !self.can.server_disconnect => return Ok(()),
-                other => return Err(self.fail(wanted, format!("{other:02x?}"))),
+                other => return Err(self.fail(wanted, seen(other.as_ref()))),
             }
         }
     }

@@ -21,7 +21,7 @@
 //! # fn main() {}
 //! ```
 
-use hrotti::Broker;
+use hrotti::{Broker, Limits};
 
 pub mod bridge;
 mod capabilities;
@@ -42,6 +42,9 @@ pub use failure::{Failure, Step, skip};
 pub use register::{Case, cases};
 pub use target::{Endpoint, Fixture, Server, Target, Tcp, Ws};
 pub use versions::Versions;
+
+/// The Maximum Packet Size of the brokers of [`tests!`]: larger than any packet of the cases.
+const PACKET_BYTES: u32 = 16 << 20;
 
 struct InProcess(Endpoint, Broker);
 
@@ -64,7 +67,9 @@ pub fn run<F: Fixture>(chapter: &str, name: &str) {
     let Some(case) = cases().into_iter().find(|c| c.chapter == chapter && c.name == name) else {
         panic!("no case {chapter}::{name}");
     };
-    let broker = Broker::new(100);
+    // What the standard lets a server limit is limited, so that no case has nothing to test.
+    let limits = Limits { packet_bytes_max: PACKET_BYTES, ..Limits::default() };
+    let broker = Broker::builder().limits(limits).build();
     let endpoint = match F::bind(&broker) {
         Ok(endpoint) => endpoint,
         Err(e) => panic!("the transport does not listen: {e}"),

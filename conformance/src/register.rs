@@ -119,6 +119,7 @@ macro_rules! for_each_case {
             client_id_of_23_characters: "3.1.3-5", "3.1.3-5";
             credentials_are_read_past: "3.1.2-19 3.1.2-21", "3.1.2-17 3.1.2-19";
             packets_behind_connect_are_handled: "3.1.4-5", "3.1.4-6";
+            keep_alive_of_zero_is_accepted: "", "";
             takeover_ends_the_older: "3.1.4-2", "3.1.4-3";
             takeover_across_versions: "3.1.4-2", "3.1.4-3";
             unknown_authentication_method: "", "4.12.0-1";

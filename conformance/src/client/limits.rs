@@ -4,6 +4,8 @@ use crate::capabilities::Capabilities;
 use crate::codec::{Connect, Property, Publish, Subscribe, Value, Version};
 use crate::failure::{Step, skip};
 
+const DOLLAR: &str = "topics for clients that begin with `$`";
+
 /// What is left of `can` after the server's CONNACK (section 3.2.2.3).
 pub(super) fn narrowed(mut can: Capabilities, connack: &[Property]) -> Capabilities {
     for property in connack {
@@ -53,8 +55,7 @@ pub(super) fn connect(can: &Capabilities, connect: &Connect) -> Step {
 #[track_caller]
 pub(super) fn publish(can: &Capabilities, publish: &Publish, bytes: usize) -> Step {
     message(can, publish.qos, publish.retain)?;
-    let own = publish.topic.starts_with('$') && !publish.topic.starts_with("$SYS");
-    needs(!own || can.dollar_topics, "topics of the clients' own that begin with `$`")?;
+    needs(!publish.topic.starts_with('$') || can.dollar_topics, DOLLAR)?;
     let size = usize::try_from(can.maximum_packet_size).unwrap_or(usize::MAX);
     needs(bytes <= size, &format!("packets of {bytes} bytes"))
 }
@@ -64,6 +65,7 @@ pub(super) fn subscribe(can: &Capabilities, subscribe: &Subscribe) -> Step {
     for (filter, _) in &subscribe.filters {
         let shared = filter.starts_with("$share/");
         needs(!shared || can.shared_subscriptions, "shared subscriptions")?;
+        needs(shared || !filter.starts_with('$') || can.dollar_topics, DOLLAR)?;
         let wildcard = filter.split('/').any(|level| level == "+" || level == "#");
         needs(!wildcard || can.wildcard_subscriptions, "wildcard subscriptions")?;
     }

@@ -144,11 +144,13 @@ fn failed(out: &mut String, report: &Report) {
     }
     for (record, over) in cases {
         let Some(detail) = &record.failure else { continue };
+        let bound = record.statements.values().any(|ids| !ids.is_empty());
         let _ = writeln!(
             out,
-            "- `{}` ({}): expected {}; came {}",
+            "- `{}` ({}{}): expected {}; came {}",
             record.full_name(),
             over.join(", "),
+            if bound { "" } else { "; no statement" },
             line(&detail.expected),
             line(&detail.came),
         );
