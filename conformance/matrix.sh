@@ -59,7 +59,7 @@ JSON
 started+=($!)
 wait_for "$tcp"
 wait_for "$ws"
-version=$("$target/hrotti" --version | grep -oE '[0-9]+\.[0-9.]+' | head -1)
+version=$("$target/hrotti" --version | grep -oE '[0-9]+\.[0-9.]+' | head -1 || true)
 run "hrotti $version ($commit)" hrotti --capabilities "$here/capabilities/hrotti.json" \
     --url "tcp://127.0.0.1:$tcp" --ws-url "ws://127.0.0.1:$ws"
 
@@ -77,7 +77,7 @@ CONF
     started+=($!)
     wait_for "$tcp"
     wait_for "$ws"
-    version=$("$mosquitto" -h | head -1 | grep -oE '[0-9]+\.[0-9.]+')
+    version=$("$mosquitto" -h 2>/dev/null | grep -oE '[0-9]+\.[0-9.]+' | head -1 || true)
     run "mosquitto $version" mosquitto --capabilities "$here/capabilities/mosquitto.json" \
         --url "tcp://127.0.0.1:$tcp" --ws-url "ws://127.0.0.1:$ws"
 else

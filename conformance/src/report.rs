@@ -118,6 +118,10 @@ pub struct Record {
     pub versions: Vec<String>,
     /// The versions that it has parts for, and that were left out.
     pub left_out: Vec<String>,
+    /// The versions with which it failed, each tried alone; all that it used, where none fails alone.
+    pub failed_with: Vec<String>,
+    /// The versions with which it held, each tried alone if it failed.
+    pub passed_with: Vec<String>,
     /// Why it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -170,8 +174,22 @@ impl Record {
             statements: statements.map(|(standard, list)| (standard.into(), ids(list))).into(),
             versions: verdict.used.names(),
             left_out: verdict.left_out.names(),
+            failed_with: verdict.failed_with.names(),
+            passed_with: verdict.passed_with.names(),
             reason,
             failure,
+        }
+    }
+
+    /// What the case shows of the statements of one standard: it has failed only if it did with a version of
+    /// that standard, and shows nothing of it where it used none.
+    #[must_use]
+    pub fn shows(&self, standard: &str) -> End {
+        let of = |versions: &[String]| versions.iter().any(|v| (v == "5") == (standard == "5.0"));
+        match (of(&self.failed_with), of(&self.passed_with)) {
+            (true, _) => End::Failed,
+            (false, true) => End::Passed,
+            (false, false) => End::Skipped,
         }
     }
 
@@ -195,6 +213,7 @@ impl Record {
         let Some(detail) = &self.failure else { return Vec::new() };
         let mut lines = vec![
             format!("statements: {}", self.all_statements().join(", ")),
+            format!("versions:   {}", self.failed_with.join(", ")),
             format!("expected:   {}", detail.expected),
             format!("came:       {}", detail.came),
             format!("at:         {}", detail.at),

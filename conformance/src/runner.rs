@@ -38,6 +38,11 @@ pub struct Verdict {
     pub used: Versions,
     /// The versions that it has parts for, and that were left out.
     pub left_out: Versions,
+    /// The versions with which it failed: each that it used is tried alone. All that it used, where none
+    /// fails alone.
+    pub failed_with: Versions,
+    /// The versions with which it held, each tried alone if it failed.
+    pub passed_with: Versions,
 }
 
 /// A case and what to run it against.
@@ -111,18 +116,42 @@ fn work(
     }
 }
 
-/// Runs one case on a thread of its own, so that neither a panic nor an endless wait ends the run.
 fn judge(job: &Job, limit: Duration) -> Verdict {
     let began = Instant::now();
     let server = Arc::new(Server::new(job.target.as_ref()));
+    let outcome = outcome(alone(job.case, &server, limit));
+    let took = began.elapsed();
+    let (used, left_out) = server.versions();
+    let held = matches!(outcome, Outcome::Passed);
+    let mut passed_with = if held { used } else { Versions::NONE };
+    let mut failed_with = Versions::NONE;
+    if matches!(outcome, Outcome::Failed(_)) {
+        // The first version that fails keeps the later ones from being tried: so each is tried alone.
+        for version in job.target.capabilities().versions.iter() {
+            let only = Arc::new(Server::new(job.target.as_ref()).only(version));
+            match alone(job.case, &only, limit) {
+                Ok(()) => passed_with = passed_with.with(version),
+                Err(failure) if failure.skipped().is_some() => {}
+                Err(_) => failed_with = failed_with.with(version),
+            }
+        }
+        if failed_with == Versions::NONE {
+            failed_with = used;
+        }
+    }
+    Verdict { outcome, took, used, left_out, failed_with, passed_with }
+}
+
+/// Runs one case on a thread of its own, so that neither a panic nor an endless wait ends the run.
+fn alone(case: Case, server: &Arc<Server>, limit: Duration) -> Step {
     let (tell, told) = mpsc::channel();
-    let (case, on) = (job.case, Arc::clone(&server));
+    let on = Arc::clone(server);
     thread::spawn(move || {
         let step = catch_unwind(AssertUnwindSafe(|| case.run_on(&on)));
         // Nobody listens any more once the limit has passed.
         let _ = tell.send(step);
     });
-    let step = match told.recv_timeout(limit) {
+    match told.recv_timeout(limit) {
         Ok(Ok(step)) => step,
         Ok(Err(panic)) => Err(Failure::new("an end of the case", panicked(panic.as_ref()))),
         Err(RecvTimeoutError::Timeout) => {
@@ -131,9 +160,7 @@ fn judge(job: &Job, limit: Duration) -> Verdict {
         Err(RecvTimeoutError::Disconnected) => {
             Err(Failure::new("an end of the case", "the end of its thread"))
         }
-    };
-    let (used, left_out) = server.versions();
-    Verdict { outcome: outcome(step), took: began.elapsed(), used, left_out }
+    }
 }
 
 fn outcome(step: Step) -> Outcome {

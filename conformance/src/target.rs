@@ -173,6 +173,12 @@ impl Server {
         }
     }
 
+    /// The same server, tested with this version alone.
+    pub(crate) fn only(mut self, version: Version) -> Server {
+        self.capabilities.versions = Versions::NONE.with(version);
+        self
+    }
+
     /// What the server can do.
     #[must_use]
     pub fn can(&self) -> Capabilities {

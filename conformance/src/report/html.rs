@@ -71,7 +71,7 @@ fn failures(out: &mut String, report: &Report) {
         let _ = writeln!(out, "<p>None.</p>");
     }
     for record in report.cases.iter().filter(|r| r.outcome == End::Failed) {
-        let came = record.failure.as_ref().map_or("", |detail| &detail.came);
+        let came = record.failure.as_ref().map_or("", |detail| detail.came.as_str());
         let _ = writeln!(
             out,
             "<details><summary><span class=\"failed\">{}</span> <span class=\"dim\">{}</span><br>\
@@ -102,8 +102,8 @@ fn by_section(out: &mut String, report: &Report) {
     let _ = writeln!(out, "<h2>Statements by section</h2>");
     let _ = writeln!(
         out,
-        "<p class=\"dim\">A statement has failed when any case that names it has, and is skipped when \
-         all of them were.</p>"
+        "<p class=\"dim\">A statement has failed when any case that names it has, with a version of \
+         its standard; it is skipped when none of them tested that.</p>"
     );
     let rows = sections(&report.cases);
     for standard in STANDARDS {

@@ -147,9 +147,10 @@ fn failed(out: &mut String, report: &Report) {
         let bound = record.statements.values().any(|ids| !ids.is_empty());
         let _ = writeln!(
             out,
-            "- `{}` ({}{}): expected {}; came {}",
+            "- `{}` ({}; {}{}): expected {}; came {}",
             record.full_name(),
             over.join(", "),
+            record.failed_with.join(", "),
             if bound { "" } else { "; no statement" },
             line(&detail.expected),
             line(&detail.came),

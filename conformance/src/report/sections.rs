@@ -16,8 +16,8 @@ pub struct Row {
     pub section: String,
     /// What it is about.
     pub title: &'static str,
-    /// Its statements that cases name: one has failed when any case that names it has, on any URL; it is
-    /// skipped when all of them were.
+    /// Its statements that cases name: one has failed when any case that names it has, on any URL and with a
+    /// version of the standard; it is skipped when none of them tested that standard.
     pub statements: Totals,
 }
 
@@ -31,8 +31,8 @@ fn of_standard(cases: &[Record], standard: &'static str) -> Vec<Row> {
     let mut ends: BTreeMap<&str, End> = BTreeMap::new();
     for record in cases {
         for id in record.statements.get(standard).into_iter().flatten() {
-            let end = ends.entry(id).or_insert(record.outcome);
-            *end = worse(*end, record.outcome);
+            let end = ends.entry(id).or_insert(record.shows(standard));
+            *end = worse(*end, record.shows(standard));
         }
     }
     let mut rows: BTreeMap<(u32, u32), Totals> = BTreeMap::new();

@@ -17,6 +17,8 @@ fn record(chapter: &str, name: &str, url: &str, outcome: End) -> Record {
         .into(),
         versions: ids(&["3.1.1", "5"]),
         left_out: vec![],
+        failed_with: if outcome == End::Failed { ids(&["3.1.1", "5"]) } else { vec![] },
+        passed_with: if outcome == End::Passed { ids(&["3.1.1", "5"]) } else { vec![] },
         reason: (outcome == End::Skipped).then(|| NASTY.into()),
         failure: (outcome == End::Failed).then(|| Detail {
             expected: NASTY.into(),
@@ -129,7 +131,7 @@ fn html_is_well_formed_and_fetches_nothing() {
 fn the_matrix_names_each_failure_and_skip_once() {
     let text = matrix(&[report(), report()]);
     let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
-    assert_eq!(lines("- `connect::two` (tcp, ws): expected "), 2);
+    assert_eq!(lines("- `connect::two` (tcp, ws; 3.1.1, 5): expected "), 2);
     assert_eq!(lines("`will::three` (tcp, ws)"), 2);
     assert_eq!(lines("| 3.10 UNSUBSCRIBE | 0/**1**/0 | 0/**1**/0 |"), 1);
     assert_eq!(lines("| connect | 2/**2**/0 | 2/**2**/0 |"), 1);
@@ -168,12 +170,31 @@ fn a_statement_fails_with_any_case_and_is_skipped_with_all() {
 }
 
 #[test]
+fn a_case_shows_nothing_of_a_standard_that_it_did_not_use() {
+    let mut passed = record("c", "n", "tcp://a", End::Passed);
+    passed.passed_with = vec!["3.1".into(), "3.1.1".into()];
+    assert_eq!((passed.shows("3.1.1"), passed.shows("5.0")), (End::Passed, End::Skipped));
+    let mut failed = record("c", "n", "tcp://a", End::Failed);
+    failed.failed_with = vec!["5".into()];
+    assert_eq!((failed.shows("3.1.1"), failed.shows("5.0")), (End::Skipped, End::Failed));
+    failed.passed_with = vec!["3.1.1".into()];
+    assert_eq!((failed.shows("3.1.1"), failed.shows("5.0")), (End::Passed, End::Failed));
+    let rows = sections(&[passed, failed]);
+    let counts: Vec<Totals> = rows.iter().map(|row| row.statements).collect();
+    let (held, broken) =
+        (Totals { passed: 1, ..Totals::default() }, Totals { failed: 1, ..Totals::default() });
+    assert_eq!(counts, [held, held, broken]);
+}
+
+#[test]
 fn every_section_that_a_case_names_has_a_title() {
     let verdict = || Verdict {
         outcome: Outcome::Passed,
         took: Duration::ZERO,
         used: crate::Versions::ALL,
         left_out: crate::Versions::NONE,
+        failed_with: crate::Versions::NONE,
+        passed_with: crate::Versions::ALL,
     };
     let cases: Vec<Record> =
         crate::cases().iter().map(|case| Record::new(case, "tcp://a", &verdict(), "")).collect();

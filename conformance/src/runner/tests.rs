@@ -90,7 +90,7 @@ fn a_case_that_tests_nothing_is_skipped() {
     ];
     let verdicts = run_all(&cases, only("3.1.1,5"), LONG);
     for (verdict, reason) in
-        verdicts.iter().zip(["nothing but MQTT 3.1,", "needs MQTT 3.1,", "in this process"])
+        verdicts.iter().zip(["needs MQTT 3.1,", "needs MQTT 3.1,", "in this process"])
     {
         assert!(
             matches!(&verdict.outcome, Outcome::Skipped(r) if r.contains(reason)),
@@ -98,6 +98,27 @@ fn a_case_that_tests_nothing_is_skipped() {
         );
     }
     assert_eq!(verdicts[0].left_out.to_string(), "3.1");
+}
+
+#[test]
+fn a_failure_is_laid_to_the_versions_that_fail_alone() {
+    use crate::codec::{ALL, Version};
+    fn fails(server: &Server, with: impl Fn(&[Version]) -> bool) -> Step {
+        let spoken = server.spoken(ALL);
+        spoken.iter().try_for_each(|&version| server.dial_as(version).map(drop))?;
+        if with(&spoken) { Err(Failure::new("right", "wrong")) } else { Ok(()) }
+    }
+    let cases: [fn(&Server) -> Step; 4] = [
+        |server| fails(server, |spoken| spoken.contains(&Version::V5)),
+        |server| fails(server, |spoken| !spoken.contains(&Version::V5) || spoken.len() > 1),
+        |server| fails(server, |spoken| spoken.len() > 1),
+        dials,
+    ];
+    let verdicts = run_all(&cases, Capabilities::all(), LONG);
+    let with: Vec<String> = verdicts.iter().map(|v| v.failed_with.to_string()).collect();
+    assert_eq!(with, ["5", "3.1,3.1.1", "3.1,3.1.1,5", ""]);
+    let held: Vec<String> = verdicts.iter().map(|v| v.passed_with.to_string()).collect();
+    assert_eq!(held, ["3.1,3.1.1", "5", "3.1,3.1.1,5", ""]);
 }
 
 #[test]
