@@ -13,7 +13,8 @@ trap 'for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done; rm -
 
 cargo build --locked -p hrotti -p hrotti-conformance --bins
 target=${CARGO_TARGET_DIR:-target}/debug
-commit=$(git rev-parse --short HEAD)
+# The last change to the broker itself.
+commit=$(git log -1 --format=%h -- src Cargo.toml Cargo.lock)
 reports=()
 absent=()
 
