@@ -14,7 +14,7 @@ trap 'for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done; rm -
 cargo build --locked -p hrotti -p hrotti-conformance --bins
 target=${CARGO_TARGET_DIR:-target}/debug
 # The last change to the broker itself.
-commit=$(git log -1 --format=%h -- src Cargo.toml Cargo.lock)
+commit=$(git log -1 --format=%h -- src)
 reports=()
 absent=()
 
