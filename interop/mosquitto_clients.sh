@@ -6,7 +6,7 @@ url=$1 work=$2
 rest=${url#tcp://}
 host=${rest%:*} port=${rest##*:}
 run=$RANDOM$RANDOM
-failed=0 count=0
+failed=0 count=0 tries=0
 
 # check NAME WANTED CAME
 check() {
@@ -19,17 +19,20 @@ check() {
 }
 
 pub() { mosquitto_pub -h "$host" -p "$port" "$@"; }
-sub() { mosquitto_sub -h "$host" -p "$port" -W 10 "$@"; }
+sub() { mosquitto_sub -h "$host" -p "$port" -W 60 "$@"; }
+
+# until_said TEXT FILE PID: returns when the process has written a line that begins so, or has ended.
+until_said() {
+    while ! grep -qs "^$1" "$2" && kill -0 "$3" 2> /dev/null; do sleep 0.02; done
+}
 
 # listen ARGS...: a subscriber in the background; returns when its subscription is granted.
 listen() {
     file=$work/sub.$((count += 1))
-    stdbuf -oL mosquitto_sub -h "$host" -p "$port" -W 10 -d "$@" > "$file" 2>&1 &
+    # -d tells of SUBACK, and stdbuf lets it do so at once.
+    stdbuf -oL mosquitto_sub -h "$host" -p "$port" -W 60 -d "$@" > "$file" 2>&1 &
     listener=$!
-    for _ in $(seq 100); do
-        if grep -qs '^Subscribed' "$file"; then return; fi
-        sleep 0.05
-    done
+    until_said Subscribed "$file" "$listener"
 }
 
 # heard NAME WANTED: checks what the listener printed, without the debug lines.
@@ -47,8 +50,14 @@ for version in mqttv31 mqttv311 mqttv5; do
     done
 
     topic="interop/$run/$version/retained"
-    pub -V $version -q 1 -r -t "$topic" -m kept
-    check "$version retained" "1 kept" "$(sub -V $version -q 1 -t "$topic" -C 1 -F '%r %p')"
+    for qos in 0 1 2; do
+        pub -V $version -q $qos -r -t "$topic" -m "kept $qos"
+        # A publisher of QoS 0 has nothing to wait for: let the broker have read it.
+        until [ "$(sub -V $version -q 2 -t "$topic" -C 1 -F '%p')" = "kept $qos" ] ||
+            [ $((tries += 1)) -gt 100 ]; do :; done
+        check "$version retained, QoS $qos" "$qos 1 kept $qos" \
+            "$(sub -V $version -q 2 -t "$topic" -C 1 -F '%q %r %p')"
+    done
     pub -V $version -q 1 -r -t "$topic" -n
     sub -V $version -q 1 -t "$topic" -t "$topic/end" -C 1 > "$work/cleared" 2>/dev/null &
     reader=$!
@@ -60,13 +69,10 @@ for version in mqttv31 mqttv311 mqttv5; do
 
     topic="interop/$run/$version/will"
     listen -V $version -q 1 -t "$topic" -C 1
-    mosquitto_sub -h "$host" -p "$port" -V $version -d -t "$topic/none" \
-        --will-topic "$topic" --will-payload gone --will-qos 1 > "$work/dying" 2>&1 &
+    stdbuf -oL mosquitto_sub -h "$host" -p "$port" -V $version -d -W 60 -t "$topic/none" \
+        --will-topic "$topic" --will-payload gone --will-qos 1 > "$work/dying.$version" 2>&1 &
     dying=$!
-    for _ in $(seq 100); do
-        if grep -qs 'CONNACK' "$work/dying"; then break; fi
-        sleep 0.05
-    done
+    until_said Subscribed "$work/dying.$version" $dying
     kill -9 $dying
     wait $dying 2>/dev/null
     heard "$version Will" gone

@@ -1,7 +1,7 @@
 //! The broker: the handle that people hold, and behind it what all Network Connections share.
 //!
-//! Lock order, everywhere: registry shard, subscription tree, slot, then one of retained messages, wheel,
-//! books, listeners. Never two slots at once; none across an await or a system call.
+//! Lock order, everywhere: a slot's `subscribing`, registry shard, subscription tree, slot, then one of
+//! retained messages, wheel, books, listeners. Never two slots at once; none across an await or a system call.
 
 use std::fmt;
 use std::io;
@@ -11,11 +11,13 @@ use std::sync::{
 };
 use std::time::Duration;
 
+use log::warn;
+
 use crate::ledger::{Counters, Ledger};
 use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
 use crate::packet::ProtocolVersion;
-use crate::runtime;
+use crate::runtime::{self, EventLoops};
 use crate::transport::{self, Transport};
 
 mod authorize;
@@ -84,36 +86,61 @@ struct Handle {
 }
 
 /// Makes a [`Broker`] with other limits than the default ones.
+///
+/// ```
+/// use hrotti::{Broker, Limits};
+///
+/// let limits = Limits { connections_max: 50, ..Limits::default() };
+/// let broker = Broker::builder().limits(limits).max_queue_depth(1_000).build();
+/// assert_eq!(broker.limits().connections_max, 50);
+/// assert_eq!(broker.limits().max_queue_depth, 1_000);
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct BrokerBuilder {
     limits: Limits,
+    event_loops: usize,
 }
 
 impl BrokerBuilder {
-    /// Sets all limits.
+    /// Sets all limits, also those that were set before.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> BrokerBuilder {
         self.limits = limits;
         self
     }
 
-    /// Sets [`Limits::max_queue_depth`]: messages that may wait for one Client. 0 is raised to 1.
+    /// Sets [`Limits::max_queue_depth`]: messages that may wait for one Client, 1 to 1 000 000 000 (0 is
+    /// raised to 1). Default 100. A newer one that finds the queue full is thrown away and counted.
     #[must_use]
     pub fn max_queue_depth(mut self, messages: usize) -> BrokerBuilder {
         self.limits.max_queue_depth = messages;
         self
     }
 
-    /// Makes the broker. Limits that would stop every message (a queue, window or handshake bound of 0)
-    /// are raised to 1.
+    /// Runs the tasks of Network Connections on so many threads of the broker's own, each an event loop,
+    /// instead of async-std's global executor. Default 0: on the global executor.
+    ///
+    /// TCP and WebSocket cost less so, most of all at low load. Other transports work on either. Where the
+    /// platform has no such loops (anything but Linux) or gives no thread, the global executor is used,
+    /// and the log says so.
+    #[must_use]
+    pub fn event_loops(mut self, threads: usize) -> BrokerBuilder {
+        self.event_loops = threads;
+        self
+    }
+
+    /// Makes the broker, with every limit moved into its range by [`Limits::in_range`]: what a limit of
+    /// its kind can never be (a queue of 0 messages) becomes the nearest that it can.
+    /// [`Broker::limits`] tells what came of it.
     #[must_use]
     pub fn build(self) -> Broker {
-        let mut limits = self.limits;
-        limits.max_queue_depth = limits.max_queue_depth.max(1);
-        limits.max_inflight = limits.max_inflight.max(1);
-        limits.receive_maximum = limits.receive_maximum.max(1);
-        limits.handshakes_max = limits.handshakes_max.max(1);
-        let shared = Arc::new(Shared::new(limits));
+        let event_loops = match self.event_loops {
+            0 => None,
+            threads => EventLoops::start(threads)
+                .inspect_err(|error| warn!("no event loops: {error}; the global executor is used"))
+                .ok(),
+        };
+        let shared = Arc::new(Shared::new(self.limits.in_range(), event_loops));
         runtime::spawn(turn_wheel(Arc::downgrade(&shared)));
         Broker { handle: Arc::new(Handle { shared }) }
     }
@@ -129,17 +156,19 @@ pub struct SessionInfo {
     pub connected: bool,
     /// Whether the client is inside this process.
     pub in_process: bool,
-    /// The version of the present Network Connection.
+    /// The version of the present Network Connection; `None` while its Client is away. A client in process
+    /// has what MQTT 5 has.
     pub version: Option<ProtocolVersion>,
-    /// Session Expiry Interval in seconds; `u32::MAX` never expires.
+    /// Session Expiry Interval in seconds, 0 ends with the Network Connection, `u32::MAX` never expires
+    /// (section 3.1.2.11.2).
     pub expiry_secs: u32,
-    /// Subscriptions.
+    /// Subscriptions, at most [`Limits::session_subscriptions_max`].
     pub subscriptions: usize,
-    /// Messages offered and not yet accepted by the transport.
+    /// Messages offered and not yet accepted by the transport, at most [`Limits::max_queue_depth`].
     pub waiting: usize,
-    /// QoS 1 and 2 messages sent and not completely acknowledged.
+    /// QoS 1 and 2 messages sent and not completely acknowledged, at most [`Limits::max_inflight`].
     pub inflight: usize,
-    /// QoS 2 messages of the Client that it has not released.
+    /// QoS 2 messages of the Client that it has not released, at most [`Limits::receive_maximum`].
     pub receiving: usize,
     /// What was offered to it and what became of that.
     pub ledger: Ledger,
@@ -192,13 +221,15 @@ impl std::error::Error for ListenerError {
 
 impl Broker {
     /// A broker with no listeners, and default limits but for `max_queue_depth`: the number of messages
-    /// that may wait for a Client before newer ones for it are thrown away. 0 is raised to 1.
+    /// that may wait for a Client before newer ones for it are thrown away, 1 to 1 000 000 000 (0 is
+    /// raised to 1). Waiting is what the transport has not wholly accepted; what is thrown away is counted
+    /// as [`DropReason::QueueFull`](crate::DropReason::QueueFull).
     #[must_use]
     pub fn new(max_queue_depth: usize) -> Broker {
         Broker::builder().max_queue_depth(max_queue_depth).build()
     }
 
-    /// For other limits.
+    /// A broker with other limits; all have their defaults at first.
     #[must_use]
     pub fn builder() -> BrokerBuilder {
         BrokerBuilder::default()
@@ -208,7 +239,7 @@ impl Broker {
         &self.handle.shared
     }
 
-    /// The limits in force.
+    /// The limits in force, each in its range.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.shared().limits
@@ -254,10 +285,17 @@ impl Broker {
         if self.shared().is_stopping() {
             return Err(ListenerError::Stopped);
         }
-        self.shared()
-            .listeners
-            .add(self.shared(), name, transport)
-            .map_err(ListenerError::NameInUse)
+        let added = self.shared().listeners.add(self.shared(), name, transport);
+        let endpoint = added.map_err(ListenerError::NameInUse)?;
+        // A stop that began meanwhile may have missed it.
+        if self.shared().is_stopping() {
+            if let Some(late) = self.shared().listeners.take(name) {
+                late.stop_accepting();
+                late.order(Order::ShuttingDown);
+            }
+            return Err(ListenerError::Stopped);
+        }
+        Ok(endpoint)
     }
 
     /// Stops a listener: its address is free again, and all Clients that came by it are disconnected
@@ -281,17 +319,19 @@ impl Broker {
         Ok(())
     }
 
-    /// The listeners, in the order in which they were added.
+    /// The listeners, in the order in which they were added. One that is stopping is not among them.
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
         self.shared().listeners.infos()
     }
 
-    /// A client inside this process.
+    /// A client inside this process, 1 to 65 535 bytes of `id` (MQTT-3.1.3-4). While it lives, a CONNECT
+    /// with its Client Identifier is refused with 0x85 (3.x: 0x02); a Session of that name that is away
+    /// ends.
     ///
     /// # Errors
-    /// [`ClientError`]: the Client Identifier is in use or none, `sessions_max` is reached, or the broker
-    /// was stopped.
+    /// [`ClientError`]: the Client Identifier is in use or none, [`Limits::sessions_max`] is reached, or
+    /// the broker was stopped.
     pub fn client(&self, id: &str) -> Result<Client, ClientError> {
         Client::open(self.shared(), id)
     }
@@ -312,13 +352,16 @@ impl Broker {
         self.shared().ledger()
     }
 
-    /// What is held now, and what limits have refused.
+    /// What is held now, and what limits have refused since the broker was made.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared().counters()
     }
 
     /// Stops the broker in good order, within [`Limits::stop_timeout`]; see [`Broker::stop_within`].
+    ///
+    /// # Cancel safety
+    /// As [`Broker::stop_within`].
     pub async fn stop(&self) {
         self.stop_within(self.limits().stop_timeout).await;
     }

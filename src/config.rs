@@ -32,7 +32,19 @@ pub use keys::table;
 /// The name of the listener where none was given one: the original's.
 pub const DEFAULT_LISTENER: &str = "envconfig";
 
-/// Everything that the program can be told.
+/// Everything that the program can be told, checked as a whole.
+///
+/// ```
+/// use hrotti::config::Config;
+///
+/// let config = Config::from_url("ws://0.0.0.0:1883/mqtt", "HROTTI_URL")?;
+/// let broker = hrotti::Broker::builder().limits(config.limits).build();
+/// for (name, listener) in config.listeners {
+///     println!("{name} serves {}", listener.path()); // broker.add_listener(&name, listener).await?
+/// }
+/// # drop(broker);
+/// # Ok::<(), hrotti::config::ConfigErrors>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
@@ -40,17 +52,20 @@ pub struct Config {
     pub listeners: Vec<(String, ListenerConfig)>,
     /// Every bound, `maxQueueDepth` among them.
     pub limits: Limits,
-    /// Threads that run connections. Default 1, which costs least at low load; at most 256.
+    /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. Where all are
+    /// busy, work waits. It is for whoever starts the executor: a [`Broker`](crate::Broker) has none.
     pub workers: NonZeroUsize,
     /// Where log records go.
     pub logging: Logging,
 }
 
 impl Config {
-    /// Reads a configuration file's text. `source` is its name, for errors.
+    /// Reads a configuration file's text. `source` is its name, for errors. What is not said has its
+    /// default; `listeners` has none, and must hold at least one.
     ///
     /// # Errors
-    /// Every error of the text, each with key, value and remedy.
+    /// Every error of the text, each with key, value and remedy: not JSON, a key that is unknown or stands
+    /// twice, a value of the wrong type or out of its range, a URL that cannot be served, an address twice.
     pub fn from_json(text: &str, source: &str) -> Result<Config, ConfigErrors> {
         read::config(text, source)
     }

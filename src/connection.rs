@@ -425,3 +425,6 @@ fn check_client_id(connect: &Connect<'_>) -> Result<(), Fault> {
     };
     Err(Fault::Refused(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail))
 }
+
+#[cfg(test)]
+mod tests;

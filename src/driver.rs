@@ -5,6 +5,8 @@
 //! here waits for another connection.
 
 use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -158,7 +160,8 @@ impl Driver {
             }
             match self.round(cx, scratch, now) {
                 Ok(Poll::Ready(())) => {}
-                Ok(Poll::Pending) => return self.sleep(now),
+                Ok(Poll::Pending) if !self.yields => return self.sleep(now),
+                Ok(Poll::Pending) => {}
                 Err(end) => self.end(end, now),
             }
             if std::mem::take(&mut self.yields) {
@@ -322,9 +325,14 @@ impl Driver {
                 self.yields |= slot.lock().session.end_batch(epoch, &mut scratch.out, 0);
                 break;
             }
-            let written = scratch
-                .out
-                .with_slices(|slices| self.stream.with(|io| io.poll_write_vectored(cx, slices)));
+            // Others wait until a write is over: it is over for a transport that panics, too.
+            let out = &scratch.out;
+            let stream = &mut self.stream;
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                out.with_slices(|slices| stream.with(|io| io.poll_write_vectored(cx, slices)))
+            }));
+            let panicked = |_| Poll::Ready(Err(io::Error::other("the transport panicked")));
+            let written = written.unwrap_or_else(panicked);
             let mut state = slot.lock();
             match written {
                 Poll::Ready(Ok(written)) if written > 0 => {

@@ -81,11 +81,19 @@ const FILTER_REASONS: usize = FilterReason::ALL.len();
 /// What was offered and what became of it. [`Broker::ledger`](crate::Broker::ledger) gives it for the
 /// broker, [`SessionInfo::ledger`](crate::SessionInfo) for one Session.
 ///
+/// The unit is one message for one Session (overlapping subscriptions count once), for one shared
+/// subscription, for one replay of a retained message, or for nobody, if none matches. It counts from when
+/// the broker or the Session began, and `waiting` and `inflight` are of this moment.
+///
 /// ```
-/// let broker = hrotti::Broker::new(100);
+/// use hrotti::{Broker, FilterReason, Message};
+/// # futures_lite::future::block_on(async {
+/// let broker = Broker::new(100);
+/// broker.client("host-program")?.publish(Message::new("nobody/listens", "x")?).await?;
 /// let ledger = broker.ledger();
-/// assert_eq!(ledger.offered, 0);
+/// assert_eq!((ledger.offered, ledger.filtered(FilterReason::NoSubscription)), (1, 1));
 /// assert!(ledger.balances());
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -199,6 +207,20 @@ impl fmt::Display for Ledger {
 
 /// What a broker holds now, and how often each limit of [`Limits`](crate::Limits) refused something since
 /// it was created. Read by [`Broker::counters`](crate::Broker::counters).
+///
+/// ```
+/// use hrotti::{Broker, Limits, Message};
+/// # futures_lite::future::block_on(async {
+/// let limits = Limits { retained_messages_max: 1, ..Limits::default() };
+/// let broker = Broker::builder().limits(limits).build();
+/// let client = broker.client("host-program")?;
+/// for topic in ["one", "two"] {
+///     client.publish(Message::new(topic, "kept")?.with_retain(true)).await?;
+/// }
+/// let counters = broker.counters();
+/// assert_eq!((counters.retained_messages, counters.retained_refused), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {

@@ -32,7 +32,9 @@ impl ListenerConfig {
     /// Reads a URL.
     ///
     /// # Errors
-    /// Where the text is no URL that a listener can serve; the error says what to write instead.
+    /// Where the text is no URL that a listener can serve: no URL at all, a scheme other than `tcp` and
+    /// `ws`, no host, user information, a query, a fragment, or a path on tcp. The error says what to
+    /// write instead.
     pub fn new(url: &str) -> Result<ListenerConfig, ListenerConfigError> {
         let url = Url::parse(url).map_err(|error| ListenerConfigError::NotAUrl {
             value: url.to_owned(),
@@ -43,7 +45,8 @@ impl ListenerConfig {
         Ok(config)
     }
 
-    /// Allows pages of these origins alone to connect.
+    /// Allows pages of these origins alone to connect over WebSocket; others are answered 403. What sends
+    /// no `Origin` is no page in a browser, and is not kept out. None: pages of any origin.
     ///
     /// # Errors
     /// Where an origin is not written as browsers send it, or the listener is not a WebSocket listener.

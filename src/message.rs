@@ -26,6 +26,21 @@ const FIELD_BYTES_MAX: usize = 65_535;
 /// assert_eq!(message.payload(), b"21.5");
 /// # Ok::<(), hrotti::TopicError>(())
 /// ```
+///
+/// Properties travel to MQTT 5 Clients, in the publisher's order; 3.1 and 3.1.1 cannot carry them.
+///
+/// ```
+/// use hrotti::Message;
+///
+/// let request = Message::new("lamp/get", "")?
+///     .with_response_topic("answers/7")?
+///     .with_correlation_data(&[7])?
+///     .with_user_property("from", "hall")?
+///     .with_expiry_secs(30);
+/// assert_eq!(request.response_topic(), Some("answers/7"));
+/// assert_eq!(request.user_properties().collect::<Vec<_>>(), [("from", "hall")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Message(Arc<Inner>);
 
@@ -187,8 +202,9 @@ impl Message {
         self
     }
 
-    /// Sets the Message Expiry Interval in seconds, counted from the publishing. Default: never. A copy
-    /// that still waits when it has passed is discarded and counted as expired (MQTT-3.3.2-5).
+    /// Sets the Message Expiry Interval in seconds, any number, counted from the publishing. Default:
+    /// never. A copy that still waits when it has passed is discarded and counted as expired
+    /// (MQTT-3.3.2-5).
     #[must_use]
     pub fn with_expiry_secs(mut self, secs: u32) -> Message {
         self.edit().expiry_secs = Some(secs);

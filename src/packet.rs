@@ -12,7 +12,7 @@ pub(crate) mod encode;
 pub(crate) mod frame;
 pub(crate) mod properties;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub(crate) use properties::PublishProperties;
 
@@ -94,6 +94,14 @@ impl PacketId {
 ///
 /// Any byte can be held, because a peer may send one that this version of the standard does not name;
 /// the associated constants are the ones that it does. The default is Success.
+///
+/// ```
+/// use hrotti::ReasonCode;
+///
+/// assert_eq!(ReasonCode::QUOTA_EXCEEDED.value(), 0x97);
+/// assert!(ReasonCode::QUOTA_EXCEEDED.is_error());
+/// assert_eq!(ReasonCode::QUOTA_EXCEEDED.to_string(), "0x97 Quota exceeded");
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReasonCode(pub(crate) u8);
 
@@ -286,6 +294,14 @@ pub enum RetainHandling {
 }
 
 /// The Subscription Options of one Topic Filter (section 3.8.3.1).
+///
+/// ```
+/// use hrotti::{QoS, RetainHandling, SubscriptionOptions};
+///
+/// let mut options = SubscriptionOptions::with_qos(QoS::AtLeastOnce);
+/// options.no_local = true;
+/// assert_eq!(options.retain_handling, RetainHandling::SendAlways);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SubscriptionOptions {

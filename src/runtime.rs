@@ -7,6 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::time::Timestamp;
 
+#[cfg(target_os = "linux")]
+mod event_loop;
+#[cfg(not(target_os = "linux"))]
+#[path = "runtime/no_event_loop.rs"]
+mod event_loop;
+
+pub(crate) use event_loop::{EventLoops, Registered};
+
 /// Runs `future` on the global executor, to its end, with nobody waiting for it.
 ///
 /// The output is `()` so that the finished task needs no room for one. The future's own size is what a

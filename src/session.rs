@@ -27,7 +27,7 @@ pub(crate) mod replay;
 pub(crate) mod will;
 
 use inflight::{Acknowledged, Inflight, Received, Resend};
-use outgoing::{Count, Outgoing};
+use outgoing::Outgoing;
 use queue::{Delivery, Queue, Refused};
 use replay::{Replay, Replays, RetainedSource};
 use will::{Will, WillState};
@@ -60,8 +60,8 @@ struct Attached {
     aliases: Vec<Box<str>>,
     /// Bytes that the transport has not taken yet, and protocol packets that came in meanwhile.
     tail: Option<Box<Outgoing>>,
-    /// Messages in a batch that somebody is writing right now.
-    writing: Option<Count>,
+    /// Messages of QoS 0 in a batch that somebody is writing right now.
+    writing: Option<usize>,
     /// The transport takes nothing at the moment; the owner waits for it.
     blocked: bool,
 }
@@ -84,7 +84,8 @@ pub(crate) enum Offered {
 /// What became of what a Network Connection left behind.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
-    /// Bytes that were to be sent before the close.
+    /// Bytes that were to be sent before the close. After [`Session::detach`] the caller may still send
+    /// them; after [`Session::attach`] it may not, because the messages in it are sent anew.
     pub(crate) unsent: Outgoing,
     /// A Will that is to be published now.
     pub(crate) will: Option<Message>,
@@ -150,7 +151,7 @@ impl Session {
         will: Option<Will>,
     ) -> (u64, Left) {
         let mut left = Left::default();
-        self.settle_writes(&mut left);
+        self.settle_writes(&mut left, true);
         self.will.arm(will);
         self.expiry_secs = expiry_secs;
         self.ends_at = Timestamp::NEVER;
@@ -181,7 +182,7 @@ impl Session {
         }
         let mut left =
             Left { will: self.will.connection_lost(now, ended), ended, ..Left::default() };
-        self.settle_writes(&mut left);
+        self.settle_writes(&mut left, false);
         let plain = self.queue.drain_plain();
         self.books.end_many(Outcome::Dropped(DropReason::Away), plain);
         self.ends_at = match self.expiry_secs {
@@ -192,18 +193,14 @@ impl Session {
     }
 
     /// What was encoded and not accepted by the transport: QoS 0 is dropped, the rest is sent again.
-    fn settle_writes(&mut self, left: &mut Left) {
+    /// `discarded`: nobody will send what is left.
+    fn settle_writes(&mut self, left: &mut Left, discarded: bool) {
+        let plain = self.unsent_plain() as u64;
         let Some(attached) = self.attached.take() else { return };
-        let taken = attached.writing.unwrap_or_default();
-        let mut unsent = Count::default();
-        if let Some(tail) = attached.tail {
-            unsent = tail.count();
-            left.unsent = *tail;
-        }
-        // Whether the batch that is being written arrives cannot be known any more.
-        let plain = (taken.plain + unsent.plain) as u64;
         self.books.end_many(Outcome::Dropped(DropReason::Away), plain);
-        self.inflight.restart(unsent.assured);
+        // Whether a batch that is being written arrives cannot be known any more.
+        self.inflight.restart(attached.writing.is_none() && (discarded || attached.tail.is_none()));
+        left.unsent = attached.tail.map_or_else(Outgoing::default, |tail| *tail);
     }
 
     /// Whether DISCONNECT may set this Session Expiry Interval: one of 0 in CONNECT cannot be changed
@@ -217,15 +214,14 @@ impl Session {
     }
 
     /// Ends the Session: everything it holds gets its outcome. Returns the Will that is still to be
-    /// published, and what shared subscriptions can give to another member (MQTT-4.8.2-5: QoS 2 that was
-    /// sent is not among it).
+    /// published, and what shared subscriptions can give to another member (MQTT-4.8.2-5: QoS 2 of which
+    /// the Client may have any byte is not among it).
     pub(crate) fn end(&mut self) -> (Option<Message>, Vec<Delivery>) {
-        let mut left = Left::default();
-        self.settle_writes(&mut left);
+        self.settle_writes(&mut Left::default(), true);
         self.ended = true;
         let mut handed_on = Vec::new();
-        let sent = self.inflight.drain().map(|delivery| {
-            let repeatable = delivery.filter(|delivery| delivery.qos == QoS::AtLeastOnce);
+        let sent = self.inflight.drain().map(|(begun, delivery)| {
+            let repeatable = delivery.filter(|d| !begun || d.qos == QoS::AtLeastOnce);
             repeatable.filter(|delivery| delivery.shared.is_some())
         });
         let waiting =
@@ -280,37 +276,33 @@ impl Session {
 
     // ---- Messages come in ------------------------------------------------------------------------
 
-    /// Offers a message. It is queued, never written here.
+    /// Offers a message. It is queued, never written here. What has expired makes room for it.
     pub(crate) fn offer(&mut self, delivery: Delivery, now: Timestamp) -> Offered {
         if self.ended {
             return Offered::Gone;
         }
-        self.books.offer();
         if self.attached.is_none() && delivery.qos == QoS::AtMostOnce {
             return Offered::Ended(self.drop_because(DropReason::Away));
         }
-        self.queue_up(delivery, now)
-    }
-
-    /// Offers again what found the queue full; what it holds that has expired makes room.
-    pub(crate) fn offer_again(&mut self, refused: Refused, now: Timestamp) -> Offered {
-        self.queue_up(refused.delivery, now)
-    }
-
-    fn queue_up(&mut self, delivery: Delivery, now: Timestamp) -> Offered {
         let unsent = self.unsent();
-        let refused = match self.queue.push(delivery, unsent) {
-            Ok(()) => return Offered::Waiting { pressed: self.is_half_full(unsent) },
-            Err(refused) => refused,
-        };
-        if self.queue.next_expiry() > now {
-            return Offered::Full(refused);
+        let mut pushed = self.queue.push(delivery, unsent);
+        if pushed.is_err() && self.queue.next_expiry() <= now {
+            self.expire_messages(now);
+            pushed = pushed.or_else(|refused| self.queue.push(refused.delivery, unsent));
         }
-        self.expire_messages(now);
-        match self.queue.push(refused.delivery, unsent) {
-            Ok(()) => Offered::Waiting { pressed: self.is_half_full(unsent) },
+        match pushed {
+            Ok(()) => {
+                self.books.offer();
+                Offered::Waiting { pressed: self.is_half_full(unsent) }
+            }
+            // Not in the books yet: the Session may end before the caller comes back.
             Err(refused) => Offered::Full(refused),
         }
+    }
+
+    /// Offers again what found the queue full.
+    pub(crate) fn offer_again(&mut self, refused: Refused, now: Timestamp) -> Offered {
+        self.offer(refused.delivery, now)
     }
 
     /// Throws away what found the queue full: exactly the newest.
@@ -319,8 +311,10 @@ impl Session {
         self.drop_because(reason)
     }
 
+    /// Counts a message that never gets into the queue.
     fn drop_because(&mut self, reason: DropReason) -> Outcome {
         let outcome = Outcome::Dropped(reason);
+        self.books.offer();
         self.books.end(outcome);
         outcome
     }
@@ -365,7 +359,7 @@ impl Session {
         out.buffer().append(protocol);
         self.fill(now, out, retained);
         if let Some(attached) = &mut self.attached {
-            attached.writing = Some(out.count());
+            attached.writing = Some(out.plain());
         }
         Some(self.epoch)
     }
@@ -377,9 +371,10 @@ impl Session {
             return false;
         }
         let Some(attached) = &mut self.attached else { return false };
-        let done = out.advance(written);
+        let taken = out.advance(written);
         attached.writing = None;
-        self.books.end_many(Outcome::Delivered, done.plain as u64);
+        self.books.end_many(Outcome::Delivered, taken.plain as u64);
+        self.inflight.taken(taken);
         if !out.is_empty() {
             if let Some(mut later) = attached.tail.take() {
                 out.append(&mut later);
@@ -441,11 +436,15 @@ impl Session {
                     let version = attached.terms.version;
                     encode::ack(out.buffer(), version, AckKind::PubRel, id, ReasonCode::SUCCESS);
                 }
-                Some(Resend::Publish { id, dup, delivery }) => {
+                Some(Resend::Publish { id, dup, waiting, delivery }) => {
                     let head = publish_head(&attached.terms, delivery, now, Some(id), dup);
                     if fits(&attached.terms, &head) {
+                        let start = out.len();
                         encode::publish_head(out.buffer(), &head);
                         append_payload(out, &delivery.message);
+                        if waiting.is_some() {
+                            out.mark(start, waiting);
+                        }
                     } else {
                         too_large.push(id);
                     }
@@ -480,16 +479,12 @@ impl Session {
                 head.topic = "";
             }
         }
-        let assured = delivery.qos != QoS::AtMostOnce;
-        if assured {
-            head.packet_id = Some(self.inflight.next_id());
-        }
+        head.packet_id = (delivery.qos != QoS::AtMostOnce).then(|| self.inflight.next_id());
+        let start = out.len();
         encode::publish_head(out.buffer(), &head);
         append_payload(out, &delivery.message);
-        out.mark(assured);
-        if let (Some(id), true) = (head.packet_id, assured) {
-            self.inflight.begin(id, delivery);
-        }
+        let serial = head.packet_id.map(|id| self.inflight.begin(id, delivery));
+        out.mark(start, serial);
     }
 
     /// The next message for an in-process client: completed as soon as it is taken.
@@ -649,29 +644,26 @@ impl Session {
         takes && self.queue.is_half_full(unsent)
     }
 
-    fn unsent_count(&self) -> Count {
-        let Some(attached) = &self.attached else { return Count::default() };
-        let tail = attached.tail.as_ref().map(|tail| tail.count()).unwrap_or_default();
-        let writing = attached.writing.unwrap_or_default();
-        Count { plain: tail.plain + writing.plain, assured: tail.assured + writing.assured }
+    /// Of QoS 0, what is encoded and not accepted by the transport.
+    fn unsent_plain(&self) -> usize {
+        let Some(attached) = &self.attached else { return 0 };
+        let tail = attached.tail.as_ref().map_or(0, |tail| tail.plain());
+        tail + attached.writing.unwrap_or_default()
     }
 
-    /// Messages that are encoded and not accepted by the transport: they still wait.
+    /// Messages that are encoded and not accepted by a transport: they still wait.
     fn unsent(&self) -> usize {
-        match &self.attached {
-            Some(Attached { tail: None, writing: None, .. }) | None => 0,
-            Some(_) => self.unsent_count().total(),
-        }
+        self.unsent_plain() + self.inflight.waiting_len()
     }
 
-    /// QoS 1 and 2 messages sent and not completely acknowledged.
+    /// QoS 1 and 2 messages accepted by a transport and not completely acknowledged.
     pub(crate) fn inflight_len(&self) -> usize {
-        self.inflight.len() - self.unsent_count().assured
+        self.inflight.len() - self.inflight.waiting_len()
     }
 
-    /// Messages offered and not accepted by the transport.
+    /// Messages offered and not accepted by a transport.
     pub(crate) fn waiting_len(&self) -> usize {
-        self.queue.len() + self.unsent_count().total()
+        self.queue.len() + self.unsent()
     }
 
     /// QoS 2 messages of the Client that are not released yet.
@@ -778,3 +770,8 @@ fn publish_head<'a>(
         payload_len: message.payload().len(),
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,8 @@ pub trait Transport: Send + 'static {
     fn local_endpoint(&self) -> String;
 }
 
-/// The rest of a peer's set-up.
+/// The rest of a peer's set-up. An error ends this peer alone and is counted; the broker drops it at
+/// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
 pub type Handshake = Pin<Box<dyn Future<Output = io::Result<ByteStream>> + Send>>;
 
 /// A peer that was accepted and has not finished its set-up.
@@ -123,8 +124,32 @@ impl fmt::Debug for Incoming {
 
 /// Writes without waiting, from any thread: what lets a publisher's task hand bytes to a subscriber's
 /// socket without waking the subscriber's task.
+///
+/// It is optional: a stream without one is put behind a lock and written with its owner's waker.
+///
+/// ```
+/// use std::io::{self, IoSlice, Write};
+/// use std::net::TcpStream;
+///
+/// use hrotti::transport::TryWrite;
+///
+/// /// A socket that was made non-blocking.
+/// struct Socket(TcpStream);
+///
+/// impl TryWrite for Socket {
+///     fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+///         (&self.0).write_vectored(bufs)
+///     }
+/// }
+/// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// # let socket = TcpStream::connect(listener.local_addr()?)?;
+/// # socket.set_nonblocking(true)?;
+/// # assert_eq!(Socket(socket).try_write(&[IoSlice::new(b"bytes")])?, 5);
+/// # io::Result::Ok(())
+/// ```
 pub trait TryWrite: Send + Sync {
-    /// Writes as much of `bufs` as the transport takes now.
+    /// Writes as much of `bufs` as the transport takes now, and returns how many bytes that were. 0 is for
+    /// no bytes to write alone.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] where nothing can be taken; no waker is registered. Any other error
@@ -136,6 +161,18 @@ pub trait TryWrite: Send + Sync {
 ///
 /// It reads and writes by the `futures-io` traits, so that a transport can be built on another's streams.
 /// One task at a time polls it. Dropping it ends the connection.
+///
+/// ```
+/// use futures_lite::{AsyncReadExt, AsyncWriteExt};
+/// use hrotti::transport::ByteStream;
+/// # futures_lite::future::block_on(async {
+/// let mut stream = ByteStream::new(futures_lite::io::Cursor::new(b"in".to_vec()));
+/// let mut read = [0; 2];
+/// stream.read_exact(&mut read).await?;
+/// stream.write_all(b"out").await?;
+/// assert_eq!(&read, b"in");
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
 pub struct ByteStream {
     pub(crate) io: Pin<Box<dyn Duplex>>,
     pub(crate) inline: Option<Arc<dyn TryWrite>>,

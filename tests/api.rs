@@ -7,7 +7,17 @@ mod books;
 mod brokers;
 #[path = "api/client.rs"]
 mod client;
+#[path = "api/hostile.rs"]
+mod hostile;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/listeners.rs"]
 mod listeners;
 #[path = "api/peer.rs"]
 mod peer;
+#[path = "api/races.rs"]
+mod races;
+#[path = "api/raw.rs"]
+mod raw;
+#[path = "api/statements.rs"]
+mod statements;

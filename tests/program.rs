@@ -67,13 +67,21 @@ impl Running {
         Running { pid, out, err, end, leash: Leash { pid, ended } }
     }
 
-    /// The address that the next line of the standard output says a listener has.
+    /// The address that the next such line of the standard output says a listener has. Log records of a
+    /// listener that accepts already may stand before it.
     fn listening(&mut self) -> (String, String) {
-        let mut line = String::new();
-        self.out.read_line(&mut line).expect("a line");
-        let rest = line.trim_end().strip_prefix("listening: ").expect(&line);
-        let (name, endpoint) = rest.split_once(' ').expect("name and address");
-        (name.to_owned(), endpoint.to_owned())
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.out.read_line(&mut line).expect("UTF-8");
+            assert!(read > 0, "the standard output ended: {seen}");
+            if let Some((name, endpoint)) =
+                line.trim_end().strip_prefix("listening: ").and_then(|rest| rest.split_once(' '))
+            {
+                return (name.to_owned(), endpoint.to_owned());
+            }
+            seen.push_str(&line);
+        }
     }
 
     fn signal(&self, name: &str) {
@@ -453,4 +461,17 @@ fn the_table_in_the_readme_is_the_codes() {
         return;
     }
     assert_eq!(table, hrotti::config::table(), "run: UPDATE_README=1 cargo test --test program");
+}
+
+/// What a reader copies from the README is what `examples/config.json` says, and runs.
+#[test]
+fn the_configuration_in_the_readme_is_the_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("README.md");
+    let (_, rest) = readme.split_once("```json\n").expect("a block of JSON");
+    let (text, _) = rest.split_once("```").expect("its end");
+    let example = fs::read_to_string(root.join("examples/config.json")).expect("the example");
+    let read = |text: &str| hrotti::config::Config::from_json(text, "README.md").expect("valid");
+    assert_eq!(read(text), read(&example));
+    assert_eq!(read(text).listeners.len(), 2);
 }

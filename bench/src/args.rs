@@ -22,7 +22,7 @@ pub(crate) enum Args {
 
 #[derive(Debug, StructOpt)]
 pub(crate) struct Run {
-    /// Where the broker listens: tcp://HOST[:PORT]
+    /// Where the broker listens: tcp://HOST or tcp://HOST:PORT
     #[structopt(long)]
     pub(crate) broker: String,
     /// The broker's process; without it neither CPU nor memory is measured

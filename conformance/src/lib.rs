@@ -21,7 +21,7 @@
 //! # fn main() {}
 //! ```
 
-use hrotti::{Broker, Limits};
+use hrotti::Broker;
 
 pub mod bridge;
 mod capabilities;
@@ -43,9 +43,6 @@ pub use register::{Case, cases};
 pub use target::{Endpoint, Fixture, Server, Target, Tcp, Ws};
 pub use versions::Versions;
 
-/// The Maximum Packet Size of the brokers of [`tests!`]: larger than any packet of the cases.
-const PACKET_BYTES: u32 = 16 << 20;
-
 struct InProcess(Endpoint, Broker);
 
 impl Target for InProcess {
@@ -61,20 +58,22 @@ impl Target for InProcess {
 /// Runs one case against a broker of its own, over the transport of `F`: what [`tests!`] expands to.
 ///
 /// # Panics
-/// When the case does not hold, or is skipped: here it has all that it needs. The message names statements, packets and how to run it alone.
+/// When the case does not hold; one that has nothing to test is printed. The message names statements, packets and how to run it alone.
 #[allow(clippy::panic)] // a test fails by panicking
 pub fn run<F: Fixture>(chapter: &str, name: &str) {
     let Some(case) = cases().into_iter().find(|c| c.chapter == chapter && c.name == name) else {
         panic!("no case {chapter}::{name}");
     };
-    // What the standard lets a server limit is limited, so that no case has nothing to test.
-    let limits = Limits { packet_bytes_max: PACKET_BYTES, ..Limits::default() };
-    let broker = Broker::builder().limits(limits).build();
+    let broker = F::broker();
     let endpoint = match F::bind(&broker) {
         Ok(endpoint) => endpoint,
         Err(e) => panic!("the transport does not listen: {e}"),
     };
-    if let Err(failure) = case.run(&InProcess(endpoint, broker)) {
-        panic!("{case}\n{failure}  alone:    cargo test --test <transport> {chapter}::{name}");
+    match case.run(&InProcess(endpoint, broker)) {
+        Ok(()) => {}
+        Err(failure) if failure.skipped().is_some() => print!("{case}\n{failure}"),
+        Err(failure) => {
+            panic!("{case}\n{failure}  alone:    cargo test --test <transport> {chapter}::{name}")
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_lite::future::block_on;
-use hrotti::Broker;
+use hrotti::{Broker, Limits};
 use url::Url;
 
 use crate::bridge::{self, Dial};
@@ -108,6 +108,14 @@ pub trait Fixture {
     /// # Errors
     /// Whatever keeps the transport from listening.
     fn bind(broker: &Broker) -> io::Result<Endpoint>;
+
+    /// The broker of a case: with a queue depth of 100, and a Maximum Packet Size of 16 MiB, so that there is
+    /// one.
+    fn broker() -> Broker {
+        let limits =
+            Limits { max_queue_depth: 100, packet_bytes_max: 16 << 20, ..Limits::default() };
+        Broker::builder().limits(limits).build()
+    }
 }
 
 /// The transport `tcp://`.

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use futures_lite::future::block_on;
-use hrotti::{Broker, ListenerConfig};
+use hrotti::{Broker, Limits, ListenerConfig};
 use hrotti_conformance::report::{End, Report};
 
 fn program(args: &[&str]) -> Output {
@@ -153,4 +153,22 @@ fn the_list_names_every_case_with_its_statements() {
     assert!(
         out(&output).contains("flow::ping_is_answered [3.1.1 MQTT-3.12.4-1] [5.0 MQTT-3.12.4-1]")
     );
+}
+
+#[test]
+fn hrotti_skips_nothing_but_what_needs_a_broker_in_this_process() {
+    let limits = Limits { packet_bytes_max: 16 << 20, ..Limits::default() };
+    let broker = Broker::builder().limits(limits).build();
+    let config = ListenerConfig::new("tcp://127.0.0.1:0").unwrap();
+    let url = block_on(broker.add_listener("tcp", config)).unwrap();
+    let json = file("all.json", None);
+    let can = concat!(env!("CARGO_MANIFEST_DIR"), "/capabilities/hrotti.json");
+    let output = program(&["--url", &url, "--capabilities", can, "--report", &json, "--quiet"]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+    let report = Report::from_json(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let skipped: Vec<_> = report.cases.iter().filter(|r| r.outcome == End::Skipped).collect();
+    let inside =
+        |reason: &Option<String>| reason.as_deref() == Some("needs a broker in this process");
+    assert!(skipped.iter().all(|r| inside(&r.reason)), "{skipped:#?}");
+    assert!(report.cases.iter().all(|r| r.left_out.is_empty()));
 }

@@ -66,7 +66,8 @@ pub struct Published {
 ///
 /// It has a Client Identifier in the same name space as those on the network, a Session that ends when it is
 /// dropped, and a queue of `max_queue_depth` messages. It is a [`Stream`] of what its subscriptions match;
-/// a message counts as delivered, at any QoS, when it is taken from the stream.
+/// a message counts as delivered, at any QoS, when it is taken from the stream. Who does not read it finds
+/// the newest messages thrown away, and counted, once the queue is full.
 ///
 /// ```
 /// use futures_lite::future::block_on;

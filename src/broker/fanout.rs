@@ -196,8 +196,7 @@ impl Batch {
         routed
     }
 
-    /// Offers a message to one Session; a full queue is flushed once before the newest is thrown away.
-    /// Returns whether the message waits there.
+    /// Offers a message to one Session. Returns whether the message waits there.
     fn offer(
         &mut self,
         shared: &Shared,
@@ -205,10 +204,25 @@ impl Batch {
         delivery: Delivery,
         now: Timestamp,
     ) -> bool {
+        self.offer_unless_ended(shared, slot, delivery, now).unwrap_or_else(|| {
+            self.count(Outcome::Dropped(DropReason::SessionEnded));
+            false
+        })
+    }
+
+    /// Offers a message to one Session; a full queue is flushed once before the newest is thrown away.
+    /// Returns whether the message waits there; `None`, with nothing counted, if the Session has ended.
+    fn offer_unless_ended(
+        &mut self,
+        shared: &Shared,
+        slot: &Arc<Slot>,
+        delivery: Delivery,
+        now: Timestamp,
+    ) -> Option<bool> {
         if authorize(Access::Receive(delivery.message.topic()), slot.in_process) != Decision::Allow
         {
             slot.lock().session.count_filtered(Outcome::Filtered(FilterReason::NotAuthorized));
-            return false;
+            return Some(false);
         }
         let mut state = slot.lock();
         let mut offered = state.session.offer(delivery, now);
@@ -226,17 +240,14 @@ impl Batch {
             Offered::Waiting { pressed } => {
                 self.pressed |= pressed;
                 shared.watch_expiry(slot, &mut state, now);
-                true
+                Some(true)
             }
             Offered::Full(refused) => {
                 let _counted = state.session.give_up(refused);
-                false
+                Some(false)
             }
-            Offered::Ended(_counted) => false,
-            Offered::Gone => {
-                self.count(Outcome::Dropped(DropReason::SessionEnded));
-                false
-            }
+            Offered::Ended(_counted) => Some(false),
+            Offered::Gone => None,
         }
     }
 
@@ -258,7 +269,10 @@ impl Batch {
             let mut state = target.slot.lock();
             if state.session.takes_now(&delivery, now) {
                 drop(state);
-                return self.offer(shared, &target.slot, delivery, now);
+                match self.offer_unless_ended(shared, &target.slot, delivery, now) {
+                    Some(accepted) => return accepted,
+                    None => continue,
+                }
             }
             state.session.expire_messages(now);
         }

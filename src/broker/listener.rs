@@ -216,7 +216,8 @@ impl Accepting {
         if self.stopped.is_closed() {
             mailbox.order(Order::ListenerStopped);
         }
-        runtime::spawn(serve(shared, incoming, mailbox, guard, self.stopped.clone()));
+        let stopped = self.stopped.clone();
+        shared.clone().spawn_connection(serve(shared, incoming, mailbox, guard, stopped));
     }
 }
 
@@ -228,13 +229,20 @@ async fn serve(
     guard: Entered,
     stopped: Receiver<()>,
 ) {
-    let Incoming { peer, handshake } = incoming;
-    let limit = shared.limits.handshake_timeout;
-    let stop = async {
-        while stopped.recv().await.is_ok() {}
-        None
+    let Incoming { peer, mut handshake } = incoming;
+    // Most are finished at once, and need no timer.
+    let shaken = match future::poll_once(&mut handshake).await {
+        Some(done) => Some(done),
+        None => {
+            let limit = shared.limits.handshake_timeout;
+            let stop = async {
+                while stopped.recv().await.is_ok() {}
+                None
+            };
+            future::or(stop, runtime::timeout(limit, handshake)).await
+        }
     };
-    let stream = match future::or(stop, runtime::timeout(limit, handshake)).await {
+    let stream = match shaken {
         Some(Ok(stream)) => stream,
         Some(Err(error)) => {
             count_one(&shared.counts.handshakes_failed);

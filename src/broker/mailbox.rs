@@ -107,6 +107,10 @@ impl Mailbox {
         self.next_look.fetch_min(tick, Ordering::AcqRel) > tick
     }
 
+    pub(crate) fn next_look(&self) -> u64 {
+        self.next_look.load(Ordering::Acquire)
+    }
+
     /// The wheel looks now, and next when it is told again.
     pub(crate) fn clear_look(&self) {
         self.next_look.store(u64::MAX, Ordering::Release);

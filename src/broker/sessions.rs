@@ -17,7 +17,7 @@ use crate::packet::{
 };
 use crate::session::replay::Replay;
 use crate::session::will::Will;
-use crate::session::{Departure, Left, Session};
+use crate::session::{Departure, Session};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::{self, TopicError, TopicFilter};
@@ -51,20 +51,26 @@ impl Shared {
             return Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, "MQTT-3.1.4-2: not authorized"));
         }
         let will = connect.will.as_ref().map(|will| self.take_will(will)).transpose()?;
-        let assigned_id = connect.client_id.is_empty().then(|| self.assign_client_id());
-        let client_id = assigned_id.as_deref().unwrap_or(connect.client_id);
         let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
         let terms = Connection::terms(connect, &self.limits);
         loop {
-            let Claimed { slot, present } = self.claim(client_id, connect.clean_start, now)?;
-            if present && !self.settle_before(&slot, now) {
-                continue; // it ended: claim again
+            let assigned_id = connect.client_id.is_empty().then(|| self.assign_client_id());
+            let client_id = assigned_id.as_deref().unwrap_or(connect.client_id);
+            let fresh = connect.clean_start && assigned_id.is_none();
+            let Claimed { slot, present } = self.claim(client_id, fresh, now)?;
+            if present && assigned_id.is_some() {
+                continue; // in use (MQTT-3.2.2-16)
             }
+            // What somebody else has settled after that is not what is taken over: claim again.
+            let settled = if present { self.settle_before(&slot, now) } else { Some(0) };
             let mut state = slot.lock_between_writes();
-            if state.session.has_ended() {
+            let unchanged = settled == Some(state.session.epoch());
+            let over = present && state.session.expiry_secs() == 0;
+            if state.session.has_ended() || !unchanged || over {
                 continue;
             }
-            let (epoch, left) = state.session.attach(terms, expiry_secs, will.clone());
+            let torn = state.is_amid_packet();
+            let (epoch, _unsent) = state.session.attach(terms, expiry_secs, will.clone());
             let mut first = Vec::new();
             let accepted = Accepted {
                 session_present: present,
@@ -78,30 +84,31 @@ impl Shared {
             slot.set_connected(true);
             drop(state);
             if let Some(before) = before {
-                before.mailbox.order(taken_over(&left));
+                before.mailbox.order(taken_over(torn));
             }
             return Ok(Opened { slot, epoch, session_present: present });
         }
     }
 
     /// Settles what a Session that is there owes before a new Network Connection gets it: the old Will
-    /// is published or silenced. `false` if the Session ends, because it was to last no longer than the
-    /// Network Connection that is replaced (MQTT-3.1.2-6 in 3.1.1, section 3.1.2.11.2).
-    fn settle_before(&self, slot: &Arc<Slot>, now: Timestamp) -> bool {
-        let will = {
+    /// is published or silenced. Returns the epoch for which that was done; `None` if the Session ends,
+    /// because it was to last no longer than the Network Connection that is replaced (MQTT-3.1.2-6 in
+    /// 3.1.1, section 3.1.2.11.2).
+    fn settle_before(&self, slot: &Arc<Slot>, now: Timestamp) -> Option<u64> {
+        let (will, epoch) = {
             let mut state = slot.lock();
             if state.session.has_ended() {
-                return false;
+                return None;
             }
             if state.session.expiry_secs() == 0 {
                 drop(state);
                 self.end_session(slot, now, |session| session.expiry_secs() == 0);
-                return false;
+                return None;
             }
-            state.session.take_will_for_resumption()
+            (state.session.take_will_for_resumption(), state.session.epoch())
         };
         self.publish_leftovers(&slot.client_id, will, Vec::new(), now);
-        true
+        Some(epoch)
     }
 
     /// Finds or makes the Session of a Client Identifier. One that it replaces is ended here.
@@ -116,7 +123,7 @@ impl Shared {
             Claim::Existing(slot) if slot.lock().session.has_ended() => {
                 // It is about to be removed; whoever is first removes it.
                 self.registry.remove(&slot);
-                self.claim(client_id, true, now)
+                self.claim(client_id, fresh, now)
             }
             Claim::Existing(slot) => Ok(Claimed { slot, present: true }),
             Claim::InProcess => {
@@ -178,6 +185,7 @@ impl Shared {
         now: Timestamp,
     ) -> Option<crate::session::outgoing::Outgoing> {
         let left = {
+            slot.keep_others_from_writing(epoch);
             let mut state = slot.lock_between_writes();
             let left = state.session.detach(epoch, departure, now)?;
             state.link = None;
@@ -207,7 +215,7 @@ impl Shared {
             if state.session.has_ended() || !condition(&state.session) {
                 return;
             }
-            let torn = state.session.tail_bytes() > 0;
+            let torn = state.is_amid_packet();
             let (will, handed_on) = state.session.end();
             self.inherit_books(state.session.ledger());
             slot.set_connected(false);
@@ -216,7 +224,7 @@ impl Shared {
         self.remove_from_tree(slot, &filters);
         self.registry.remove(slot);
         if let Some(link) = link {
-            link.mailbox.order(if torn { Order::TakenOverMidPacket } else { Order::TakenOver });
+            link.mailbox.order(taken_over(torn));
         }
         self.publish_leftovers(&slot.client_id, will, handed_on, now);
     }
@@ -294,6 +302,7 @@ impl Shared {
             return (ReasonCode::NOT_AUTHORIZED, None);
         }
         let max = self.limits.session_subscriptions_max;
+        let _one_at_a_time = slot.subscribing();
         let admitted = slot.lock().session.admits_subscription(&filter, max);
         if !admitted || !self.add_to_tree(slot, &filter, subscription) {
             count_one(&self.counts.subscriptions_refused);
@@ -336,15 +345,16 @@ impl Shared {
 
     /// Removes one subscription. Whether there was one.
     pub(crate) fn unsubscribe_one(&self, slot: &Arc<Slot>, filter: &TopicFilter) -> bool {
+        let _one_at_a_time = slot.subscribing();
         self.remove_from_tree(slot, std::slice::from_ref(filter));
         slot.lock().session.unsubscribe(filter)
     }
 }
 
-/// What the one is told who had the Session.
-fn taken_over(left: &Left) -> Order {
-    // Behind half a packet, a DISCONNECT would be read as the rest of it.
-    if left.unsent.is_empty() { Order::TakenOver } else { Order::TakenOverMidPacket }
+/// What the one is told who had the Session. Behind half a packet, a DISCONNECT would be read as the rest
+/// of it.
+fn taken_over(torn: bool) -> Order {
+    if torn { Order::TakenOverMidPacket } else { Order::TakenOver }
 }
 
 /// Whether a SUBSCRIBE has retained messages sent (MQTT-3.3.1-9 to -11). Shared subscriptions never have

@@ -1,10 +1,11 @@
 //! What all Network Connections of one broker share: the locks and what they guard.
 //!
-//! Lock order: registry shard, subscription tree, slot, then one of retained, wheel, books, listeners. The
-//! tree and the registry are released before a slot is locked; never two slots at once; no lock is held
-//! across an await or a system call.
+//! Lock order: a slot's `subscribing`, registry shard, subscription tree, slot, then one of retained,
+//! wheel, books, listeners. The tree and the registry are released before a slot is locked; never two
+//! slots at once; no lock is held across an await or a system call.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -15,18 +16,21 @@ use super::listener::Listeners;
 use super::registry::Registry;
 use super::retained_lock::RetainedLock;
 use super::slot::{Slot, SlotState};
-use super::wheel::{Due, Wheel, tick_of};
+use super::wheel::{Due, TICK_MILLIS, Wheel, tick_of};
 use super::{lock, write};
 use crate::ledger::{Counters, Ledger};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::retained::Retained;
-use crate::runtime::Clock;
+use crate::runtime::{self, Clock, EventLoops};
 use crate::session::outgoing::Outgoing;
 use crate::subscription::{ShareGroup, Subscription};
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 use crate::topic::tree::Tree;
+
+/// How often the books are read anew because a Session ended meanwhile.
+const LEDGER_READS_MAX: usize = 8;
 
 /// A subscription in the tree.
 #[derive(Debug, Clone)]
@@ -80,16 +84,20 @@ pub(crate) struct Shared {
     pub(crate) counts: Counts,
     /// What no living Session has in its own books.
     books: Mutex<Ledger>,
+    /// Counts what was added to the books of Sessions that ended.
+    sessions_ended: AtomicU64,
     /// Numbers publishers' batches.
     pub(crate) batches: AtomicU64,
     /// Numbers assigned Client Identifiers.
     pub(crate) assigned: AtomicU64,
     pub(crate) listeners: Listeners,
     pub(crate) stopping: AtomicBool,
+    /// Where the tasks of Network Connections run, if not on the global executor.
+    event_loops: Option<EventLoops>,
 }
 
 impl Shared {
-    pub(crate) fn new(limits: Limits) -> Shared {
+    pub(crate) fn new(limits: Limits, event_loops: Option<EventLoops>) -> Shared {
         // Randomly seeded, so that Clients cannot choose keys that collide.
         let hasher = RandomState::new();
         let seed = hasher.hash_one(0u8);
@@ -106,12 +114,22 @@ impl Shared {
             wheel: Wheel::default(),
             counts: Counts::default(),
             books: Mutex::new(Ledger::default()),
+            sessions_ended: AtomicU64::new(0),
             batches: AtomicU64::new(1),
             assigned: AtomicU64::new(hasher.hash_one(1u8)),
             listeners: Listeners::default(),
             stopping: AtomicBool::new(false),
+            event_loops,
             limits: Arc::new(limits),
             hasher,
+        }
+    }
+
+    /// Runs the task of one Network Connection.
+    pub(crate) fn spawn_connection(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.event_loops {
+            Some(loops) => loops.spawn(task),
+            None => runtime::spawn(task),
         }
     }
 
@@ -150,6 +168,9 @@ impl Shared {
     }
 
     fn expire_retained(&self, now: Timestamp) {
+        if self.retained_look.load(Ordering::Acquire) > now.0 / TICK_MILLIS {
+            return; // planned before a sooner look was: one that counts is to come
+        }
         self.retained_look.store(u64::MAX, Ordering::Release);
         // Dropped after the lock is released: freeing many messages takes time.
         let expired: Vec<Message> = lock(&self.retained).expire(now).collect();
@@ -257,6 +278,9 @@ impl Shared {
     fn look_at_session(&self, slot: &Arc<Slot>, now: Timestamp) {
         let (will, over) = {
             let mut state = slot.lock();
+            if state.next_look > now.0 / TICK_MILLIS {
+                return; // planned before a sooner look was: one that counts is to come
+            }
             state.next_look = u64::MAX;
             state.session.expire_messages(now);
             let over = state.session.is_over(now);
@@ -282,6 +306,18 @@ impl Shared {
 
     /// The books of the broker: of those who live, and of all that was before.
     pub(crate) fn ledger(&self) -> Ledger {
+        // A Session that ends while they are read would be in both books or in none: read again then.
+        for _ in 0..LEDGER_READS_MAX {
+            let ended = self.sessions_ended.load(Ordering::Acquire);
+            let sum = self.read_ledger();
+            if self.sessions_ended.load(Ordering::Acquire) == ended {
+                return sum;
+            }
+        }
+        self.read_ledger()
+    }
+
+    fn read_ledger(&self) -> Ledger {
         let mut sum = *lock(&self.books);
         for slot in self.registry.snapshot() {
             let state = slot.lock();
@@ -332,11 +368,36 @@ impl Shared {
     /// one of both places at any moment.
     pub(crate) fn inherit_books(&self, ledger: Ledger) {
         *lock(&self.books) += ledger;
+        self.sessions_ended.fetch_add(1, Ordering::Release);
     }
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that lives long, and many that live for a second: few looks are planned at any moment.
+    #[test]
+    fn what_expires_soon_again_and_again_leaves_few_looks_pitfall_15() {
+        let shared = Shared::new(Limits::default(), None);
+        let retain = |topic: &str, secs, now| {
+            let message = Message::new(topic, "x").unwrap().with_expiry_secs(secs);
+            shared.retain(&message.accepted_at(now), now);
+        };
+        retain("long", 86_400, Timestamp(0));
+        for now in (0..3_600_000).step_by(1_000).map(Timestamp) {
+            retain("short", 1, now);
+            for due in shared.wheel.take_due(now) {
+                assert!(matches!(due, Due::Retained));
+                shared.expire_retained(now);
+            }
+        }
+        assert!(shared.wheel.len() < 300, "{}", shared.wheel.len());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -43,6 +44,9 @@ pub(crate) struct Slot {
     pub(crate) in_process: bool,
     /// A hint for shared subscriptions; the truth is under the lock.
     connected: AtomicBool,
+    /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
+    /// changes in one order. Before the tree in the order of locks.
+    subscribing: Mutex<()>,
     state: Mutex<SlotState>,
 }
 
@@ -53,6 +57,7 @@ impl Slot {
             client_id: session.client_id().clone(),
             in_process,
             connected: AtomicBool::new(false),
+            subscribing: Mutex::new(()),
             state: Mutex::new(SlotState { session, link: None, touched: 0, next_look: u64::MAX }),
         }
     }
@@ -73,6 +78,18 @@ impl Slot {
             drop(state);
             std::thread::yield_now();
         }
+    }
+
+    /// The owner is about to write its last packet: no publisher begins to write before it.
+    pub(crate) fn keep_others_from_writing(&self, epoch: u64) {
+        let mut state = self.lock();
+        if state.session.epoch() == epoch {
+            state.session.set_blocked(true);
+        }
+    }
+
+    pub(crate) fn subscribing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.subscribing)
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -117,12 +134,15 @@ impl Slot {
             };
             if out.is_empty() {
                 if state.session.end_batch(epoch, out, 0) {
-                    state.wake();
+                    state.wake(); // a search in the retained messages that paused
                 }
                 return;
             }
             drop(state);
-            let written = out.with_slices(|slices| inline.try_write(slices));
+            // A transport that panics is broken, as its owner will find; whoever publishes is not.
+            let write = AssertUnwindSafe(|| out.with_slices(|slices| inline.try_write(slices)));
+            let written = catch_unwind(write)
+                .unwrap_or_else(|_| Err(io::Error::other("the transport panicked")));
             let mut state = self.lock();
             if !state.end_inline(epoch, out, written) {
                 return;
@@ -165,6 +185,12 @@ impl SlotState {
             return false;
         }
         more
+    }
+
+    /// Whether the peer may have got part of a packet and not the rest. Known only
+    /// [between writes](Slot::lock_between_writes).
+    pub(crate) fn is_amid_packet(&self) -> bool {
+        self.session.tail_bytes() > 0
     }
 
     /// Gives the owner a turn.

@@ -53,6 +53,10 @@ impl Wheel {
         mailbox: &Arc<Mailbox>,
     ) {
         mailbox.set_deadline(at);
+        self.note_connection(at, now, mailbox);
+    }
+
+    fn note_connection(&self, at: Timestamp, now: Timestamp, mailbox: &Arc<Mailbox>) {
         let tick = tick_of(at, now);
         if at != Timestamp::NEVER && mailbox.note_look(tick) {
             self.schedule(tick, Due::Connection(Arc::downgrade(mailbox)));
@@ -61,13 +65,22 @@ impl Wheel {
 
     /// Wakes a connection's task if its deadline has passed; otherwise looks again.
     pub(crate) fn look_at_connection(&self, mailbox: &Arc<Mailbox>, now: Timestamp) {
+        if mailbox.next_look() > now.0 / TICK_MILLIS {
+            return; // planned before a sooner look was: one that counts is to come
+        }
         mailbox.clear_look();
         let deadline = mailbox.deadline();
         if deadline <= now {
             mailbox.wake();
         } else {
-            self.schedule_connection(deadline, now, mailbox);
+            // Not set again: the task may be setting another one at this moment.
+            self.note_connection(deadline, now, mailbox);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.ticks).values().map(Vec::len).sum()
     }
 
     /// Takes out all that is due by now.
@@ -85,7 +98,7 @@ mod tests {
     use super::*;
 
     fn len(wheel: &Wheel) -> usize {
-        lock(&wheel.ticks).values().map(Vec::len).sum()
+        wheel.len()
     }
 
     #[test]
@@ -117,6 +130,21 @@ mod tests {
         }
         assert_eq!(looks, 2, "once at the horizon, once when it is due");
         assert_eq!(len(&wheel), 0);
+    }
+
+    #[test]
+    fn looks_that_were_planned_too_late_do_not_multiply_pitfall_15() {
+        let (wheel, mailbox) = (Wheel::default(), Arc::new(Mailbox::new()));
+        mailbox.register(Waker::noop());
+        for now in (0..3_600_000).step_by(250).map(Timestamp) {
+            // A packet of which half is there, and whole again: soon, late, soon, late.
+            wheel.schedule_connection(Timestamp(now.0 + 500), now, &mailbox);
+            wheel.schedule_connection(Timestamp(now.0 + 90_000), now, &mailbox);
+            for _due in wheel.take_due(now) {
+                wheel.look_at_connection(&mailbox, now);
+            }
+        }
+        assert!(len(&wheel) as u64 <= HORIZON_MILLIS / TICK_MILLIS + 1, "{}", len(&wheel));
     }
 
     #[test]

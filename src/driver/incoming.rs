@@ -100,8 +100,13 @@ impl Incoming {
     ) -> Poll<io::Result<Read>> {
         let kept = self.partial.len();
         let growth = if unauthenticated { GROWTH_BYTES_UNAUTHENTICATED } else { GROWTH_BYTES };
-        let target = total.min(kept + growth.max(kept));
-        self.partial.reserve_exact(target - kept);
+        if self.partial.capacity() == kept {
+            let target = total.min(kept + growth.max(kept));
+            self.partial.reserve_exact(target - kept);
+        }
+        // Each read clears only what it may fill: clearing all that is reserved for every small piece
+        // would cost the square of the size.
+        let target = self.partial.capacity().min(total).min(kept + growth);
         self.partial.resize(target, 0);
         let space = self.partial.get_mut(kept..).unwrap_or_default();
         let read = stream.with(|io| io.poll_read(cx, space));

@@ -1,4 +1,4 @@
-//! For the tests of this room alone: a writer of Client packets and a reader of Server packets,
+//! For tests: a writer of Client packets and a reader of Server packets,
 //! made from the standard and not from the code under test. Slow, plain, and free to panic.
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -10,19 +10,19 @@ use super::decode::{ConnectError, decode, decode_connect};
 use super::frame::{Frame, next_frame};
 use crate::error::Fault;
 
-pub(in crate::packet) const V3_1: ProtocolVersion = ProtocolVersion::V3_1;
-pub(in crate::packet) const V3_1_1: ProtocolVersion = ProtocolVersion::V3_1_1;
-pub(in crate::packet) const V5: ProtocolVersion = ProtocolVersion::V5;
+pub(crate) const V3_1: ProtocolVersion = ProtocolVersion::V3_1;
+pub(crate) const V3_1_1: ProtocolVersion = ProtocolVersion::V3_1_1;
+pub(crate) const V5: ProtocolVersion = ProtocolVersion::V5;
 /// All versions.
-pub(in crate::packet) const ALL: &[ProtocolVersion] = &[V3_1, V3_1_1, V5];
+pub(crate) const ALL: &[ProtocolVersion] = &[V3_1, V3_1_1, V5];
 /// The versions without properties.
-pub(in crate::packet) const OLD: &[ProtocolVersion] = &[V3_1, V3_1_1];
+pub(crate) const OLD: &[ProtocolVersion] = &[V3_1, V3_1_1];
 /// The versions of OASIS.
-pub(in crate::packet) const OASIS: &[ProtocolVersion] = &[V3_1_1, V5];
+pub(crate) const OASIS: &[ProtocolVersion] = &[V3_1_1, V5];
 
 /// What a row of a table of raw bytes expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::packet) enum Expect {
+pub(crate) enum Expect {
     Fine,
     Malformed,
     Protocol,
@@ -31,11 +31,11 @@ pub(in crate::packet) enum Expect {
 
 /// Statement id or section (the beginning of the fault's text), what is sent, in which versions,
 /// the bytes of the whole packet, and what comes of it.
-pub(in crate::packet) type Row =
+pub(crate) type Row =
     (&'static str, &'static str, &'static [ProtocolVersion], &'static [u8], Expect);
 
 /// Sends each row in each of its versions through frame and decode.
-pub(in crate::packet) fn check_rows(rows: &[Row]) {
+pub(crate) fn check_rows(rows: &[Row]) {
     for &(id, what, versions, bytes, expect) in rows {
         for &version in versions {
             let result = receive(version, bytes);
@@ -48,7 +48,7 @@ pub(in crate::packet) fn check_rows(rows: &[Row]) {
     }
 }
 
-pub(in crate::packet) fn expectation(fault: Fault) -> Expect {
+pub(crate) fn expectation(fault: Fault) -> Expect {
     match fault {
         Fault::Malformed(_) => Expect::Malformed,
         Fault::Protocol(_) => Expect::Protocol,
@@ -58,7 +58,7 @@ pub(in crate::packet) fn expectation(fault: Fault) -> Expect {
 }
 
 /// One whole packet; a CONNECT goes to `decode_connect` and must be of this version.
-pub(in crate::packet) fn receive(version: ProtocolVersion, bytes: &[u8]) -> Result<(), Fault> {
+pub(crate) fn receive(version: ProtocolVersion, bytes: &[u8]) -> Result<(), Fault> {
     let (header, body) = whole(bytes)?;
     if header >> 4 != 1 {
         return decode(version, header, body).map(|_| ());
@@ -74,7 +74,7 @@ pub(in crate::packet) fn receive(version: ProtocolVersion, bytes: &[u8]) -> Resu
 }
 
 /// The one packet that `bytes` are.
-pub(in crate::packet) fn whole(bytes: &[u8]) -> Result<(u8, &[u8]), Fault> {
+pub(crate) fn whole(bytes: &[u8]) -> Result<(u8, &[u8]), Fault> {
     match next_frame(bytes, u32::MAX)? {
         Frame::Whole { header, body, taken } => {
             assert_eq!(taken, bytes.len(), "the row is one packet");
@@ -87,7 +87,7 @@ pub(in crate::packet) fn whole(bytes: &[u8]) -> Result<(u8, &[u8]), Fault> {
 }
 
 /// Section 1.5.5, as the standard's pseudo-code has it.
-pub(in crate::packet) fn integer(mut value: u32) -> Vec<u8> {
+pub(crate) fn integer(mut value: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let digit = u8::try_from(value % 128).unwrap();
@@ -99,43 +99,43 @@ pub(in crate::packet) fn integer(mut value: u32) -> Vec<u8> {
     }
 }
 
-pub(in crate::packet) fn binary(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn binary(bytes: &[u8]) -> Vec<u8> {
     let mut out = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
     out.extend(bytes);
     out
 }
 
-pub(in crate::packet) fn string(text: &str) -> Vec<u8> {
+pub(crate) fn string(text: &str) -> Vec<u8> {
     binary(text.as_bytes())
 }
 
 /// A property section of whole properties.
-pub(in crate::packet) fn section(properties: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn section(properties: &[Vec<u8>]) -> Vec<u8> {
     let bytes = properties.concat();
     [integer(u32::try_from(bytes.len()).unwrap()), bytes].concat()
 }
 
-pub(in crate::packet) fn packet(header: u8, parts: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn packet(header: u8, parts: &[Vec<u8>]) -> Vec<u8> {
     let body = parts.concat();
     [vec![header], integer(u32::try_from(body.len()).unwrap()), body].concat()
 }
 
 /// A property as a test thinks of it: its identifier and the bytes of its value.
-pub(in crate::packet) fn property(id: u8, value: &[u8]) -> Vec<u8> {
+pub(crate) fn property(id: u8, value: &[u8]) -> Vec<u8> {
     [vec![id], value.to_vec()].concat()
 }
 
 /// Reads what a Server wrote, and panics where that is no packet.
 #[derive(Debug, Clone)]
-pub(in crate::packet) struct Written {
-    pub(in crate::packet) header: u8,
-    pub(in crate::packet) body: Vec<u8>,
+pub(crate) struct Written {
+    pub(crate) header: u8,
+    pub(crate) body: Vec<u8>,
     at: usize,
 }
 
 impl Written {
     /// `bytes` hold this one packet and nothing more.
-    pub(in crate::packet) fn parse(bytes: &[u8]) -> Written {
+    pub(crate) fn parse(bytes: &[u8]) -> Written {
         let mut written = Written { header: bytes[0], body: bytes[1..].to_vec(), at: 0 };
         let length = written.integer() as usize;
         written.body = written.body.split_off(written.at);
@@ -144,29 +144,29 @@ impl Written {
         written
     }
 
-    pub(in crate::packet) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.at == self.body.len()
     }
 
-    pub(in crate::packet) fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let bytes = self.body[self.at..self.at + count].to_vec();
         self.at += count;
         bytes
     }
 
-    pub(in crate::packet) fn rest(&mut self) -> Vec<u8> {
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
         self.bytes(self.body.len() - self.at)
     }
 
-    pub(in crate::packet) fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.bytes(1)[0]
     }
 
-    pub(in crate::packet) fn two_bytes(&mut self) -> u16 {
+    pub(crate) fn two_bytes(&mut self) -> u16 {
         u16::from(self.byte()) << 8 | u16::from(self.byte())
     }
 
-    pub(in crate::packet) fn integer(&mut self) -> u32 {
+    pub(crate) fn integer(&mut self) -> u32 {
         let (mut value, mut multiplier) = (0, 1);
         loop {
             let byte = self.byte();
@@ -179,13 +179,13 @@ impl Written {
         }
     }
 
-    pub(in crate::packet) fn string(&mut self) -> String {
+    pub(crate) fn string(&mut self) -> String {
         let length = self.two_bytes();
         String::from_utf8(self.bytes(usize::from(length))).unwrap()
     }
 
     /// The property section: identifier and value bytes (without the length of a single string).
-    pub(in crate::packet) fn properties(&mut self) -> Vec<(u8, Vec<u8>)> {
+    pub(crate) fn properties(&mut self) -> Vec<(u8, Vec<u8>)> {
         let length = self.integer() as usize;
         let end = self.at + length;
         let mut found = Vec::new();
@@ -210,23 +210,23 @@ impl Written {
     }
 }
 
-pub(in crate::packet) fn any_version() -> impl Strategy<Value = ProtocolVersion> {
+pub(crate) fn any_version() -> impl Strategy<Value = ProtocolVersion> {
     prop_oneof![Just(V3_1), Just(V3_1_1), Just(V5)]
 }
 
 /// Text without U+0000, of every length of UTF-8 sequence.
-pub(in crate::packet) fn any_text() -> impl Strategy<Value = String> {
+pub(crate) fn any_text() -> impl Strategy<Value = String> {
     "[a-z/\u{1}\u{7F}é€\u{FEFF}𝄞]{0,12}"
 }
 
 /// A Topic Name, `$` and empty levels included.
-pub(in crate::packet) fn any_topic() -> impl Strategy<Value = String> {
+pub(crate) fn any_topic() -> impl Strategy<Value = String> {
     "[a-z$/ é€𝄞]{1,40}"
 }
 
 /// A property that is forwarded, once-only ones no more than once, with others of a PUBLISH between
 /// them.
-pub(in crate::packet) fn any_message_properties() -> impl Strategy<Value = Vec<Vec<u8>>> {
+pub(crate) fn any_message_properties() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let once = (
         proptest::option::of(0_u8..2),
         proptest::option::of(any_text()),

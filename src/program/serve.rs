@@ -35,10 +35,11 @@ pub(crate) fn until_stopped(config: &Config, printer: Printer) -> Result<(), Vec
         }
         Printer::Router => None,
     };
-    // Before the first use of the executor, which would choose by itself.
-    let workers = config.workers.get();
+    // Before the first use of the executor, which would choose by itself. With event loops it has only to
+    // accept and to keep the time.
+    let threads = if cfg!(target_os = "linux") { 1 } else { config.workers.get() };
     async_global_executor::init_with_config(
-        GlobalExecutorConfig::default().with_min_threads(workers).with_max_threads(workers),
+        GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
     let broker = block_on(start(config))?;
     wait(&broker, &mut signals)
@@ -66,7 +67,8 @@ async fn start(config: &Config) -> Result<Broker, Vec<String>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    let broker = Broker::builder().limits(config.limits.clone()).build();
+    let broker =
+        Broker::builder().limits(config.limits.clone()).event_loops(config.workers.get()).build();
     for (name, transport) in bound {
         let added = match transport {
             Bound::Tcp(transport) => broker.add_transport(name, transport).await,

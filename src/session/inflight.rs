@@ -3,23 +3,22 @@
 
 use std::collections::VecDeque;
 
+use super::outgoing::Taken;
 use super::queue::Delivery;
 use crate::packet::{PacketId, QoS, ReasonCode};
 
-/// Issued identifiers repeat after this many; nearer to the oldest one than this, none can be in use.
-const IDENTIFIERS: u64 = 65_535;
+/// Identifiers repeat after this many.
+const IDENTIFIERS: u16 = 65_535;
 
 /// A message that the Client has not completely acknowledged.
 #[derive(Debug)]
 struct Entry {
     id: PacketId,
-    /// Counts all that were ever sent.
+    /// Counts all identifiers that were ever looked at, so that equal ones are [`IDENTIFIERS`] apart.
     serial: u64,
     /// The message, until PUBREC says that the Client has it: then only PUBREL is ever sent again
     /// (MQTT-4.3.3-6).
     delivery: Option<Delivery>,
-    /// Encoded once, but the transport took no byte of it: sending it is no retransmission.
-    unsent: bool,
 }
 
 /// What an acknowledgement from the Client did.
@@ -38,7 +37,13 @@ pub(crate) enum Acknowledged {
 /// What is to be sent again after the Session was resumed (MQTT-4.4.0-1).
 #[derive(Debug)]
 pub(crate) enum Resend<'a> {
-    Publish { id: PacketId, dup: bool, delivery: &'a Delivery },
+    Publish {
+        id: PacketId,
+        dup: bool,
+        /// Its number, if it still waits for a transport to take it wholly.
+        waiting: Option<u64>,
+        delivery: &'a Delivery,
+    },
     PubRel(PacketId),
 }
 
@@ -48,8 +53,14 @@ pub(crate) struct Inflight {
     entries: VecDeque<Entry>,
     /// The first so many were sent on the present Network Connection; they use up the send quota.
     sent: usize,
+    /// The serial of the last identifier, and the identifier.
     issued: u64,
     last_id: u16,
+    /// Below this serial a transport took a byte of every message: sending it again is a
+    /// retransmission, and DUP says so (MQTT-3.3.1-1).
+    begun: u64,
+    /// Below this serial a transport took all of every message: it does not wait any more.
+    accepted: u64,
 }
 
 impl Inflight {
@@ -67,17 +78,29 @@ impl Inflight {
         self.sent < self.entries.len()
     }
 
-    /// Takes a message that is sent for the first time under an identifier from [`Inflight::next_id`].
-    /// Only while [`Inflight::has_quota`] and not [`Inflight::needs_resend`].
-    pub(crate) fn begin(&mut self, id: PacketId, delivery: Delivery) {
-        self.entries.push_back(Entry {
-            id,
-            serial: self.issued,
-            delivery: Some(delivery),
-            unsent: false,
-        });
-        self.issued += 1;
+    /// The last so many messages wait for a transport to take them wholly.
+    pub(crate) fn waiting_len(&self) -> usize {
+        if self.entries.back().is_none_or(|newest| newest.serial < self.accepted) {
+            return 0;
+        }
+        self.entries.len() - self.entries.partition_point(|entry| entry.serial < self.accepted)
+    }
+
+    /// Takes a message that is sent for the first time under the last identifier from
+    /// [`Inflight::next_id`], and returns its number. Only while [`Inflight::has_quota`] and not
+    /// [`Inflight::needs_resend`].
+    pub(crate) fn begin(&mut self, id: PacketId, delivery: Delivery) -> u64 {
+        let serial = self.issued;
+        self.entries.push_back(Entry { id, serial, delivery: Some(delivery) });
         self.sent += 1;
+        serial
+    }
+
+    /// The transport took this much.
+    pub(crate) fn taken(&mut self, taken: Taken) {
+        let after = |serial: Option<u64>| serial.map_or(0, |serial| serial + 1);
+        self.accepted = self.accepted.max(after(taken.accepted));
+        self.begun = self.begun.max(after(taken.begun)).max(self.accepted);
     }
 
     /// Gives up a message that cannot be sent again. Whether it was there.
@@ -93,10 +116,9 @@ impl Inflight {
         loop {
             self.last_id = self.last_id.wrapping_add(1);
             let Some(id) = PacketId::new(self.last_id) else { continue };
+            self.issued += 1;
             let oldest = self.entries.front().map_or(self.issued, |entry| entry.serial);
-            if self.issued - oldest < IDENTIFIERS - 1
-                || self.entries.iter().all(|entry| entry.id != id)
-            {
+            if self.issued - oldest < u64::from(IDENTIFIERS) || self.find(id).is_none() {
                 return id;
             }
         }
@@ -107,36 +129,51 @@ impl Inflight {
         if !self.has_quota(quota) {
             return None;
         }
-        let entry = self.entries.get_mut(self.sent)?;
+        let entry = self.entries.get(self.sent)?;
         self.sent += 1;
-        let dup = !std::mem::take(&mut entry.unsent);
+        let dup = entry.serial < self.begun;
+        let waiting = (entry.serial >= self.accepted).then_some(entry.serial);
         Some(match &entry.delivery {
-            Some(delivery) => Resend::Publish { id: entry.id, dup, delivery },
+            Some(delivery) => Resend::Publish { id: entry.id, dup, waiting, delivery },
             None => Resend::PubRel(entry.id),
         })
     }
 
-    /// The Network Connection is gone: all is to be sent again on the next one. The last `unsent` were
-    /// encoded, but no byte of them was taken.
-    pub(crate) fn restart(&mut self, unsent: usize) {
-        self.sent = 0;
-        for entry in self.entries.iter_mut().rev().take(unsent) {
-            entry.unsent = true;
+    /// The Network Connection is gone: all is to be sent again on the next one. `certain`: what was
+    /// not reported as [taken](Inflight::taken) never will be.
+    pub(crate) fn restart(&mut self, certain: bool) {
+        let last = self.sent.checked_sub(1).and_then(|index| self.entries.get(index));
+        if let (Some(last), false) = (last, certain) {
+            self.begun = self.begun.max(last.serial + 1);
         }
+        self.sent = 0;
     }
 
     /// PUBACK (MQTT-4.3.2-3).
     pub(crate) fn puback(&mut self, id: PacketId, reason: ReasonCode) -> Acknowledged {
         let Some(index) = self.find(id) else { return Acknowledged::Unknown };
         match self.stage(index) {
-            Some(QoS::AtLeastOnce) => self.complete(index, reason.is_error()),
+            Some(QoS::AtLeastOnce) => {
+                self.arrived(index);
+                self.complete(index, reason.is_error())
+            }
             _ => Acknowledged::Unexpected,
         }
+    }
+
+    /// An acknowledgement shows that a message was taken, and all before it, even if the one who
+    /// wrote them has not come to say so yet.
+    fn arrived(&mut self, index: usize) {
+        let serial = self.entries.get(index).map(|entry| entry.serial);
+        self.taken(Taken { accepted: serial, ..Taken::default() });
     }
 
     /// PUBREC (MQTT-4.3.3-4). With an error the message is over and never sent again (MQTT-4.4.0-2).
     pub(crate) fn pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Acknowledged {
         let Some(index) = self.find(id) else { return Acknowledged::Unknown };
+        if self.stage(index) == Some(QoS::ExactlyOnce) {
+            self.arrived(index);
+        }
         match self.stage(index) {
             Some(QoS::ExactlyOnce) if reason.is_error() => self.complete(index, true),
             Some(QoS::ExactlyOnce) => {
@@ -179,18 +216,23 @@ impl Inflight {
     /// Acknowledgements mostly come in order, so that the distance from the oldest is the place, or a
     /// little more than the place where some are missing before it.
     fn find(&self, id: PacketId) -> Option<usize> {
-        let oldest = self.entries.front()?.id;
-        let guess = usize::from(id.get().wrapping_sub(oldest.get()));
+        let (value, oldest) = (id.get(), self.entries.front()?.id.get());
+        let guess = usize::from(match value.checked_sub(oldest) {
+            Some(distance) => distance,
+            None => IDENTIFIERS - oldest + value,
+        });
         if self.entries.get(guess).is_some_and(|entry| entry.id == id) {
             return Some(guess);
         }
         self.entries.iter().position(|entry| entry.id == id)
     }
 
-    /// Takes out all messages, oldest first; those that were released are only counted.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Option<Delivery>> + use<'_> {
+    /// Takes out all messages, oldest first; those that were released are only counted. With each goes
+    /// whether the Client may have any byte of it.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (bool, Option<Delivery>)> + use<'_> {
         self.sent = 0;
-        self.entries.drain(..).map(|entry| entry.delivery)
+        let begun = self.begun;
+        self.entries.drain(..).map(move |entry| (entry.serial < begun, entry.delivery))
     }
 }
 
@@ -238,3 +280,6 @@ impl Received {
         self.ids.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

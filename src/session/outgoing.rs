@@ -11,30 +11,30 @@ pub(crate) struct Outgoing {
     /// Payloads, each with the place in `bytes` before which it is sent.
     shared: Vec<(usize, Bytes)>,
     shared_bytes: usize,
-    /// Where messages that count as waiting end.
+    /// The messages that count as waiting until they are written.
     marks: Vec<Mark>,
+    /// How many of the marks are of QoS 0.
+    plain: usize,
 }
 
-/// The end of one message.
+/// Where one message stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
+    start: usize,
     end: usize,
-    assured: bool,
+    /// Of QoS 1 and 2 the number by which [`Inflight`](super::inflight::Inflight) knows it.
+    serial: Option<u64>,
 }
 
-/// How many messages a batch holds.
+/// What of a batch the transport took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Count {
-    /// QoS 0.
+pub(crate) struct Taken {
+    /// Messages of QoS 0, wholly.
     pub(crate) plain: usize,
-    /// QoS 1 and 2, sent for the first time.
-    pub(crate) assured: usize,
-}
-
-impl Count {
-    pub(crate) fn total(self) -> usize {
-        self.plain + self.assured
-    }
+    /// The last message of QoS 1 or 2 that was wholly taken.
+    pub(crate) accepted: Option<u64>,
+    /// The last message of QoS 1 or 2 of which a byte was taken.
+    pub(crate) begun: Option<u64>,
 }
 
 /// Slices handed to one write at the most; the operating system takes up to 1 024.
@@ -70,16 +70,16 @@ impl Outgoing {
         self.shared.len() >= SLICES_MAX / 2
     }
 
-    /// Here a message ends that counts as waiting until it is written.
-    pub(crate) fn mark(&mut self, assured: bool) {
-        let end = self.len();
-        self.marks.push(Mark { end, assured });
+    /// What was appended from `start` on is a message that counts as waiting until it is written.
+    /// `serial` is `None` for QoS 0.
+    pub(crate) fn mark(&mut self, start: usize, serial: Option<u64>) {
+        self.plain += usize::from(serial.is_none());
+        self.marks.push(Mark { start, end: self.len(), serial });
     }
 
-    /// The messages whose end is still to be written.
-    pub(crate) fn count(&self) -> Count {
-        let assured = self.marks.iter().filter(|mark| mark.assured).count();
-        Count { plain: self.marks.len() - assured, assured }
+    /// The messages of QoS 0 whose end is still to be written.
+    pub(crate) fn plain(&self) -> usize {
+        self.plain
     }
 
     /// Calls `write` with all bytes in order, up to what one write can take.
@@ -105,21 +105,31 @@ impl Outgoing {
         write(&slices)
     }
 
-    /// Removes the first `written` bytes and says which messages were completed by them.
-    pub(crate) fn advance(&mut self, written: usize) -> Count {
-        if written >= self.len() {
-            let count = self.count();
-            self.clear();
-            return count;
+    /// Removes the first `written` bytes and says which messages were in them.
+    pub(crate) fn advance(&mut self, written: usize) -> Taken {
+        let mut taken = Taken::default();
+        let mut done = 0;
+        for mark in self.marks.iter().take_while(|mark| mark.start < written) {
+            taken.begun = mark.serial.or(taken.begun);
+            if mark.end > written {
+                break;
+            }
+            taken.accepted = mark.serial.or(taken.accepted);
+            taken.plain += usize::from(mark.serial.is_none());
+            done += 1;
         }
-        let done = self.marks.iter().take_while(|mark| mark.end <= written).count();
-        let assured = self.marks.iter().take(done).filter(|mark| mark.assured).count();
+        if written >= self.len() {
+            self.clear();
+            return taken;
+        }
+        self.plain -= taken.plain;
         self.marks.drain(..done);
         for mark in &mut self.marks {
+            mark.start = mark.start.saturating_sub(written);
             mark.end -= written;
         }
         self.cut(written);
-        Count { plain: done - assured, assured }
+        taken
     }
 
     /// Removes bytes from the front, across both kinds.
@@ -156,8 +166,12 @@ impl Outgoing {
         self.bytes.append(&mut later.bytes);
         self.shared.extend(later.shared.drain(..).map(|(at, payload)| (at + bytes, payload)));
         self.shared_bytes += std::mem::take(&mut later.shared_bytes);
-        let marks = later.marks.drain(..);
-        self.marks.extend(marks.map(|mark| Mark { end: mark.end + len, ..mark }));
+        self.plain += std::mem::take(&mut later.plain);
+        self.marks.extend(later.marks.drain(..).map(|mark| Mark {
+            start: mark.start + len,
+            end: mark.end + len,
+            ..mark
+        }));
     }
 
     /// Empties it and keeps its memory, within reason.
@@ -168,68 +182,9 @@ impl Outgoing {
         self.shared.clear();
         self.shared_bytes = 0;
         self.marks.clear();
+        self.plain = 0;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn flatten(outgoing: &Outgoing) -> Vec<u8> {
-        outgoing.with_slices(|slices| slices.iter().flat_map(|slice| slice.to_vec()).collect())
-    }
-
-    fn build(parts: &[(Vec<u8>, Option<Vec<u8>>, bool)]) -> Outgoing {
-        let mut outgoing = Outgoing::default();
-        for (head, payload, assured) in parts {
-            outgoing.buffer().extend_from_slice(head);
-            if let Some(payload) = payload {
-                outgoing.share(Bytes::from(payload.clone()));
-            }
-            outgoing.mark(*assured);
-        }
-        outgoing
-    }
-
-    fn parts() -> impl Strategy<Value = Vec<(Vec<u8>, Option<Vec<u8>>, bool)>> {
-        let bytes = || proptest::collection::vec(any::<u8>(), 1..9);
-        proptest::collection::vec((bytes(), proptest::option::of(bytes()), any::<bool>()), 1..14)
-    }
-
-    proptest! {
-        #[test]
-        fn written_in_pieces_every_byte_and_every_message_leaves_once(parts in parts(), steps in proptest::collection::vec(1usize..12, 1..200)) {
-            let mut outgoing = build(&parts);
-            let whole = flatten(&outgoing);
-            prop_assert_eq!(whole.len(), outgoing.len());
-            let (mut written, mut counted) = (0, 0);
-            for step in steps {
-                let step = step.min(outgoing.len());
-                let next = flatten(&outgoing);
-                prop_assert_eq!(&next[..], &whole[written..]);
-                written += step;
-                counted += outgoing.advance(step).total();
-                prop_assert_eq!(counted + outgoing.count().total(), parts.len());
-                prop_assert_eq!(whole.len() - written, outgoing.len());
-            }
-            counted += outgoing.advance(outgoing.len()).total();
-            prop_assert_eq!(counted, parts.len());
-            prop_assert!(outgoing.is_empty());
-        }
-
-        #[test]
-        fn what_is_appended_follows(first in parts(), second in parts(), cut in 0usize..40) {
-            let (mut outgoing, mut later) = (build(&first), build(&second));
-            let mut expected = flatten(&outgoing);
-            expected.extend(flatten(&later));
-            let done = outgoing.advance(cut.min(outgoing.len()));
-            outgoing.append(&mut later);
-            prop_assert!(later.is_empty());
-            let whole = flatten(&outgoing);
-            prop_assert_eq!(&whole[..], &expected[expected.len() - whole.len()..]);
-            prop_assert_eq!(done.total() + outgoing.count().total(), first.len() + second.len());
-        }
-    }
-}
+mod tests;

@@ -150,6 +150,9 @@ impl Queue {
         let count = self.plain.len() as u64;
         self.bytes -= self.plain.iter().map(|(_, d)| d.message.size_bytes()).sum::<usize>();
         self.plain = VecDeque::new();
+        if self.is_empty() {
+            self.release_memory();
+        }
         count
     }
 
@@ -169,3 +172,6 @@ impl Queue {
         self.next_expiry = Timestamp::NEVER;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! What matches is read when there is room for it, under the lock of the Session, so that a replay neither
 //! fills the queue nor brings an older value after a newer one.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -59,7 +59,10 @@ impl Replay {
 /// Replays that are not finished, oldest first. At most one for each subscription.
 #[derive(Debug, Default)]
 pub(crate) struct Replays {
-    open: VecDeque<Replay>,
+    open: BTreeMap<u64, Replay>,
+    /// The number of each in `open`: there may be as many as subscriptions.
+    numbers: BTreeMap<TopicFilter, u64>,
+    begun: u64,
 }
 
 impl Replays {
@@ -70,14 +73,15 @@ impl Replays {
     /// Begins a replay, anew if one for this Topic Filter is under way.
     pub(crate) fn add(&mut self, replay: Replay) {
         self.cancel(&replay.filter);
-        self.open.push_back(replay);
+        self.numbers.insert(replay.filter.clone(), self.begun);
+        self.open.insert(self.begun, replay);
+        self.begun += 1;
     }
 
     /// The subscription is gone.
     pub(crate) fn cancel(&mut self, filter: &TopicFilter) {
-        self.open.retain(|replay| &replay.filter != filter);
-        if self.open.is_empty() {
-            self.open = VecDeque::new();
+        if let Some(number) = self.numbers.remove(filter) {
+            self.open.remove(&number);
         }
     }
 
@@ -90,7 +94,8 @@ impl Replays {
     ) -> Option<Delivery> {
         let mut steps = STEPS_PER_BATCH;
         loop {
-            let replay = self.open.front_mut()?;
+            let mut first = self.open.first_entry()?;
+            let replay = first.get_mut();
             let filter = replay.filter.as_str();
             match retained.next_match(filter, replay.after.as_deref(), now, &mut steps) {
                 Found::Message(message) => {
@@ -102,7 +107,11 @@ impl Replays {
                     return None;
                 }
                 Found::End => {
-                    self.open.pop_front();
+                    self.numbers.remove(&first.remove().filter);
+                    steps = steps.saturating_sub(1);
+                    if steps == 0 {
+                        return None;
+                    }
                 }
             }
         }

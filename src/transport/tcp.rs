@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::runtime::Registered;
 use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -73,13 +74,13 @@ impl TcpTransport {
     }
 
     /// Waits for the next peer; one that is gone again before it is accepted is passed over.
-    pub(super) async fn accept_stream(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub(super) async fn accept_stream(&mut self) -> io::Result<(Accepted, SocketAddr)> {
         loop {
-            match self.listener.accept().await {
+            match self.listener.read_with(TcpListener::accept).await {
                 Ok((socket, peer)) => {
                     // Fails only where the peer is gone already, which its first read will tell.
-                    let _ = socket.get_ref().set_nodelay(true);
-                    return Ok((TcpStream::new(socket), peer));
+                    let _ = socket.set_nodelay(true);
+                    return Ok((Accepted(socket), peer));
                 }
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => return Err(error),
@@ -90,9 +91,12 @@ impl TcpTransport {
 
 impl Transport for TcpTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
-        let (stream, peer) = self.accept_stream().await?;
-        let inline: Arc<dyn TryWrite> = stream.socket.clone();
-        Ok(Incoming::ready(peer.to_string(), ByteStream::new(stream).with_try_write(inline)))
+        let (accepted, peer) = self.accept_stream().await?;
+        Ok(Incoming::with_handshake(peer.to_string(), async move {
+            let stream = accepted.into_stream()?;
+            let inline: Arc<dyn TryWrite> = stream.socket.clone();
+            Ok(ByteStream::new(stream).with_try_write(inline))
+        }))
     }
 
     fn local_endpoint(&self) -> String {
@@ -133,12 +137,54 @@ fn concerns_one_peer(error: &io::Error) -> bool {
     )
 }
 
+/// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task.
+pub(super) struct Accepted(std::net::TcpStream);
+
+impl Accepted {
+    /// The stream, watched by the event loop that this thread is, or else by async-std's reactor.
+    pub(super) fn into_stream(self) -> io::Result<TcpStream> {
+        let socket = match Registered::new(self.0) {
+            Ok(registered) => Connected::Loop(registered?),
+            Err(socket) => Connected::Reactor(Async::new(socket)?),
+        };
+        Ok(TcpStream { socket: Arc::new(socket), drained: false })
+    }
+}
+
 /// A connected socket, shared between its owner and those who write inline.
-struct Connected(Async<std::net::TcpStream>);
+enum Connected {
+    Reactor(Async<std::net::TcpStream>),
+    Loop(Registered),
+}
+
+impl Connected {
+    fn get_ref(&self) -> &std::net::TcpStream {
+        match self {
+            Connected::Reactor(socket) => socket.get_ref(),
+            Connected::Loop(socket) => socket.get_ref(),
+        }
+    }
+
+    /// Ready when a read may find something again, after one that found no more.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Connected::Reactor(socket) => socket.poll_readable(cx),
+            Connected::Loop(socket) => socket.poll_readable(cx).map(Ok),
+        }
+    }
+
+    /// Ready when a write may be tried again, after one that would have blocked.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Connected::Reactor(socket) => socket.poll_writable(cx),
+            Connected::Loop(socket) => socket.poll_writable(cx).map(Ok),
+        }
+    }
+}
 
 impl TryWrite for Connected {
     fn try_write(&self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        uninterrupted(|| self.0.get_ref().write_vectored(bufs))
+        uninterrupted(|| self.get_ref().write_vectored(bufs))
     }
 }
 
@@ -152,17 +198,13 @@ pub(super) struct TcpStream {
 }
 
 impl TcpStream {
-    pub(super) fn new(socket: Async<std::net::TcpStream>) -> TcpStream {
-        TcpStream { socket: Arc::new(Connected(socket)), drained: false }
-    }
-
     fn poll_read_with(
         &mut self,
         cx: &mut Context<'_>,
         room: usize,
         mut read: impl FnMut(&std::net::TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let socket = &self.socket.0;
+        let socket = &self.socket;
         loop {
             if self.drained {
                 ready!(socket.poll_readable(cx))?;
@@ -184,7 +226,7 @@ impl TcpStream {
         cx: &mut Context<'_>,
         mut write: impl FnMut(&std::net::TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let socket = &self.socket.0;
+        let socket = &self.socket;
         loop {
             match uninterrupted(|| write(socket.get_ref())) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -247,7 +289,7 @@ impl AsyncWrite for TcpStream {
     }
 
     fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match self.socket.0.get_ref().shutdown(Shutdown::Write) {
+        Poll::Ready(match self.socket.get_ref().shutdown(Shutdown::Write) {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()), // the peer was faster
             done => done,
         })
@@ -258,7 +300,7 @@ impl Drop for TcpStream {
     /// Whoever writes inline may hold the socket longer; the peer is told now that it is over.
     fn drop(&mut self) {
         if Arc::strong_count(&self.socket) > 1 {
-            let _ = self.socket.0.get_ref().shutdown(Shutdown::Both);
+            let _ = self.socket.get_ref().shutdown(Shutdown::Both);
         }
     }
 }
@@ -275,7 +317,8 @@ mod tests {
     fn a_short_read_makes_the_next_one_wait() {
         let mut transport = block_on(TcpTransport::bind("127.0.0.1", 0)).expect("a free port");
         let mut peer = std::net::TcpStream::connect(transport.local_addr()).expect("listening");
-        let (mut stream, _) = block_on(transport.accept_stream()).expect("dialled");
+        let (accepted, _) = block_on(transport.accept_stream()).expect("dialled");
+        let mut stream = accepted.into_stream().expect("a socket");
         let mut room = [0; 8];
         for (sent, drained) in [(3, true), (8, false), (1, true)] {
             peer.write_all(&[0; 8][..sent]).expect("the server reads");

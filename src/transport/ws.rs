@@ -83,10 +83,10 @@ impl WsTransport {
 
 impl Transport for WsTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
-        let (stream, peer) = self.tcp.accept_stream().await?;
+        let (accepted, peer) = self.tcp.accept_stream().await?;
         let rules = self.rules.clone();
         Ok(Incoming::with_handshake(peer.to_string(), async move {
-            Ok(ByteStream::new(upgrade(stream, &rules).await?))
+            Ok(ByteStream::new(upgrade(accepted.into_stream()?, &rules).await?))
         }))
     }
 

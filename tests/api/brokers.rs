@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hrotti::{Broker, ClientError, ListenerConfig, ListenerError, Message};
+use hrotti::{Broker, ClientError, Limits, ListenerConfig, ListenerError, Message};
 
 use crate::peer::{ANY, Peer, block_on, in_time, listen};
 
@@ -103,6 +103,21 @@ fn stop_delivers_what_waits() {
 fn depth_0_is_raised_to_1() {
     assert_eq!(Broker::new(0).limits().max_queue_depth, 1);
     assert_eq!(Broker::builder().max_queue_depth(7).build().limits().max_queue_depth, 7);
+}
+
+#[test]
+fn limits_out_of_range_move_into_it() {
+    let wrong = Limits {
+        max_queue_depth: usize::MAX,
+        receive_maximum: 0,
+        topic_levels_max: 0,
+        connect_timeout: Duration::ZERO,
+        ..Limits::default()
+    };
+    let broker = Broker::builder().limits(wrong.clone()).build();
+    assert_eq!(broker.limits(), &wrong.in_range());
+    assert_eq!(broker.limits().receive_maximum, 1);
+    assert_eq!(broker.limits().connect_timeout, Duration::from_secs(1));
 }
 
 #[test]

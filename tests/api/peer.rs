@@ -44,12 +44,12 @@ pub(crate) fn subscribe_packet(filter: &str, qos: u8) -> Vec<u8> {
     packet
 }
 
-pub(crate) struct Peer(TcpStream);
+pub(crate) struct Peer(pub(crate) TcpStream);
 
 impl Peer {
     /// Opens a TCP stream to an endpoint as `add_listener` returns it.
     pub(crate) fn dial(endpoint: &str) -> Peer {
-        let stream = TcpStream::connect(endpoint.strip_prefix("tcp://").unwrap()).unwrap();
+        let stream = TcpStream::connect(endpoint.trim_start_matches("tcp://")).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Peer(stream)
     }
