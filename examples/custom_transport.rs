@@ -7,49 +7,8 @@
 //! ```
 
 #[cfg(unix)]
-mod unix {
-    use std::io;
-    use std::os::unix::net::UnixListener;
-    use std::path::{Path, PathBuf};
-
-    use async_io::Async;
-    use hrotti::transport::{ByteStream, Incoming, Transport};
-
-    /// A Unix socket that listens, and whose file goes with it.
-    pub(crate) struct UnixTransport {
-        listener: Async<UnixListener>,
-        path: PathBuf,
-        accepted: u64,
-    }
-
-    impl UnixTransport {
-        /// Listens on `path`, where nothing may be yet.
-        pub(crate) fn bind(path: &Path) -> io::Result<UnixTransport> {
-            let listener = Async::<UnixListener>::bind(path)?;
-            Ok(UnixTransport { listener, path: path.to_owned(), accepted: 0 })
-        }
-    }
-
-    impl Transport for UnixTransport {
-        async fn accept(&mut self) -> io::Result<Incoming> {
-            // Nothing is awaited after the peer is there, so dropping the future loses none.
-            let (stream, _) = self.listener.accept().await?;
-            self.accepted += 1;
-            let peer = format!("{}#{}", self.path.display(), self.accepted);
-            Ok(Incoming::ready(peer, ByteStream::new(stream)))
-        }
-
-        fn local_endpoint(&self) -> String {
-            format!("unix://{}", self.path.display())
-        }
-    }
-
-    impl Drop for UnixTransport {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
+#[path = "custom_transport/unix.rs"]
+mod unix;
 
 /// A Client in bytes of MQTT 3.1.1: connects, subscribes to `greeting`, and publishes there.
 #[cfg(unix)]

@@ -401,12 +401,12 @@ impl Message {
         self.0.expires_at <= now
     }
 
-    /// What is left of the Message Expiry Interval, in seconds (MQTT-3.3.2-6). Rounded up, so that a
-    /// message that has not expired is never sent with 0.
+    /// What is left of the Message Expiry Interval, in seconds, never more than was received
+    /// (MQTT-3.3.2-6). Rounded up, so that a message that has not expired is never sent with 0.
     pub(crate) fn expiry_left_secs(&self, now: Timestamp) -> Option<u32> {
-        self.0.expiry_secs?;
+        let received = self.0.expiry_secs?;
         let left = self.0.expires_at.millis_since(now).div_ceil(1_000);
-        Some(u32::try_from(left).unwrap_or(u32::MAX))
+        Some(u32::try_from(left).map_or(received, |left| left.min(received)))
     }
 
     /// The message as one subscriber receives it in process.
@@ -519,6 +519,8 @@ mod tests {
             Message::new("a", "x").unwrap().with_expiry_secs(10).accepted_at(Timestamp(1_000));
         assert_eq!(message.expiry_left_secs(Timestamp(1_001)), Some(10));
         assert_eq!(message.expiry_left_secs(Timestamp(2_000)), Some(9));
+        // A subscriber's task may look at an older clock than the publisher's: never more than received.
+        assert_eq!(message.expiry_left_secs(Timestamp(999)), Some(10));
         assert!(!message.is_expired(Timestamp(10_999)));
         assert!(message.is_expired(Timestamp(11_000)));
     }

@@ -52,14 +52,14 @@ fn carry(socket: &TcpStream, stream: Box<dyn Duplex>) -> io::Result<()> {
     let upwards = thread::spawn(move || -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         loop {
-            let n = io::Read::read(&mut from_client, &mut buffer)?;
-            if n == 0 {
-                return block_on(to_broker.close());
+            match io::Read::read(&mut from_client, &mut buffer) {
+                Ok(n @ 1..) => block_on(async {
+                    to_broker.write_all(&buffer[..n]).await?;
+                    to_broker.flush().await
+                })?,
+                // A reset is passed on as an end: the broker must not take the peer for silent.
+                Ok(0) | Err(_) => return block_on(to_broker.close()),
             }
-            block_on(async {
-                to_broker.write_all(&buffer[..n]).await?;
-                to_broker.flush().await
-            })?;
         }
     });
     let mut buffer = [0; 16 * 1024];

@@ -214,6 +214,16 @@ impl Client {
         self.wire.cut();
     }
 
+    /// Ends the stream in this direction, without DISCONNECT.
+    ///
+    /// # Errors
+    /// A stream that is broken.
+    #[track_caller]
+    pub fn finish(&mut self) -> Step {
+        self.note("→ the end of the stream".into());
+        self.wire.finish().map_err(|e| self.fail("the stream can be ended", e.to_string()))
+    }
+
     /// The next packet from the wire, `None` at the end of the stream.
     #[track_caller]
     fn next_packet(&mut self, wanted: &str) -> Step<Option<Packet>> {
@@ -556,6 +566,15 @@ impl Client {
     #[track_caller]
     pub fn ping(&mut self) -> Step {
         self.send(&packet(0xC0, &[]))?;
+        self.expect_pingresp()
+    }
+
+    /// Expects PINGRESP.
+    ///
+    /// # Errors
+    /// Another packet than PINGRESP, PUBLISH aside.
+    #[track_caller]
+    pub fn expect_pingresp(&mut self) -> Step {
         match self.control("PINGRESP")? {
             Packet::Pingresp => Ok(()),
             other => Err(self.fail("PINGRESP", format!("{other:02x?}"))),

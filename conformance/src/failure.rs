@@ -70,6 +70,13 @@ impl Failure {
         }
     }
 
+    /// Says in which part of the case it was.
+    #[must_use]
+    pub fn within(mut self, part: impl fmt::Display) -> Failure {
+        self.expected = format!("{} ({part})", self.expected);
+        self
+    }
+
     /// Adds what was sent and received on the connection.
     #[must_use]
     pub fn with_transcript(mut self, lines: Vec<String>) -> Failure {

@@ -21,14 +21,13 @@
 //! # fn main() {}
 //! ```
 
-use hrotti::Broker;
-
 pub mod bridge;
 mod capabilities;
 mod cases;
 pub mod client;
 pub mod codec;
 pub mod failure;
+mod flows;
 mod register;
 pub mod report;
 pub mod rumqtt;
@@ -40,18 +39,21 @@ pub mod wire;
 pub use capabilities::{Capabilities, CapabilityError, Key};
 pub use failure::{Failure, Step, skip};
 pub use register::{Case, cases};
-pub use target::{Endpoint, Fixture, Server, Target, Tcp, Ws};
+pub use target::{Endpoint, Fixture, House, Server, Target, Tcp, Ws};
 pub use versions::Versions;
 
-struct InProcess(Endpoint, Broker);
+struct InProcess {
+    endpoint: Endpoint,
+    house: House,
+}
 
 impl Target for InProcess {
     fn endpoint(&self) -> Endpoint {
-        self.0.clone()
+        self.endpoint.clone()
     }
 
-    fn broker(&self) -> Option<&Broker> {
-        Some(&self.1)
+    fn house(&self) -> Option<House> {
+        Some(self.house.clone())
     }
 }
 
@@ -69,7 +71,7 @@ pub fn run<F: Fixture>(chapter: &str, name: &str) {
         Ok(endpoint) => endpoint,
         Err(e) => panic!("the transport does not listen: {e}"),
     };
-    match case.run(&InProcess(endpoint, broker)) {
+    match case.run(&InProcess { endpoint, house: House::new::<F>(&broker) }) {
         Ok(()) => {}
         Err(failure) if failure.skipped().is_some() => print!("{case}\n{failure}"),
         Err(failure) => {

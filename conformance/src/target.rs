@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_lite::future::block_on;
@@ -95,9 +96,61 @@ pub trait Target {
         DEADLINE
     }
 
-    /// The broker itself, where it lives in this process.
-    fn broker(&self) -> Option<&Broker> {
+    /// The broker itself, where it runs in this process.
+    fn house(&self) -> Option<House> {
         None
+    }
+}
+
+/// A broker of this process with a transport under test: what the cases about the host program's side need.
+#[derive(Debug, Clone)]
+pub struct House {
+    broker: Broker,
+    bind: fn(&Broker) -> io::Result<Endpoint>,
+}
+
+struct InHouse {
+    endpoint: Endpoint,
+    house: House,
+}
+
+impl Target for InHouse {
+    fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
+    }
+
+    fn house(&self) -> Option<House> {
+        Some(self.house.clone())
+    }
+}
+
+impl House {
+    /// The house of this transport.
+    pub fn new<F: Fixture>(broker: &Broker) -> House {
+        House { broker: broker.clone(), bind: F::bind }
+    }
+
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Another broker behind the same transport.
+    #[must_use]
+    pub fn with_broker(&self, broker: &Broker) -> House {
+        House { broker: broker.clone(), bind: self.bind }
+    }
+
+    /// A fresh listener of the transport in this broker, by the name that the fixture gives it.
+    ///
+    /// # Errors
+    /// Whatever keeps the transport from listening.
+    #[track_caller]
+    pub fn bind(&self) -> Step<Server> {
+        let bound = (self.bind)(&self.broker);
+        let endpoint = bound.map_err(|e| Failure::new("a listener", e.to_string()))?;
+        Ok(Server::new(&InHouse { endpoint, house: self.clone() }))
     }
 }
 
@@ -146,18 +199,24 @@ impl Fixture for Ws {
     }
 }
 
+/// What a case has used of its server so far.
+#[derive(Debug, Default)]
+struct Seen {
+    anything: AtomicBool,
+    versions: AtomicU8,
+    left_out: AtomicU8,
+}
+
 /// The server as a case sees it: no address, no port, no scheme, and names of the case's own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
     /// One for each version, oldest first.
     endpoints: [Endpoint; 3],
     capabilities: Capabilities,
     deadline: Duration,
-    broker: Option<Broker>,
+    house: Option<House>,
     prefix: String,
-    streams: AtomicU32,
-    used: AtomicU8,
-    left_out: AtomicU8,
+    seen: Arc<Seen>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -173,11 +232,9 @@ impl Server {
             endpoints: ALL.map(|version| target.endpoint_for(version)),
             capabilities: target.capabilities(),
             deadline: target.deadline(),
-            broker: target.broker().cloned(),
+            house: target.house(),
             prefix: format!("c{run:x}x{n:x}"),
-            streams: AtomicU32::new(0),
-            used: AtomicU8::new(0),
-            left_out: AtomicU8::new(0),
+            seen: Arc::default(),
         }
     }
 
@@ -204,8 +261,15 @@ impl Server {
     /// # Errors
     /// A skip, where the broker is in another process.
     #[track_caller]
-    pub fn broker(&self) -> Step<&Broker> {
-        self.broker.as_ref().ok_or_else(|| skip("needs a broker in this process"))
+    pub fn house(&self) -> Step<&House> {
+        self.seen.anything.store(true, Ordering::Relaxed);
+        self.house.as_ref().ok_or_else(|| skip("needs a broker in this process"))
+    }
+
+    /// Another way into the same broker, with the names of this one.
+    #[must_use]
+    pub fn by(&self, endpoint: Endpoint) -> Server {
+        Server { endpoints: [endpoint.clone(), endpoint.clone(), endpoint], ..self.clone() }
     }
 
     /// Those of `versions` that the server is to be tested with, in the same order. Cases loop over these,
@@ -226,7 +290,7 @@ impl Server {
     fn speaks(&self, version: Version) -> bool {
         let speaks = self.capabilities.versions.contains(version);
         if !speaks {
-            self.left_out.fetch_or(Versions::NONE.with(version).bits(), Ordering::Relaxed);
+            self.seen.left_out.fetch_or(Versions::NONE.with(version).bits(), Ordering::Relaxed);
         }
         speaks
     }
@@ -234,18 +298,18 @@ impl Server {
     /// The versions that streams were opened for so far, and those that were left out.
     pub(crate) fn versions(&self) -> (Versions, Versions) {
         let read = |bits: &AtomicU8| Versions::from_bits(bits.load(Ordering::Relaxed));
-        (read(&self.used), read(&self.left_out))
+        (read(&self.seen.versions), read(&self.seen.left_out))
     }
 
     /// Whether any stream was asked for: without one, nothing was tested.
     pub(crate) fn was_dialled(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) > 0
+        self.seen.anything.load(Ordering::Relaxed)
     }
 
     /// Where this version is served; notes that it was used.
     pub(crate) fn endpoint(&self, version: Version) -> &Endpoint {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        self.used.fetch_or(Versions::NONE.with(version).bits(), Ordering::Relaxed);
+        self.seen.anything.store(true, Ordering::Relaxed);
+        self.seen.versions.fetch_or(Versions::NONE.with(version).bits(), Ordering::Relaxed);
         &self.endpoints[usize::from(version.level()) - 3]
     }
 
@@ -270,15 +334,32 @@ impl Server {
     /// # Errors
     /// Those of dialling.
     pub fn dial(&self) -> io::Result<Box<dyn Wire>> {
-        let newest = self.capabilities.versions.iter().next_back().unwrap_or(Version::V5);
-        open(self.endpoint(newest), self.deadline)
+        open(self.endpoint(self.newest()), self.deadline)
+    }
+
+    fn newest(&self) -> Version {
+        self.capabilities.versions.iter().next_back().unwrap_or(Version::V5)
     }
 
     /// A client whose version is not what the case is about: this one, or the newest that is to be tested.
     pub fn helper(&self, version: Version, id: &str) -> Dialling<'_> {
-        let spoken = self.capabilities.versions;
-        let newest = spoken.iter().next_back().unwrap_or(version);
-        self.client(if spoken.contains(version) { version } else { newest }, id)
+        let spoken = self.capabilities.versions.contains(version);
+        self.client(if spoken { version } else { self.newest() }, id)
+    }
+
+    /// A stream whose set-up has not even begun: for TCP there is none, a WebSocket still has to be asked
+    /// for.
+    ///
+    /// # Errors
+    /// Those of dialling.
+    pub fn knock(&self) -> io::Result<TcpStream> {
+        match self.endpoint(self.newest()) {
+            Endpoint::Tcp(address) => TcpStream::connect(address),
+            Endpoint::Ws(url) => {
+                let host = url.host_str().unwrap_or("127.0.0.1");
+                TcpStream::connect((host, url.port_or_known_default().unwrap_or(80)))
+            }
+        }
     }
 
     /// A client of this version. Clean Start and no keep alive until told otherwise.

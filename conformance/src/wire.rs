@@ -23,6 +23,12 @@ pub trait Wire: Send {
     /// `TimedOut` when nothing came until the deadline, and whatever is no end of stream.
     fn receive(&mut self, within: Duration) -> io::Result<Vec<u8>>;
 
+    /// Ends the stream in this direction; what the server still sends can be read.
+    ///
+    /// # Errors
+    /// The stream's own.
+    fn finish(&mut self) -> io::Result<()>;
+
     /// Breaks the stream off without a word of MQTT.
     fn cut(&mut self);
 }
@@ -76,6 +82,10 @@ impl Wire for TcpWire {
             Err(e) if is_timeout(e.kind()) => Err(ErrorKind::TimedOut.into()),
             Err(e) => Err(e),
         }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
     }
 
     fn cut(&mut self) {
@@ -133,6 +143,10 @@ impl Wire for WsWire {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.close(None).map_err(into_io)
     }
 
     fn cut(&mut self) {

@@ -1,7 +1,7 @@
 //! Section 3.1 and 3.2: CONNECT and CONNACK.
 
 use crate::codec::{
-    ALL, Kind, Publish, Value,
+    ALL, Publish, Value,
     Version::{V5, V31, V311},
     find, packet, prop,
 };
@@ -217,23 +217,4 @@ pub(crate) fn unknown_authentication_method(server: &Server) -> Step {
     let method = prop::auth_method("X-NO-SUCH-METHOD");
     // A Server may leave CONNACK out, or say 0x87.
     server.v5("a").prop(method).send()?.expect_refusal(&[0x8C, 0x87])
-}
-
-pub(crate) fn packets_split_at_every_byte(server: &Server) -> Step {
-    for version in server.spoken(ALL) {
-        let dialling = server.client(version, &format!("a{}", version as u8));
-        let mut client = dialling.open()?;
-        for byte in dialling.bytes() {
-            client.send(&[byte])?;
-        }
-        client.expect_connack(&[0])?;
-        client.subscribe("t", 1)?;
-        let publish = Publish::new(&client.full("t"), "split").qos(1).id(77);
-        for byte in publish.encode(version) {
-            client.send(&[byte])?;
-        }
-        client.expect_ack(Kind::Puback, 77)?;
-        client.expect_publish("t", "split")?;
-    }
-    Ok(())
 }

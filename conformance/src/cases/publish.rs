@@ -130,35 +130,6 @@ pub(crate) fn empty_payload_is_delivered(server: &Server) -> Step {
     Ok(())
 }
 
-pub(crate) fn large_payload_arrives_whole(server: &Server) -> Step {
-    let payload: String = ('a'..='z').cycle().take(200_000).collect();
-    for version in server.spoken(ALL) {
-        let mut sub = server.client(version, "s").connect()?;
-        let mut publisher = server.client(version, "p").connect()?;
-        sub.subscribe("t", 1)?;
-        publisher.publish(Publish::new("t", &payload).qos(1))?;
-        expect(sub.message()?.text() == payload, "200 000 bytes, unaltered", "others")?;
-    }
-    Ok(())
-}
-
-pub(crate) fn many_packets_in_one_write(server: &Server) -> Step {
-    for version in server.spoken(ALL) {
-        let mut sub = server.client(version, "s").connect()?;
-        let mut publisher = server.client(version, "p").connect()?;
-        sub.subscribe("t", 0)?;
-        let mut bytes = Vec::new();
-        for i in 0..40 {
-            bytes.extend(Publish::new(&publisher.full("t"), i.to_string()).encode(version));
-        }
-        publisher.send(&bytes)?;
-        for i in 0..40 {
-            sub.expect_publish("t", &i.to_string())?;
-        }
-    }
-    Ok(())
-}
-
 pub(crate) fn versions_mix_on_one_topic(server: &Server) -> Step {
     let mut subs = Vec::new();
     for version in server.spoken(ALL) {

@@ -86,7 +86,7 @@ fn a_case_that_tests_nothing_is_skipped() {
     let cases: [fn(&Server) -> Step; 3] = [
         |server| server.spoken([crate::codec::Version::V31]).iter().try_for_each(|_| dials(server)),
         |server| server.v31("a").connect().map(drop),
-        |server| server.broker().map(drop),
+        |server| server.house().map(drop),
     ];
     let verdicts = run_all(&cases, only("3.1.1,5"), LONG);
     for (verdict, reason) in

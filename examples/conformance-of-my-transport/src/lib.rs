@@ -1,0 +1,80 @@
+//! A transport of one's own: MQTT over TCP in frames, each behind its length, with a greeting first.
+//!
+//! `tests/conformance.rs` puts it under every case of the suite; there is no more to it than a [`bind`] and a
+//! [`dial`](dial()).
+//!
+//! [`bind`]: FramedTransport::bind
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use async_io::Async;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use hrotti::transport::{ByteStream, Incoming, Transport};
+
+mod frames;
+
+pub use frames::FramedStream;
+
+/// What both sides say before their first frame.
+const GREETING: &[u8; 8] = b"FRAMES 1";
+
+/// Listens for peers that speak in frames.
+#[derive(Debug)]
+pub struct FramedTransport {
+    listener: Async<TcpListener>,
+    address: SocketAddr,
+}
+
+impl FramedTransport {
+    /// Listens on a free port of loopback.
+    ///
+    /// # Errors
+    /// Those of binding.
+    pub fn bind() -> io::Result<FramedTransport> {
+        let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.get_ref().local_addr()?;
+        Ok(FramedTransport { listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Transport for FramedTransport {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        // Nothing is awaited after the peer is there, so dropping the future loses none.
+        let (socket, peer) = self.listener.accept().await?;
+        // The greeting waits for the peer, so it belongs into the handshake and not here.
+        Ok(Incoming::with_handshake(peer.to_string(), async move {
+            Ok(ByteStream::new(greet(socket).await?))
+        }))
+    }
+
+    fn local_endpoint(&self) -> String {
+        format!("framed://{}", self.address)
+    }
+}
+
+/// Dials a [`FramedTransport`].
+///
+/// # Errors
+/// Those of TCP, and a server that greets in another way.
+pub async fn dial(address: SocketAddr) -> io::Result<FramedStream> {
+    greet(Async::<TcpStream>::connect(address).await?).await
+}
+
+async fn greet(mut socket: Async<TcpStream>) -> io::Result<FramedStream> {
+    socket.get_ref().set_nodelay(true)?;
+    socket.write_all(GREETING).await?;
+    let mut theirs = [0; GREETING.len()];
+    socket.read_exact(&mut theirs).await?;
+    if theirs == *GREETING {
+        Ok(FramedStream::new(socket))
+    } else {
+        Err(io::Error::new(ErrorKind::InvalidData, "this is no peer that speaks in frames"))
+    }
+}
