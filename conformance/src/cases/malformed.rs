@@ -50,6 +50,7 @@ pub(crate) fn reserved_flags(server: &Server) -> Step {
             packet(0x41, &[0, 1]),
             packet(0xC1, &[]),
             packet(0xE1, &[]),
+            packet(0xF1, &[]),
         ] {
             ends(server, version, &bytes, MALFORMED)?;
         }
