@@ -323,8 +323,7 @@ pub(crate) fn pubrel_follows_the_order_of_pubrec(server: &Server) -> Step {
             ids.push(sub.receive()?.id);
         }
         ids.swap(0, 2);
-        let pubrecs: Vec<u8> =
-            ids.iter().flat_map(|id| packet(0x50, &id.to_be_bytes())).collect();
+        let pubrecs: Vec<u8> = ids.iter().flat_map(|id| packet(0x50, &id.to_be_bytes())).collect();
         sub.send(&pubrecs)?;
         for id in &ids {
             sub.expect_ack(Kind::Pubrel, *id)?;

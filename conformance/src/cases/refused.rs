@@ -1,7 +1,7 @@
 //! Sections 3.1.2 to 3.1.4: what makes a server refuse CONNECT, and how it does.
 
-use crate::codec::{ALL, Publish, Version, Will, packet, prop};
 use crate::codec::Version::{V5, V31, V311};
+use crate::codec::{ALL, Publish, Version, Will, packet, prop};
 use crate::failure::Step;
 use crate::target::Server;
 
@@ -98,8 +98,7 @@ fn spoiled(server: &Server, version: Version, with: [u8; 3]) -> Vec<Vec<u8>> {
 fn string_is_refused(server: &Server, version: Version, bytes: &[u8]) -> Step {
     let mut client = server.client(version, "a").open()?;
     client.send(bytes)?;
-    let codes: &[u8] =
-        if version == V5 { &[0x81, 0x82, 0x85, 0x86, 0x90] } else { &[0x02, 0x04] };
+    let codes: &[u8] = if version == V5 { &[0x81, 0x82, 0x85, 0x86, 0x90] } else { &[0x02, 0x04] };
     client.expect_refusal(codes)
 }
 
@@ -134,7 +133,7 @@ pub(crate) fn session_present_is_0(server: &Server) -> Step {
     let known = server.v311("b").persistent();
     known.connect()?.disconnect()?;
     let mut bytes = known.bytes();
-    bytes[FLAGS - 1] = 6; // the level
+    bytes[FLAGS - 1] = 2; // the level
     let mut client = known.open()?;
     client.send(&bytes)?;
     client.expect_connack(&[0x01, 0x84])?; // refuses Session Present 1
