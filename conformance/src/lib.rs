@@ -28,6 +28,7 @@ mod cases;
 pub mod client;
 pub mod codec;
 pub mod failure;
+pub mod manifest;
 mod register;
 pub mod rumqtt;
 pub mod target;
