@@ -56,6 +56,12 @@ impl<'a> Dialling<'a> {
         self
     }
 
+    /// The Will with its topic as it is.
+    pub fn will_unprefixed(mut self, will: Will) -> Self {
+        self.connect.will = Some(will);
+        self
+    }
+
     /// User name and password.
     pub fn credentials(mut self, user: Option<&str>, password: Option<&str>) -> Self {
         self.connect.user = user.map(Into::into);

@@ -130,6 +130,7 @@ macro_rules! for_each_case {
             strings_must_not_have_nul: "1.5.3-2", "1.5.4-2";
             session_present_is_0: "3.2.2-4 3.2.2-5", "3.2.2-6 3.2.2-7";
             nothing_behind_it_is_processed: "3.1.4-5", "3.1.4-6";
+            will_topic_must_be_a_topic_name: "4.7.1-1 4.7.3-1", "4.7.0-1 4.7.3-1";
             no_disconnect_before_connack: "", "3.14.0-1 3.2.0-1";
         }
         publish {
@@ -236,6 +237,7 @@ macro_rules! for_each_case {
         flow {
             ping_is_answered: "3.12.4-1", "3.12.4-1";
             keep_alive_runs_out: "3.1.2-24", "3.1.2-22 3.2.2-22";
+            any_packet_keeps_alive: "3.1.2-24", "3.1.2-22";
             receive_maximum_of_the_client: "", "3.3.4-9 4.9.0-1 4.9.0-2";
             receive_maximum_counts_qos_2_until_pubcomp: "", "3.3.4-9 4.9.0-2";
             quota_holds_back_no_other_packet: "", "3.3.4-10 4.9.0-3";
@@ -273,7 +275,7 @@ macro_rules! for_each_case {
         }
         answers {
             every_packet_is_well_formed: "2.2.2-1 2.3.1-5 2.3.1-6 2.3.1-7",
-                "2.1.3-1 2.2.1-2 2.2.1-5 2.2.1-6 2.2.2-1 3.2.2-1";
+                "1.5.5-1 2.1.3-1 2.2.1-2 2.2.1-5 2.2.1-6 2.2.2-1 3.2.2-1";
             reason_codes_are_of_their_tables: "3.9.3-2",
                 "3.2.2-8 3.4.2-1 3.5.2-1 3.6.2-1 3.7.2-1 3.9.3-2 3.11.3-2 3.14.2-1 3.14.2-2";
             connack_fits_the_client: "", "3.2.2-19 3.2.2-20";
@@ -316,7 +318,7 @@ macro_rules! for_each_case {
             subscribed_filter_must_be_utf_8: "3.8.3-1 1.5.3-1", "3.8.3-1 1.5.4-1";
             unsubscribed_filter_must_be_utf_8: "3.10.3-1 1.5.3-1", "3.10.3-1 1.5.4-1";
             filter_must_not_have_nul: "4.7.3-2 1.5.3-2", "4.7.3-2 1.5.4-2";
-            filter_cut_short_is_a_fault: "3.10.3-1", "4.13.1-1";
+            string_cut_short_is_a_fault: "3.10.3-1 3.3.2-1 4.8.0-1", "3.3.2-1 4.13.1-1";
             response_topic_must_be_utf_8: "", "3.3.2-13";
             content_type_must_be_utf_8: "", "3.3.2-19";
             pair_must_be_utf_8: "", "1.5.7-1";

@@ -114,7 +114,11 @@ pub(crate) fn empty_client_id_in_31_is_refused(server: &Server) -> Step {
 }
 
 pub(crate) fn empty_client_id_in_311_needs_clean(server: &Server) -> Step {
-    server.v311("").connect()?.disconnect()?;
+    let mut first = server.v311("").connect()?;
+    let mut second = server.v311("").connect()?;
+    // Each has an identifier of its own: neither takes the other's place.
+    first.ping()?;
+    second.ping()?;
     server.v311("").clean_start(false).expect_refused(&[0x02])
 }
 

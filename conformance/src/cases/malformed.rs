@@ -1,6 +1,6 @@
 //! Malformed Packets and Protocol Errors by raw bytes: section 4.13, and the bug classes of other brokers.
 
-use crate::codec::{ALL, Publish, Subscribe, Version, packet, prop, text};
+use crate::codec::{ALL, Publish, Subscribe, Version, packet, prop, text, unsubscribe};
 use crate::failure::{Failure, Step, expect};
 use crate::target::Server;
 
@@ -39,21 +39,19 @@ const STRICT: [Version; 2] = [Version::V311, Version::V5];
 pub(crate) fn reserved_flags(server: &Server) -> Step {
     for version in STRICT {
         let subscribe = subscribe_body(version, b"t", 0);
-        let mut unsubscribe = vec![0, 1];
-        unsubscribe.extend(props(version));
-        unsubscribe.extend(text("t"));
+        let unsubscribe = &unsubscribe(version, 1, &["t"])[2..];
         for bytes in [
             packet(0x80, &subscribe),
             packet(0x83, &subscribe),
-            packet(0xA0, &unsubscribe),
+            packet(0xA0, unsubscribe),
             packet(0x60, &[0, 1]),
             packet(0x41, &[0, 1]),
             packet(0xC1, &[]),
-            packet(0xE1, &[]),
             packet(0xF1, &[]),
         ] {
             ends(server, version, &bytes, MALFORMED)?;
         }
+        ends(server, version, &packet(0xE1, &[]), &[0x81])?; // MQTT-3.14.1-1 names the code
     }
     Ok(())
 }
@@ -75,6 +73,7 @@ pub(crate) fn packet_id_zero(server: &Server) -> Step {
     for version in ALL {
         ends(server, version, &Publish::new("t", "x").qos(1).encode(version), MALFORMED)?;
         ends(server, version, &Subscribe::to("t", 0).encode(version, 0), MALFORMED)?;
+        ends(server, version, &unsubscribe(version, 0, &["t"]), MALFORMED)?;
     }
     Ok(())
 }

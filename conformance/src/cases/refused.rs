@@ -176,3 +176,14 @@ pub(crate) fn no_disconnect_before_connack(server: &Server) -> Step {
     breaks_the_format(server, V5, &bytes)?;
     server.client(V31, "a").connect()?.disconnect()
 }
+
+/// The Will Topic is a Topic Name like others.
+pub(crate) fn will_topic_must_be_a_topic_name(server: &Server) -> Step {
+    for version in STRICT {
+        for topic in ["a/#", "+/a", ""] {
+            let dialling = server.client(version, "a").will_unprefixed(Will::new(topic, "x"));
+            string_is_refused(server, version, &dialling.bytes())?;
+        }
+    }
+    Ok(())
+}

@@ -1,6 +1,5 @@
 //! Sections 1.5 and 4.7.3: strings, and how long and short topics may be.
 
-use crate::client::Client;
 use crate::codec::{ALL, Kind, Publish, Subscribe, Version, packet, prop, text, unsubscribe};
 use crate::failure::{Step, expect, expect_eq};
 use crate::target::Server;
@@ -139,16 +138,16 @@ pub(crate) fn pair_must_be_utf_8(server: &Server) -> Step {
     Ok(())
 }
 
-/// The filters of an UNSUBSCRIBE follow each other without a byte between: one that is cut short is none.
-pub(crate) fn filter_cut_short_is_a_fault(server: &Server) -> Step {
+/// A length that reaches beyond the packet: the string is not there.
+pub(crate) fn string_cut_short_is_a_fault(server: &Server) -> Step {
     for version in ALL {
-        let whole = unsubscribe(version, 1, &["first", "second"]);
-        let spoiled = packet(0xA2, &whole[2..whole.len() - 1]);
-        ends(server, version, &spoiled, &[0x81, 0x82])?;
-        let whole = Subscribe::to("first", 0).and("second", 0).encode(version, 1);
-        let spoiled = packet(0x82, &whole[2..whole.len() - 2]);
-        ends(server, version, &spoiled, &[0x81, 0x82])?;
+        let publish = Publish::new("topic", "").encode(version);
+        let subscribe = Subscribe::to("first", 0).and("second", 0).encode(version, 1);
+        let unsubscribe = unsubscribe(version, 1, &["first", "second"]);
+        for (whole, cut) in [(publish, 2), (subscribe, 2), (unsubscribe, 1)] {
+            let spoiled = packet(whole[0], &whole[2..whole.len() - cut]);
+            ends(server, version, &spoiled, &[0x81, 0x82])?;
+        }
     }
-    let mut client: Client = server.v5("a").connect()?;
-    client.ping()
+    Ok(())
 }
