@@ -299,6 +299,7 @@ macro_rules! for_each_case {
             topic_with_bad_utf_8: "1.5.3-1 3.3.2-1", "1.5.4-1 3.3.2-1";
             topic_with_nul: "1.5.3-2 4.7.3-2", "1.5.4-2 4.7.3-2";
             remaining_length_of_five_bytes: "4.8.0-1", "1.5.5-1";
+            length_not_minimal_is_read_or_refused: "", "1.5.5-1";
             subscribe_without_filter: "3.8.3-3", "3.8.3-2";
             unsubscribe_without_filter: "3.10.3-2", "3.10.3-2";
             subscription_options_reserved: "3.8.3-4", "3.8.3-5";

@@ -1,6 +1,8 @@
 //! Malformed Packets and Protocol Errors by raw bytes: section 4.13, and the bug classes of other brokers.
 
-use crate::codec::{ALL, Publish, Subscribe, Version, packet, prop, text, unsubscribe};
+use crate::codec::{
+    ALL, Kind, Packet, Publish, Subscribe, Version, packet, prop, text, unsubscribe,
+};
 use crate::failure::{Failure, Step, expect};
 use crate::target::Server;
 
@@ -112,6 +114,24 @@ pub(crate) fn topic_with_nul(server: &Server) -> Step {
 pub(crate) fn remaining_length_of_five_bytes(server: &Server) -> Step {
     for version in ALL {
         ends(server, version, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], MALFORMED)?;
+    }
+    Ok(())
+}
+
+/// The standard binds who encodes a length, and does not say what becomes of one in more bytes than it needs:
+/// it may be read, or refused. But it may not be misread, nor waited for.
+pub(crate) fn length_not_minimal_is_read_or_refused(server: &Server) -> Step {
+    for version in ALL {
+        let mut client = server.client(version, "a").connect()?;
+        let mut publish = Publish::new(&client.full("t"), "x").qos(1).id(7).encode(version);
+        publish[1] |= 0x80;
+        publish.insert(2, 0);
+        client.send(&publish)?;
+        match client.answers()?.first() {
+            None | Some(Packet::Ack { kind: Kind::Puback, id: 7, .. }) => {}
+            Some(Packet::Disconnect { code: 0x81 | 0x82, .. }) => {}
+            Some(other) => expect(false, "PUBACK, DISCONNECT or the end", other)?,
+        }
     }
     Ok(())
 }
