@@ -129,7 +129,7 @@ macro_rules! for_each_case {
                 "1.5.4-1 3.1.3-4 3.1.3-8 3.1.3-11 3.1.3-12";
             strings_must_not_have_nul: "1.5.3-2", "1.5.4-2";
             session_present_is_0: "3.2.2-4 3.2.2-5", "3.2.2-6 3.2.2-7";
-            nothing_behind_it_is_processed: "3.1.4-5", "3.1.4-6";
+            nothing_behind_it_is_processed: "3.1.4-5", "3.1.4-6 3.14.0-1";
             will_topic_must_be_a_topic_name: "4.7.1-1 4.7.3-1", "4.7.0-1 4.7.3-1";
             no_disconnect_before_connack: "", "3.14.0-1 3.2.0-1";
         }
