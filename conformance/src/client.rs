@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use crate::codec::{
-    Connect, Kind, Packet, Property, Publish, Received, Subscribe, Value, Version, Will, decode,
-    find, hex, packet, prop, pubrel, unsubscribe,
+    Connect, Kind, Packet, Property, Publish, Received, Subscribe, Value, Version, Will, check,
+    decode, find, hex, packet, prop, pubrel, unsubscribe,
 };
 use crate::failure::{Failure, Step};
 use crate::target::{Server, prefixed};
@@ -224,6 +224,9 @@ impl Client {
                     if n > self.limit {
                         let came = format!("a packet of {n} bytes: {packet:02x?}");
                         return Err(self.fail(format!("at most {} bytes", self.limit), came));
+                    }
+                    if let Err(fault) = check(&packet, self.version) {
+                        return Err(self.fail(wanted, fault));
                     }
                     return Ok(Some(packet));
                 }

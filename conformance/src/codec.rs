@@ -8,6 +8,7 @@ mod legal;
 
 pub use decode::decode;
 pub use encode::{Connect, Publish, Subscribe, Will, packet, pubrel, text, unsubscribe, varint};
+pub use legal::check;
 
 /// A protocol version, by its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,6 @@
 //! Packets that a server sends, read strictly.
 
-use super::{Kind, Packet, Property, Received, Value, Version, legal};
+use super::{Kind, Packet, Property, Received, Value, Version};
 
 /// Cuts the first packet off `bytes`: `None` while it is incomplete, else the packet and its length.
 ///
@@ -16,7 +16,6 @@ pub fn decode(bytes: &[u8], version: Version) -> Result<Option<(Packet, usize)>,
         return Ok(None);
     }
     let packet = body(first, Reader(&bytes[start..end]), version)?;
-    legal::check(&packet, version)?;
     Ok(Some((packet, end)))
 }
 

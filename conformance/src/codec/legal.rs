@@ -29,8 +29,11 @@ const IN_ANSWERS: &[u8] = &[0x1F, 0x26];
 const IN_DISCONNECT: &[u8] = &[0x1C, 0x1F, 0x26];
 const IN_AUTH: &[u8] = &[0x15, 0x16, 0x1F, 0x26];
 
-/// Holds a packet against the tables.
-pub(super) fn check(packet: &Packet, version: Version) -> Result<(), String> {
+/// Holds a packet that a server sent against the tables.
+///
+/// # Errors
+/// A text that says which code or property has no place in it.
+pub fn check(packet: &Packet, version: Version) -> Result<(), String> {
     let v5 = version == Version::V5;
     match packet {
         Packet::Connack { code, props, .. } => {
