@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::capabilities::Capabilities;
 use crate::codec::{
-    Connect, Kind, Packet, Property, Publish, Received, Subscribe, Version, Will, decode, hex,
-    packet, prop, pubrel, unsubscribe,
+    Connect, Kind, Packet, Property, Publish, Received, Subscribe, Value, Version, Will, check,
+    decode, find, hex, packet, prop, pubrel, unsubscribe,
 };
 use crate::failure::{Failure, Step};
 use crate::target::{Server, prefixed};
@@ -63,6 +63,12 @@ impl<'a> Dialling<'a> {
         self
     }
 
+    /// The Will with its topic as it is.
+    pub fn will_unprefixed(mut self, will: Will) -> Self {
+        self.connect.will = Some(will);
+        self
+    }
+
     /// User name and password.
     pub fn credentials(mut self, user: Option<&str>, password: Option<&str>) -> Self {
         self.connect.user = user.map(Into::into);
@@ -90,8 +96,13 @@ impl<'a> Dialling<'a> {
     pub fn open(&self) -> Step<Client> {
         limits::connect(&self.server.can(), &self.connect)?;
         let wire = self.server.dial_as(self.connect.version)?;
+        let limit = match find(&self.connect.props, 0x27) {
+            Some(Value::Four(n)) => *n as usize,
+            _ => usize::MAX,
+        };
         Ok(Client {
             wire,
+            limit,
             version: self.connect.version,
             prefix: self.server.prefix().to_owned(),
             can: self.server.can(),
@@ -152,6 +163,8 @@ pub struct Connack {
 #[allow(missing_docs)]
 pub struct Client {
     wire: Box<dyn Wire>,
+    /// Maximum Packet Size, in bytes: no packet that comes may exceed it (MQTT-3.1.2-24).
+    limit: usize,
     version: Version,
     prefix: String,
     can: Capabilities,
@@ -233,6 +246,13 @@ impl Client {
                 Ok(Some((packet, n))) => {
                     self.note(format!("← {packet:?}  [{}]", hex(&self.buffer[..n])));
                     self.buffer.drain(..n);
+                    if n > self.limit {
+                        let came = format!("a packet of {n} bytes: {packet:02x?}");
+                        return Err(self.fail(format!("at most {} bytes", self.limit), came));
+                    }
+                    if let Err(fault) = check(&packet, self.version) {
+                        return Err(self.fail(wanted, fault));
+                    }
                     return Ok(Some(packet));
                 }
                 Ok(None) => {}
@@ -274,8 +294,11 @@ impl Client {
     }
 
     /// The next packet of any kind but PUBLISH, which is kept for later.
+    ///
+    /// # Errors
+    /// None in time, or the end of the stream.
     #[track_caller]
-    fn control(&mut self, wanted: &str) -> Step<Packet> {
+    pub fn control(&mut self, wanted: &str) -> Step<Packet> {
         loop {
             match self.next_packet(wanted)? {
                 Some(Packet::Publish(message)) => {
@@ -384,7 +407,7 @@ impl Client {
         let wanted = "SUBACK with a failure, DISCONNECT, or the end of the stream";
         match self.next_packet(wanted)? {
             Some(Packet::Suback { codes, .. }) if codes.iter().all(|&c| c >= 0x80) => Ok(()),
-            Some(Packet::Disconnect { code: 0x81 | 0x82 | 0x8F, .. }) => self.expect_closed(),
+            Some(Packet::Disconnect { code: 0x81 | 0x82 | 0x8F, .. }) => self.expect_end(),
             None if self.version < Version::V5 || !self.can.server_disconnect => Ok(()),
             other => Err(self.fail(wanted, seen(other.as_ref()))),
         }
@@ -415,9 +438,19 @@ impl Client {
     /// No UNSUBACK with the same Packet Identifier (MQTT-3.10.4-4 in 3.1.1, -5 in 5.0).
     #[track_caller]
     pub fn unsubscribe(&mut self, filter: &str) -> Step<Vec<u8>> {
+        self.unsubscribe_all(&[filter])
+    }
+
+    /// Unsubscribes from several filters at once and returns the codes of UNSUBACK (none in 3.x).
+    ///
+    /// # Errors
+    /// No UNSUBACK with the same Packet Identifier.
+    #[track_caller]
+    pub fn unsubscribe_all(&mut self, filters: &[&str]) -> Step<Vec<u8>> {
         let id = self.fresh_id();
-        let full = self.full(filter);
-        self.send(&unsubscribe(self.version, id, &[&full]))?;
+        let full: Vec<String> = filters.iter().map(|f| self.full(f)).collect();
+        let full: Vec<&str> = full.iter().map(String::as_str).collect();
+        self.send(&unsubscribe(self.version, id, &full))?;
         match self.control("UNSUBACK")? {
             Packet::Unsuback { id: came, codes, .. } if came == id => Ok(codes),
             other => Err(self.fail(format!("UNSUBACK with id {id}"), format!("{other:02x?}"))),
@@ -633,6 +666,37 @@ impl Client {
         }
     }
 
+    /// Expects the end of the stream and nothing before it, as after DISCONNECT (MQTT-3.14.4-1).
+    ///
+    /// # Errors
+    /// Any packet, or an open connection at the deadline.
+    #[track_caller]
+    pub fn expect_end(&mut self) -> Step {
+        match self.next_packet("the end of the stream")? {
+            None => Ok(()),
+            other => Err(self.fail("the end of the stream", format!("{other:02x?}"))),
+        }
+    }
+
+    /// Asks for PINGRESP and returns what came before it, PUBLISH aside; a server may also end the
+    /// connection, where it cannot answer otherwise.
+    ///
+    /// # Errors
+    /// Neither in time.
+    #[track_caller]
+    pub fn answers(&mut self) -> Step<Vec<Packet>> {
+        // A stream that has ended already does not take it; then its end is what comes.
+        let _ = self.send(&packet(0xC0, &[]));
+        let mut seen = Vec::new();
+        loop {
+            match self.next_packet("PINGRESP or the end of the stream")? {
+                None | Some(Packet::Pingresp) => return Ok(seen),
+                Some(Packet::Publish(_)) => {}
+                Some(packet) => seen.push(packet),
+            }
+        }
+    }
+
     /// Expects the server to end the connection for a fault: in 5.0 by DISCONNECT with one of these codes
     /// (a bare close passes where the target says so), in 3.x by closing.
     ///
@@ -647,7 +711,7 @@ impl Client {
         loop {
             match self.next_packet(&wanted)? {
                 Some(Packet::Disconnect { code, .. }) if codes.contains(&code) => {
-                    return self.expect_closed();
+                    return self.expect_end();
                 }
                 Some(Packet::Publish(_)) => {}
                 None if !self.can.server_disconnect => return Ok(()),

@@ -28,6 +28,7 @@ pub mod client;
 pub mod codec;
 pub mod failure;
 mod flows;
+pub mod manifest;
 mod register;
 pub mod report;
 pub mod rumqtt;

@@ -362,6 +362,19 @@ impl Server {
         }
     }
 
+    /// The URL of a server that is reached over WebSockets.
+    #[must_use]
+    pub fn ws_url(&self) -> Option<&Url> {
+        // Frames are the same in every version.
+        self.capabilities.versions.iter().for_each(|version| {
+            self.endpoint(version);
+        });
+        match self.endpoint(self.newest()) {
+            Endpoint::Ws(url) => Some(url),
+            Endpoint::Tcp(_) => None,
+        }
+    }
+
     /// A client of this version. Clean Start and no keep alive until told otherwise.
     pub fn client(&self, version: Version, id: &str) -> Dialling<'_> {
         Dialling::new(self, version, id)

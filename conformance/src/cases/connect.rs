@@ -1,9 +1,9 @@
 //! Section 3.1 and 3.2: CONNECT and CONNACK.
 
 use crate::codec::{
-    ALL, Publish, Value,
+    ALL, Packet, Publish, Subscribe, Value,
     Version::{V5, V31, V311},
-    find, packet, prop,
+    Will, find, packet, prop, text,
 };
 use crate::failure::{Step, expect, expect_eq};
 use crate::target::Server;
@@ -117,7 +117,11 @@ pub(crate) fn empty_client_id_in_31_is_refused(server: &Server) -> Step {
 }
 
 pub(crate) fn empty_client_id_in_311_needs_clean(server: &Server) -> Step {
-    server.v311("").connect()?.disconnect()?;
+    let mut first = server.v311("").connect()?;
+    let mut second = server.v311("").connect()?;
+    // Each has an identifier of its own: neither takes the other's place.
+    first.ping()?;
+    second.ping()?;
     server.v311("").clean_start(false).expect_refused(&[0x02])
 }
 
@@ -156,14 +160,9 @@ pub(crate) fn credentials_are_read_past(server: &Server) -> Step {
         client.ping()?;
         server.client(version, &id).credentials(Some("u"), None).connect()?.ping()?;
     }
-    // Only 5.0 knows a password without a user name (MQTT-3.1.2-22 of 3.1.1).
-    for version in server.spoken([V311, V5]) {
-        let password = server.client(version, "only").credentials(None, Some("p"));
-        if version == V5 {
-            password.connect()?.ping()?;
-        } else {
-            password.send()?.expect_closed()?;
-        }
+    // Only 5.0 knows a password without a user name: refused::password_without_user_name.
+    for version in server.spoken([V5]) {
+        server.client(version, "only").credentials(None, Some("p")).connect()?.ping()?;
     }
     Ok(())
 }
@@ -217,4 +216,129 @@ pub(crate) fn unknown_authentication_method(server: &Server) -> Step {
     let method = prop::auth_method("X-NO-SUCH-METHOD");
     // A Server may leave CONNACK out, or say 0x87.
     server.v5("a").prop(method).send()?.expect_refusal(&[0x8C, 0x87])
+}
+
+pub(crate) fn fields_are_read_in_order(server: &Server) -> Step {
+    let mut watch = server.v5("watch").connect()?;
+    watch.subscribe("w/+", 1)?;
+    for version in server.spoken(ALL) {
+        let id = format!("a{}", version as u8);
+        // Payload and password are binary: no UTF-8 is asked of them.
+        let mut will = Will::new("w/topic", "");
+        will.payload = vec![0, 0xFF, 0xC0];
+        let dialling = server.client(version, &id).persistent().will(will.qos(1));
+        let dialling = dialling.credentials(Some("w/user"), Some("password"));
+        dialling.connect()?.cut();
+        let message = watch.message()?;
+        expect_eq("Will Topic", &message.topic, &"w/topic")?;
+        expect_eq("Will Message", &message.payload, &vec![0, 0xFF, 0xC0])?;
+        let again = server.client(version, &id).persistent().connect()?;
+        // 3.1 cannot say Session Present.
+        expect_eq("Session Present", &again.connack.session_present, &(version > V31))?;
+        drop(again);
+        server.client(version, &id).connect()?.disconnect()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn sessions_belong_to_their_client_ids(server: &Server) -> Step {
+    let mut publisher = server.v5("p").connect()?;
+    for version in server.spoken(ALL) {
+        // Alike but for case, and one the beginning of the other.
+        let ids = ["same", "Same", "same1"];
+        for id in ids {
+            let mut client = server.client(version, id).persistent().connect()?;
+            client.subscribe(&format!("t/{id}"), 1)?;
+            client.disconnect()?;
+        }
+        for id in ids {
+            publisher.publish(Publish::new(&format!("t/{id}"), id).qos(1))?;
+        }
+        for id in ids {
+            let mut client = server.client(version, id).persistent().connect()?;
+            client.expect_publish(&format!("t/{id}"), id)?;
+            client.expect_quiet()?;
+            drop(client);
+            server.client(version, id).connect()?.disconnect()?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn no_response_information_unasked(server: &Server) -> Step {
+    let asked_not_to = server.v5("a").prop(prop::request_response_info(0));
+    for dialling in [server.v5("a"), asked_not_to] {
+        let client = dialling.connect()?;
+        expect_eq("Response Information", &find(&client.connack.props, 0x1A), &None)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn no_authentication_unasked(server: &Server) -> Step {
+    let mut client = server.v5("a").connect()?; // whose first packet is CONNACK, not AUTH
+    expect_eq("Authentication Method", &find(&client.connack.props, 0x15), &None)?;
+    expect_eq("Authentication Data", &find(&client.connack.props, 0x16), &None)?;
+    client.ping()
+}
+
+/// Neither to continue nor to begin anew: without a method in CONNECT, no authentication can succeed.
+pub(crate) fn auth_without_a_method_is_a_fault(server: &Server) -> Step {
+    for code in [0x18, 0x19] {
+        let mut client = server.v5("a").connect()?;
+        let mut method = vec![0x15];
+        method.extend(text("X-NO-SUCH-METHOD"));
+        let mut body = vec![code, 19];
+        body.extend(method);
+        client.send(&packet(0xF0, &body))?;
+        client.expect_fault(&[0x82, 0x87, 0x8C])?;
+    }
+    Ok(())
+}
+
+/// What CONNACK does not rule out, works; and what it rules out is refused.
+pub(crate) fn announced_or_supported(server: &Server) -> Step {
+    let mut client = server.v5("a").connect()?;
+    let byte = |client: &crate::client::Client, id, otherwise| match find(&client.connack.props, id)
+    {
+        Some(Value::Byte(n)) => *n,
+        _ => otherwise,
+    };
+    let (maximum_qos, retain) = (byte(&client, 0x24, 2), byte(&client, 0x25, 1));
+    let filters = Subscribe::to("t/0", 0).and("t/1", 1).and("t/2", 2);
+    let granted = client.suback(filters)?;
+    expect(granted.iter().all(|code| *code <= 2), "every QoS is subscribed with", &granted)?;
+    for qos in 0..=maximum_qos {
+        client.publish(Publish::new(&format!("t/{qos}"), "x").qos(qos))?;
+        client.expect_publish(&format!("t/{qos}"), "x")?;
+    }
+    let will = |qos| Will::new("w", "x").qos(qos);
+    for qos in 0..=2 {
+        let dialling = server.v5("w").will(will(qos));
+        if qos <= maximum_qos {
+            dialling.connect()?.disconnect()?;
+        } else {
+            dialling.send()?.expect_refusal(&[0x9B])?;
+        }
+    }
+    let dialling = server.v5("w").will(will(0).retain());
+    if retain == 1 {
+        dialling.connect()?.disconnect()
+    } else {
+        dialling.send()?.expect_refusal(&[0x9A])
+    }
+}
+
+pub(crate) fn connack_comes_once(server: &Server) -> Step {
+    for version in server.spoken(ALL) {
+        let dialling = server.client(version, &format!("a{}", version as u8));
+        let mut client = dialling.connect()?;
+        client.subscribe("t", 1)?;
+        client.publish(Publish::new("t", "x").qos(1))?;
+        client.expect_publish("t", "x")?;
+        client.send(&dialling.bytes())?;
+        let seen = client.answers()?;
+        let second = seen.iter().any(|p| matches!(p, Packet::Connack { .. }));
+        expect(!second, "no second CONNACK", &seen)?;
+    }
+    Ok(())
 }

@@ -33,6 +33,22 @@ pub(crate) fn keep_alive_runs_out(server: &Server) -> Step {
     expect(begin.elapsed().as_millis() >= 1000, "a second or more", begin.elapsed())
 }
 
+/// Twice the time that silence would have: PUBLISH will do, it need not be PINGREQ.
+pub(crate) fn any_packet_keeps_alive(server: &Server) -> Step {
+    let mut clients = Vec::new();
+    for version in server.spoken(ALL) {
+        let id = format!("a{}", version as u8);
+        clients.push(server.client(version, &id).keep_alive(1).connect()?);
+    }
+    for qos in [0, 1, 2, 0, 1, 2] {
+        protocol_time(400);
+        for client in &mut clients {
+            client.publish(Publish::new("t", "x").qos(qos))?;
+        }
+    }
+    clients.iter_mut().try_for_each(Client::ping)
+}
+
 pub(crate) fn receive_maximum_of_the_client(server: &Server) -> Step {
     let mut publisher = server.helper(Version::V311, "p").connect()?;
     let mut sub = server.v5("s").prop(prop::receive_maximum(2)).connect()?;

@@ -1,6 +1,8 @@
 //! Malformed Packets and Protocol Errors by raw bytes: section 4.13, and the bug classes of other brokers.
 
-use crate::codec::{ALL, Publish, Subscribe, Version, packet, prop, text};
+use crate::codec::{
+    ALL, Kind, Packet, Publish, Subscribe, Version, packet, prop, text, unsubscribe,
+};
 use crate::failure::{Failure, Step, expect};
 use crate::target::Server;
 
@@ -39,20 +41,19 @@ const STRICT: [Version; 2] = [Version::V311, Version::V5];
 pub(crate) fn reserved_flags(server: &Server) -> Step {
     for version in server.spoken(STRICT) {
         let subscribe = subscribe_body(version, b"t", 0);
-        let mut unsubscribe = vec![0, 1];
-        unsubscribe.extend(props(version));
-        unsubscribe.extend(text("t"));
+        let unsubscribe = &unsubscribe(version, 1, &["t"])[2..];
         for bytes in [
             packet(0x80, &subscribe),
             packet(0x83, &subscribe),
-            packet(0xA0, &unsubscribe),
+            packet(0xA0, unsubscribe),
             packet(0x60, &[0, 1]),
             packet(0x41, &[0, 1]),
             packet(0xC1, &[]),
-            packet(0xE1, &[]),
+            packet(0xF1, &[]),
         ] {
             ends(server, version, &bytes, MALFORMED)?;
         }
+        ends(server, version, &packet(0xE1, &[]), &[0x81])?; // MQTT-3.14.1-1 names the code
     }
     Ok(())
 }
@@ -74,6 +75,7 @@ pub(crate) fn packet_id_zero(server: &Server) -> Step {
     for version in server.spoken(ALL) {
         ends(server, version, &Publish::new("t", "x").qos(1).encode(version), MALFORMED)?;
         ends(server, version, &Subscribe::to("t", 0).encode(version, 0), MALFORMED)?;
+        ends(server, version, &unsubscribe(version, 0, &["t"]), MALFORMED)?;
     }
     Ok(())
 }
@@ -112,6 +114,24 @@ pub(crate) fn topic_with_nul(server: &Server) -> Step {
 pub(crate) fn remaining_length_of_five_bytes(server: &Server) -> Step {
     for version in server.spoken(ALL) {
         ends(server, version, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], MALFORMED)?;
+    }
+    Ok(())
+}
+
+/// The standard binds who encodes a length, and does not say what becomes of one in more bytes than it needs:
+/// it may be read, or refused. But it may not be misread, nor waited for.
+pub(crate) fn length_not_minimal_is_read_or_refused(server: &Server) -> Step {
+    for version in server.spoken(ALL) {
+        let mut client = server.client(version, "a").connect()?;
+        let mut publish = Publish::new(&client.full("t"), "x").qos(1).id(7).encode(version);
+        publish[1] |= 0x80;
+        publish.insert(2, 0);
+        client.send(&publish)?;
+        match client.answers()?.first() {
+            None | Some(Packet::Ack { kind: Kind::Puback, id: 7, .. }) => {}
+            Some(Packet::Disconnect { code: 0x81 | 0x82, .. }) => {}
+            Some(other) => expect(false, "PUBACK, DISCONNECT or the end", other)?,
+        }
     }
     Ok(())
 }

@@ -177,7 +177,7 @@ pub(crate) fn listeners_share_one_topic_tree(server: &Server) -> Step {
 pub(crate) fn sessions_and_takeovers_cross_listeners(server: &Server) -> Step {
     let tcp = server.by(listen(server.house()?, "tcp", "tcp://127.0.0.1:0")?);
     for (here, there) in [(server, &tcp), (&tcp, server)] {
-        for version in [Version::V311, Version::V5] {
+        for version in server.spoken([Version::V311, Version::V5]) {
             let mut older = here.client(version, "a").persistent().connect()?;
             older.subscribe("t", 1)?;
             let mut newer = there.client(version, "a").persistent().connect()?;

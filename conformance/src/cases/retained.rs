@@ -196,3 +196,24 @@ pub(crate) fn identifier_of_its_subscription(server: &Server) -> Step {
     expect_eq("ids", &sub.expect_publish("t", "x")?.subscription_ids(), &vec![9])?;
     retain(&mut publisher, "t", "")
 }
+
+/// A server may drop a retained QoS 0 message at any time (MQTT-3.3.1-7 of 3.1.1); the older one is gone
+/// all the same.
+pub(crate) fn qos_0_takes_the_place(server: &Server) -> Step {
+    for version in server.spoken(ALL) {
+        let mut publisher = server.client(version, "p").connect()?;
+        retain(&mut publisher, "t", "old")?;
+        publisher.publish(Publish::new("t", "new").retain())?;
+        publisher.ping()?;
+        let mut sub = server.client(version, "s").connect()?;
+        sub.subscribe_with(Subscribe::to("t", 1).and("m", 1))?;
+        publisher.publish(Publish::new("m", "marker").qos(1))?;
+        let first = sub.message()?;
+        if first.text() != "marker" {
+            expect_eq("payload", &first.text(), &"new")?;
+            sub.expect_publish("m", "marker")?;
+        }
+        retain(&mut publisher, "t", "")?;
+    }
+    Ok(())
+}

@@ -154,3 +154,47 @@ pub(crate) fn properties_are_sent(server: &Server) -> Step {
     expect_eq("Content Type", &message.prop(0x03), &Some(&text))?;
     expect_eq("Will Delay stays with the server", &message.prop(0x18), &None)
 }
+
+pub(crate) fn unretained_will(server: &Server) -> Step {
+    let mut live = watcher(server)?;
+    let mut publisher = server.v5("p").connect()?;
+    for version in server.spoken(ALL) {
+        server.client(version, "a").will(will("w/r")).connect()?.cut();
+        expect_eq("RETAIN", &live.expect_publish("w/r", "will")?.retain, &false)?;
+        let mut later = server.client(version, "later").connect()?;
+        later.subscribe("w/r", 1)?;
+        later.expect_nothing_before(&mut publisher, "w/r", 1)?;
+        live.expect_publish("w/r", "marker")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn none_without_will_flag(server: &Server) -> Step {
+    let mut sub = watcher(server)?;
+    let mut publisher = server.v5("p").connect()?;
+    for version in server.spoken(ALL) {
+        // The Will of an earlier connection is no Will of this one.
+        let dialling = server.client(version, "a").persistent();
+        dialling.clone().will(will("w/a")).connect()?.disconnect()?;
+        dialling.connect()?.cut();
+        // A new connection shows that the server is done with the old one.
+        server.client(version, "a").connect()?.disconnect()?;
+        sub.expect_nothing_before(&mut publisher, "w/a", 1)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn published_once(server: &Server) -> Step {
+    let mut sub = watcher(server)?;
+    let mut publisher = server.v5("p").connect()?;
+    for version in server.spoken(ALL) {
+        let dialling = server.client(version, "a").persistent();
+        dialling.clone().will(will("w/a")).connect()?.cut();
+        sub.expect_publish("w/a", "will")?;
+        // Neither the next connection nor the end of the Session brings it again.
+        dialling.connect()?.cut();
+        server.client(version, "a").connect()?.disconnect()?;
+        sub.expect_nothing_before(&mut publisher, "w/a", 1)?;
+    }
+    Ok(())
+}

@@ -100,6 +100,7 @@ fn title(standard: &str, chapter: u32, part: u32) -> &'static str {
         (4, 13) => "Errors",
         (5, _) => "Security",
         (6, _) => "WebSockets",
+        (7, _) => "Conformance",
         _ => "Other",
     }
 }
