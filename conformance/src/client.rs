@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::capabilities::Capabilities;
 use crate::codec::{
-    Connect, Kind, Packet, Property, Publish, Received, Subscribe, Version, Will, decode, hex,
-    packet, prop, pubrel, unsubscribe,
+    Connect, Kind, Packet, Property, Publish, Received, Subscribe, Value, Version, Will, check,
+    decode, find, hex, packet, prop, pubrel, unsubscribe,
 };
 use crate::failure::{Failure, Step};
 use crate::target::{Server, prefixed};
-use crate::wire::{DEADLINE, Wire};
+use crate::wire::Wire;
+
+pub(crate) mod limits;
 
 const TRANSCRIPT: usize = 16;
 
@@ -25,7 +28,11 @@ pub struct Dialling<'a> {
 impl<'a> Dialling<'a> {
     pub(crate) fn new(server: &'a Server, version: Version, id: &str) -> Dialling<'a> {
         let id = if id.is_empty() { String::new() } else { format!("{}{id}", server.prefix()) };
-        Dialling { server, connect: Connect::new(version, &id) }
+        let mut connect = Connect::new(version, &id);
+        if !server.can().zero_keep_alive {
+            connect.keep_alive = 60;
+        }
+        Dialling { server, connect }
     }
 
     /// Clean Start, or Clean Session in 3.x. True until told otherwise.
@@ -56,6 +63,12 @@ impl<'a> Dialling<'a> {
         self
     }
 
+    /// The Will with its topic as it is.
+    pub fn will_unprefixed(mut self, will: Will) -> Self {
+        self.connect.will = Some(will);
+        self
+    }
+
     /// User name and password.
     pub fn credentials(mut self, user: Option<&str>, password: Option<&str>) -> Self {
         self.connect.user = user.map(Into::into);
@@ -78,15 +91,22 @@ impl<'a> Dialling<'a> {
     /// Opens the stream and sends nothing.
     ///
     /// # Errors
-    /// A stream that does not open.
+    /// A stream that does not open. A skip where the target lacks what CONNECT asks for.
     #[track_caller]
     pub fn open(&self) -> Step<Client> {
-        let wire = self.server.dial().map_err(|e| Failure::new("a stream", e.to_string()))?;
+        limits::connect(&self.server.can(), &self.connect)?;
+        let wire = self.server.dial_as(self.connect.version)?;
+        let limit = match find(&self.connect.props, 0x27) {
+            Some(Value::Four(n)) => *n as usize,
+            _ => usize::MAX,
+        };
         Ok(Client {
             wire,
+            limit,
             version: self.connect.version,
             prefix: self.server.prefix().to_owned(),
-            strict: self.server.can().server_disconnect,
+            can: self.server.can(),
+            deadline: self.server.deadline(),
             buffer: Vec::new(),
             inbox: VecDeque::new(),
             transcript: VecDeque::new(),
@@ -143,9 +163,12 @@ pub struct Connack {
 #[allow(missing_docs)]
 pub struct Client {
     wire: Box<dyn Wire>,
+    /// Maximum Packet Size, in bytes: no packet that comes may exceed it (MQTT-3.1.2-24).
+    limit: usize,
     version: Version,
     prefix: String,
-    strict: bool,
+    can: Capabilities,
+    deadline: Duration,
     buffer: Vec<u8>,
     inbox: VecDeque<Received>,
     transcript: VecDeque<String>,
@@ -157,6 +180,11 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("version", &self.version).finish_non_exhaustive()
     }
+}
+
+/// A packet as a failure shows it.
+fn seen(packet: Option<&Packet>) -> String {
+    packet.map_or("the end of the stream".into(), |packet| format!("{packet:02x?}"))
 }
 
 impl Client {
@@ -212,12 +240,19 @@ impl Client {
     /// The next packet from the wire, `None` at the end of the stream.
     #[track_caller]
     fn next_packet(&mut self, wanted: &str) -> Step<Option<Packet>> {
-        let until = Instant::now() + DEADLINE;
+        let until = Instant::now() + self.deadline;
         loop {
             match decode(&self.buffer, self.version) {
                 Ok(Some((packet, n))) => {
                     self.note(format!("← {packet:?}  [{}]", hex(&self.buffer[..n])));
                     self.buffer.drain(..n);
+                    if n > self.limit {
+                        let came = format!("a packet of {n} bytes: {packet:02x?}");
+                        return Err(self.fail(format!("at most {} bytes", self.limit), came));
+                    }
+                    if let Err(fault) = check(&packet, self.version) {
+                        return Err(self.fail(wanted, fault));
+                    }
                     return Ok(Some(packet));
                 }
                 Ok(None) => {}
@@ -233,7 +268,7 @@ impl Client {
                 }
                 Ok(bytes) => self.buffer.extend(bytes),
                 Err(e) if e.kind() == ErrorKind::TimedOut => {
-                    return Err(self.fail(wanted, format!("nothing within {DEADLINE:?}")));
+                    return Err(self.fail(wanted, format!("nothing within {:?}", self.deadline)));
                 }
                 Err(e) => return Err(self.fail(wanted, e.to_string())),
             }
@@ -241,24 +276,33 @@ impl Client {
     }
 
     /// Strips the case's prefix from a topic; `None` for another case's message.
-    fn own(&self, mut message: Received) -> Option<Received> {
+    #[track_caller]
+    fn own(&mut self, mut message: Received) -> Step<Option<Received>> {
         if message.topic.is_empty() {
-            return Some(message); // an alias stands for it
+            return Ok(Some(message)); // an alias stands for it
         }
         let with_slash = format!("{}/", self.prefix);
-        message.topic.contains(&with_slash).then(|| {
+        if message.topic.contains(&with_slash) {
             message.topic = message.topic.replacen(&with_slash, "", 1);
-            message
-        })
+            return Ok(Some(message));
+        }
+        if message.qos == 1 {
+            // Unacknowledged, it would use up what the server sends at once.
+            self.ack(Kind::Puback, message.id)?;
+        }
+        Ok(None)
     }
 
     /// The next packet of any kind but PUBLISH, which is kept for later.
+    ///
+    /// # Errors
+    /// None in time, or the end of the stream.
     #[track_caller]
-    fn control(&mut self, wanted: &str) -> Step<Packet> {
+    pub fn control(&mut self, wanted: &str) -> Step<Packet> {
         loop {
             match self.next_packet(wanted)? {
                 Some(Packet::Publish(message)) => {
-                    if let Some(message) = self.own(message) {
+                    if let Some(message) = self.own(message)? {
                         self.inbox.push_back(message);
                     }
                 }
@@ -279,10 +323,11 @@ impl Client {
             Some(Packet::Connack { session_present, code, props })
                 if codes.contains(&code) && !(code != 0 && session_present) =>
             {
+                self.can = limits::narrowed(self.can, &props);
                 self.connack = Connack { session_present, code, props };
                 Ok(())
             }
-            other => Err(self.fail(wanted, format!("{other:02x?}"))),
+            other => Err(self.fail(wanted, seen(other.as_ref()))),
         }
     }
 
@@ -299,7 +344,7 @@ impl Client {
             Some(Packet::Connack { code, session_present: false, .. }) if codes.contains(&code) => {
                 self.expect_closed()
             }
-            other => Err(self.fail(wanted, format!("{other:02x?}"))),
+            other => Err(self.fail(wanted, seen(other.as_ref()))),
         }
     }
 
@@ -318,15 +363,18 @@ impl Client {
         self.subscribe_with(Subscribe::to(filter, qos))
     }
 
-    /// Subscribes with options and properties; expects each filter to be granted as asked.
+    /// Subscribes with options and properties; expects each filter to be granted as asked, as far as the
+    /// server goes.
     ///
     /// # Errors
     /// Any other answer.
     #[track_caller]
     pub fn subscribe_with(&mut self, subscribe: Subscribe) -> Step {
         let asked: Vec<u8> = subscribe.filters.iter().map(|f| f.1 & 3).collect();
+        let most = self.can.maximum_qos;
         let codes = self.suback(subscribe)?;
-        if codes == asked {
+        let granted = |(&code, &asked): (&u8, &u8)| code == asked || code == asked.min(most);
+        if codes.len() == asked.len() && codes.iter().zip(&asked).all(granted) {
             return Ok(());
         }
         Err(self.fail(format!("SUBACK {asked:02x?}"), format!("SUBACK {codes:02x?}")))
@@ -338,6 +386,7 @@ impl Client {
     /// No SUBACK with the same Packet Identifier (MQTT-3.8.4-2).
     #[track_caller]
     pub fn suback(&mut self, mut subscribe: Subscribe) -> Step<Vec<u8>> {
+        limits::subscribe(&self.can, &subscribe)?;
         for (filter, _) in &mut subscribe.filters {
             *filter = self.full(filter);
         }
@@ -358,9 +407,9 @@ impl Client {
         let wanted = "SUBACK with a failure, DISCONNECT, or the end of the stream";
         match self.next_packet(wanted)? {
             Some(Packet::Suback { codes, .. }) if codes.iter().all(|&c| c >= 0x80) => Ok(()),
-            Some(Packet::Disconnect { code: 0x81 | 0x82 | 0x8F, .. }) => self.expect_closed(),
-            None if self.version < Version::V5 || !self.strict => Ok(()),
-            other => Err(self.fail(wanted, format!("{other:02x?}"))),
+            Some(Packet::Disconnect { code: 0x81 | 0x82 | 0x8F, .. }) => self.expect_end(),
+            None if self.version < Version::V5 || !self.can.server_disconnect => Ok(()),
+            other => Err(self.fail(wanted, seen(other.as_ref()))),
         }
     }
 
@@ -374,6 +423,7 @@ impl Client {
         for filter in filters {
             subscribe = subscribe.and(filter, qos);
         }
+        limits::subscribe(&self.can, &subscribe)?;
         let id = self.fresh_id();
         self.send(&subscribe.encode(self.version, id))?;
         match self.control("SUBACK")? {
@@ -388,9 +438,19 @@ impl Client {
     /// No UNSUBACK with the same Packet Identifier (MQTT-3.10.4-4 in 3.1.1, -5 in 5.0).
     #[track_caller]
     pub fn unsubscribe(&mut self, filter: &str) -> Step<Vec<u8>> {
+        self.unsubscribe_all(&[filter])
+    }
+
+    /// Unsubscribes from several filters at once and returns the codes of UNSUBACK (none in 3.x).
+    ///
+    /// # Errors
+    /// No UNSUBACK with the same Packet Identifier.
+    #[track_caller]
+    pub fn unsubscribe_all(&mut self, filters: &[&str]) -> Step<Vec<u8>> {
         let id = self.fresh_id();
-        let full = self.full(filter);
-        self.send(&unsubscribe(self.version, id, &[&full]))?;
+        let full: Vec<String> = filters.iter().map(|f| self.full(f)).collect();
+        let full: Vec<&str> = full.iter().map(String::as_str).collect();
+        self.send(&unsubscribe(self.version, id, &full))?;
         match self.control("UNSUBACK")? {
             Packet::Unsuback { id: came, codes, .. } if came == id => Ok(codes),
             other => Err(self.fail(format!("UNSUBACK with id {id}"), format!("{other:02x?}"))),
@@ -409,7 +469,9 @@ impl Client {
         if !publish.topic.is_empty() {
             publish.topic = self.full(&publish.topic);
         }
-        self.send(&publish.encode(self.version))?;
+        let bytes = publish.encode(self.version);
+        limits::publish(&self.can, &publish, bytes.len())?;
+        self.send(&bytes)?;
         Ok(publish.id)
     }
 
@@ -470,11 +532,11 @@ impl Client {
         loop {
             match self.next_packet("PUBLISH")? {
                 Some(Packet::Publish(message)) => {
-                    if let Some(message) = self.own(message) {
+                    if let Some(message) = self.own(message)? {
                         return Ok(message);
                     }
                 }
-                other => return Err(self.fail("PUBLISH", format!("{other:02x?}"))),
+                other => return Err(self.fail("PUBLISH", seen(other.as_ref()))),
             }
         }
     }
@@ -598,8 +660,39 @@ impl Client {
                 None => return Ok(()),
                 Some(Packet::Publish(_)) => {}
                 other => {
-                    return Err(self.fail("the end of the stream", format!("{other:02x?}")));
+                    return Err(self.fail("the end of the stream", seen(other.as_ref())));
                 }
+            }
+        }
+    }
+
+    /// Expects the end of the stream and nothing before it, as after DISCONNECT (MQTT-3.14.4-1).
+    ///
+    /// # Errors
+    /// Any packet, or an open connection at the deadline.
+    #[track_caller]
+    pub fn expect_end(&mut self) -> Step {
+        match self.next_packet("the end of the stream")? {
+            None => Ok(()),
+            other => Err(self.fail("the end of the stream", format!("{other:02x?}"))),
+        }
+    }
+
+    /// Asks for PINGRESP and returns what came before it, PUBLISH aside; a server may also end the
+    /// connection, where it cannot answer otherwise.
+    ///
+    /// # Errors
+    /// Neither in time.
+    #[track_caller]
+    pub fn answers(&mut self) -> Step<Vec<Packet>> {
+        // A stream that has ended already does not take it; then its end is what comes.
+        let _ = self.send(&packet(0xC0, &[]));
+        let mut seen = Vec::new();
+        loop {
+            match self.next_packet("PINGRESP or the end of the stream")? {
+                None | Some(Packet::Pingresp) => return Ok(seen),
+                Some(Packet::Publish(_)) => {}
+                Some(packet) => seen.push(packet),
             }
         }
     }
@@ -618,11 +711,11 @@ impl Client {
         loop {
             match self.next_packet(&wanted)? {
                 Some(Packet::Disconnect { code, .. }) if codes.contains(&code) => {
-                    return self.expect_closed();
+                    return self.expect_end();
                 }
                 Some(Packet::Publish(_)) => {}
-                None if !self.strict => return Ok(()),
-                other => return Err(self.fail(wanted, format!("{other:02x?}"))),
+                None if !self.can.server_disconnect => return Ok(()),
+                other => return Err(self.fail(wanted, seen(other.as_ref()))),
             }
         }
     }

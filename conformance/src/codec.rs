@@ -4,9 +4,11 @@ use std::fmt;
 
 mod decode;
 mod encode;
+mod legal;
 
 pub use decode::decode;
 pub use encode::{Connect, Publish, Subscribe, Will, packet, pubrel, text, unsubscribe, varint};
+pub use legal::check;
 
 /// A protocol version, by its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +19,24 @@ pub enum Version {
     V311 = 4,
     /// MQTT 5.0
     V5 = 5,
+}
+
+impl Version {
+    /// The protocol level in CONNECT.
+    #[must_use]
+    pub fn level(self) -> u8 {
+        self as u8
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Version::V31 => "3.1",
+            Version::V311 => "3.1.1",
+            Version::V5 => "5",
+        })
+    }
 }
 
 /// Every version, for cases that hold in all.
@@ -66,6 +86,7 @@ properties! {
     session_expiry(secs: u32) = 0x11, Value::Four(secs);
     auth_method(t: &str) = 0x15, Value::Text(t.into());
     request_problem_info(n: u8) = 0x17, Value::Byte(n);
+    request_response_info(n: u8) = 0x19, Value::Byte(n);
     will_delay(secs: u32) = 0x18, Value::Four(secs);
     receive_maximum(n: u16) = 0x21, Value::Two(n);
     topic_alias_maximum(n: u16) = 0x22, Value::Two(n);

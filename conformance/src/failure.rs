@@ -1,4 +1,4 @@
-//! Why a case did not hold.
+//! Why a case did not hold, or had nothing to test.
 
 use std::fmt;
 use std::panic::Location;
@@ -13,9 +13,51 @@ pub struct Failure {
     came: String,
     transcript: Vec<String>,
     at: &'static Location<'static>,
+    skipped: bool,
+}
+
+/// Ends a case that has nothing to test on this target; a word or two say why, or what it needs.
+///
+/// ```
+/// let skipped = hrotti_conformance::skip("needs topic aliases");
+/// assert_eq!(skipped.skipped(), Some("needs topic aliases"));
+/// ```
+#[track_caller]
+pub fn skip(reason: impl Into<String>) -> Failure {
+    Failure { skipped: true, ..Failure::new("", reason) }
 }
 
 impl Failure {
+    /// Why the case was skipped; `None` for a failure.
+    #[must_use]
+    pub fn skipped(&self) -> Option<&str> {
+        self.skipped.then_some(self.came.as_str())
+    }
+
+    /// What was expected.
+    #[must_use]
+    pub fn expected(&self) -> &str {
+        &self.expected
+    }
+
+    /// What came instead.
+    #[must_use]
+    pub fn came(&self) -> &str {
+        &self.came
+    }
+
+    /// What was sent and received on the connection, oldest first.
+    #[must_use]
+    pub fn transcript(&self) -> &[String] {
+        &self.transcript
+    }
+
+    /// The line of the case that did not hold.
+    #[must_use]
+    pub fn at(&self) -> String {
+        format!("{}:{}", self.at.file(), self.at.line())
+    }
+
     /// A failure at the caller's line.
     #[track_caller]
     pub fn new(expected: impl Into<String>, came: impl Into<String>) -> Failure {
@@ -24,6 +66,7 @@ impl Failure {
             came: came.into(),
             transcript: Vec::new(),
             at: Location::caller(),
+            skipped: false,
         }
     }
 
@@ -44,9 +87,12 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = self.skipped() {
+            return writeln!(f, "  skipped:  {reason}");
+        }
         writeln!(f, "  expected: {}", self.expected)?;
         writeln!(f, "  came:     {}", self.came)?;
-        writeln!(f, "  at:       {}:{}", self.at.file(), self.at.line())?;
+        writeln!(f, "  at:       {}", self.at())?;
         for line in &self.transcript {
             writeln!(f, "    {line}")?;
         }

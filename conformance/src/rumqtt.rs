@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use rumqttc::v5;
 use rumqttc::v5::mqttbytes::v5 as packets;
 
+use crate::capabilities::Capabilities;
+use crate::client::limits;
 use crate::codec::{Version, Will};
-use crate::failure::{Failure, Step};
-use crate::target::{Endpoint, prefixed};
-use crate::wire::DEADLINE;
+use crate::failure::{Failure, Step, skip};
+use crate::target::{Endpoint, Server, prefixed};
 
 /// A rumqttc client about to connect.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct RumqttcOptions {
     id: String,
     clean: bool,
     will: Option<Will>,
+    can: Capabilities,
+    deadline: Duration,
 }
 
 /// A message as rumqttc reports it.
@@ -59,6 +62,8 @@ pub struct Rumqttc {
     inner: Inner,
     prefix: String,
     inbox: Vec<Delivered>,
+    can: Capabilities,
+    deadline: Duration,
     pub session_present: bool,
 }
 
@@ -77,8 +82,9 @@ fn qos5(qos: u8) -> v5::mqttbytes::QoS {
 }
 
 impl RumqttcOptions {
-    pub(crate) fn new(endpoint: &Endpoint, prefix: &str, version: Version, id: &str) -> Self {
-        let (host, port, ws) = match endpoint {
+    pub(crate) fn new(server: &Server, version: Version, id: &str) -> Self {
+        let prefix = server.prefix();
+        let (host, port, ws) = match server.endpoint(version) {
             Endpoint::Tcp(address) => (address.ip().to_string(), address.port(), false),
             Endpoint::Ws(url) => (url.to_string(), url.port().unwrap_or(80), true),
         };
@@ -91,6 +97,8 @@ impl RumqttcOptions {
             id: format!("{prefix}{id}"),
             clean: true,
             will: None,
+            can: server.can(),
+            deadline: server.deadline(),
         }
     }
 
@@ -110,14 +118,25 @@ impl RumqttcOptions {
     /// Connects and waits for CONNACK.
     ///
     /// # Errors
-    /// What rumqttc reports instead.
+    /// What rumqttc reports instead. A skip where the target lacks what CONNECT asks for.
     #[track_caller]
     pub fn connect(&self) -> Step<Rumqttc> {
+        if !self.can.versions.contains(self.version) {
+            return Err(skip(format!("needs MQTT {}, which is left out", self.version)));
+        }
+        if !self.clean && !self.can.persistent_sessions {
+            return Err(skip("needs Sessions that outlive their connection"));
+        }
+        if let Some(will) = &self.will {
+            limits::message(&self.can, will.qos, will.retain)?;
+        }
         let inner = if self.version == Version::V5 { self.build5() } else { self.build4() };
         let mut client = Rumqttc {
             inner,
             prefix: self.prefix.clone(),
             inbox: Vec::new(),
+            can: self.can,
+            deadline: self.deadline,
             session_present: false,
         };
         client.until("CONNACK", |e| matches!(e, Event::Connack { .. }))?;
@@ -225,7 +244,7 @@ impl Rumqttc {
     /// Drives rumqttc until an event; messages before it are kept.
     #[track_caller]
     fn until(&mut self, wanted: &str, done: impl Fn(&Event) -> bool) -> Step {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + self.deadline;
         loop {
             let event = self.next(deadline.saturating_duration_since(Instant::now()), wanted)?;
             let found = done(&event);
@@ -339,6 +358,7 @@ impl Rumqttc {
         retain: bool,
         user: &[(&str, &str)],
     ) -> Step {
+        limits::message(&self.can, qos, retain)?;
         self.send_with(topic, payload, qos, retain, user)?;
         if qos > 0 {
             return self.until("PUBACK or PUBCOMP", |e| matches!(e, Event::Acked));
@@ -380,6 +400,6 @@ impl Rumqttc {
             Inner::V4(client, _) => client.disconnect().map_err(drop),
             Inner::V5(client, _) => client.disconnect().map_err(drop),
         };
-        while self.next(DEADLINE, "the end").is_ok() {}
+        while self.next(self.deadline, "the end").is_ok() {}
     }
 }

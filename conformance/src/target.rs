@@ -2,19 +2,23 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_lite::future::block_on;
-use hrotti::Broker;
+use hrotti::{Broker, Limits};
 use url::Url;
 
 use crate::bridge::{self, Dial};
 use crate::client::Dialling;
-use crate::codec::Version;
-use crate::failure::{Failure, Step};
+use crate::codec::{ALL, Version};
+use crate::failure::{Failure, Step, skip};
 use crate::rumqtt::RumqttcOptions;
-use crate::wire::{TcpWire, Wire, WsWire};
+use crate::versions::Versions;
+use crate::wire::{DEADLINE, TcpWire, Wire, WsWire};
+
+pub use crate::capabilities::Capabilities;
 
 /// How a broker is reached.
 #[derive(Debug, Clone)]
@@ -43,6 +47,26 @@ impl Endpoint {
         }
     }
 
+    /// Reads a URL as [`Endpoint::parse`] does, and picks the first address of its host that takes a
+    /// connection within this time.
+    ///
+    /// # Errors
+    /// Those of [`Endpoint::parse`], and a host of which no address takes a connection.
+    pub fn reach(url: &str, within: Duration) -> io::Result<Endpoint> {
+        let endpoint = Endpoint::parse(url)?;
+        let default = if matches!(endpoint, Endpoint::Tcp(_)) { 1883 } else { 80 };
+        let url = Url::parse(url).map_err(io::Error::other)?;
+        let mut last = io::Error::other("no address");
+        for address in url.socket_addrs(|| Some(default))? {
+            match TcpStream::connect_timeout(&address, within) {
+                Ok(_) if matches!(endpoint, Endpoint::Tcp(_)) => return Ok(Endpoint::Tcp(address)),
+                Ok(_) => return Ok(endpoint),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
     /// A transport that only its author can dial, reached through a byte bridge on loopback.
     ///
     /// # Errors
@@ -52,48 +76,24 @@ impl Endpoint {
     }
 }
 
-/// What a broker offers where the standard lets it choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Capabilities {
-    /// Says DISCONNECT with a reason before it closes a version 5 connection for a fault.
-    pub server_disconnect: bool,
-    /// Sends topic aliases of its own when the client allows them.
-    pub outgoing_aliases: bool,
-    /// Gives nothing to a shared subscription's member that is away while another is connected.
-    pub away_members_passed_over: bool,
-}
-
-impl Capabilities {
-    /// Everything: what the suite demands of hrotti.
-    #[must_use]
-    pub fn all() -> Capabilities {
-        Capabilities {
-            server_disconnect: true,
-            outgoing_aliases: true,
-            away_members_passed_over: true,
-        }
-    }
-
-    /// Nothing that the standard leaves to the server.
-    #[must_use]
-    pub fn least() -> Capabilities {
-        Capabilities {
-            server_disconnect: false,
-            outgoing_aliases: false,
-            away_members_passed_over: false,
-        }
-    }
-}
-
 /// A running broker of any make.
 pub trait Target {
     /// How to dial it.
     fn endpoint(&self) -> Endpoint;
 
+    /// How to dial it with this version, for brokers that have a port for each.
+    fn endpoint_for(&self, _version: Version) -> Endpoint {
+        self.endpoint()
+    }
+
     /// What it can do.
     fn capabilities(&self) -> Capabilities {
         Capabilities::all()
+    }
+
+    /// How long each answer is waited for.
+    fn deadline(&self) -> Duration {
+        DEADLINE
     }
 
     /// The broker itself, where it runs in this process.
@@ -107,6 +107,21 @@ pub trait Target {
 pub struct House {
     broker: Broker,
     bind: fn(&Broker) -> io::Result<Endpoint>,
+}
+
+struct InHouse {
+    endpoint: Endpoint,
+    house: House,
+}
+
+impl Target for InHouse {
+    fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
+    }
+
+    fn house(&self) -> Option<House> {
+        Some(self.house.clone())
+    }
 }
 
 impl House {
@@ -129,7 +144,7 @@ impl House {
     pub fn bind(&self) -> Step<Server> {
         let bound = (self.bind)(&self.broker);
         let endpoint = bound.map_err(|e| Failure::new("a listener", e.to_string()))?;
-        Ok(Server::named(endpoint, Capabilities::all(), Some(self.clone())))
+        Ok(Server::new(&InHouse { endpoint, house: self.clone() }))
     }
 }
 
@@ -141,9 +156,12 @@ pub trait Fixture {
     /// Whatever keeps the transport from listening.
     fn bind(broker: &Broker) -> io::Result<Endpoint>;
 
-    /// The broker of a case, with a queue depth of 100 and default limits.
+    /// The broker of a case: with a queue depth of 100, and a Maximum Packet Size of 16 MiB, so that there is
+    /// one.
     fn broker() -> Broker {
-        Broker::new(100)
+        let limits =
+            Limits { max_queue_depth: 100, packet_bytes_max: 16 << 20, ..Limits::default() };
+        Broker::builder().limits(limits).build()
     }
 }
 
@@ -175,13 +193,24 @@ impl Fixture for Ws {
     }
 }
 
+/// What a case has used of its server so far.
+#[derive(Debug, Default)]
+struct Seen {
+    anything: AtomicBool,
+    versions: AtomicU8,
+    left_out: AtomicU8,
+}
+
 /// The server as a case sees it: no address, no port, no scheme, and names of the case's own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
-    endpoint: Endpoint,
+    /// One for each version, oldest first.
+    endpoints: [Endpoint; 3],
     capabilities: Capabilities,
+    deadline: Duration,
     house: Option<House>,
     prefix: String,
+    seen: Arc<Seen>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -190,14 +219,23 @@ impl Server {
     /// Looks at a target with a fresh prefix for topics and Client Identifiers, so that cases share one
     /// broker undisturbed.
     pub fn new(target: &dyn Target) -> Server {
-        Server::named(target.endpoint(), target.capabilities(), target.house())
-    }
-
-    fn named(endpoint: Endpoint, capabilities: Capabilities, house: Option<House>) -> Server {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run = now.subsec_nanos() & 0xF_FFFF;
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        Server { endpoint, capabilities, house, prefix: format!("c{run:x}x{n:x}") }
+        Server {
+            endpoints: ALL.map(|version| target.endpoint_for(version)),
+            capabilities: target.capabilities(),
+            deadline: target.deadline(),
+            house: target.house(),
+            prefix: format!("c{run:x}x{n:x}"),
+            seen: Arc::default(),
+        }
+    }
+
+    /// The same server, tested with this version alone.
+    pub(crate) fn only(mut self, version: Version) -> Server {
+        self.capabilities.versions = Versions::NONE.with(version);
+        self
     }
 
     /// What the server can do.
@@ -206,24 +244,78 @@ impl Server {
         self.capabilities
     }
 
+    /// How long each answer is waited for.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// The broker itself, for what no client can see or bring about.
     ///
     /// # Errors
-    /// A broker in another process.
+    /// A skip, where the broker is in another process.
     #[track_caller]
     pub fn house(&self) -> Step<&House> {
-        self.house.as_ref().ok_or_else(|| Failure::new("a broker in this process", "another"))
+        self.seen.anything.store(true, Ordering::Relaxed);
+        self.house.as_ref().ok_or_else(|| skip("needs a broker in this process"))
     }
 
     /// Another way into the same broker, with the names of this one.
     #[must_use]
     pub fn by(&self, endpoint: &Endpoint) -> Server {
-        Server {
-            endpoint: endpoint.clone(),
-            capabilities: self.capabilities,
-            house: self.house.clone(),
-            prefix: self.prefix.clone(),
+        let endpoints = [endpoint.clone(), endpoint.clone(), endpoint.clone()];
+        Server { endpoints, ..self.clone() }
+    }
+
+    /// Those of `versions` that the server is to be tested with, in the same order. Cases loop over these,
+    /// never over a list of their own: so `--versions` leaves out parts of them.
+    pub fn spoken(&self, versions: impl IntoIterator<Item = Version>) -> Vec<Version> {
+        versions.into_iter().filter(|&version| self.speaks(version)).collect()
+    }
+
+    /// Those pairs of which both versions are to be tested.
+    pub fn spoken_pairs(
+        &self,
+        pairs: impl IntoIterator<Item = (Version, Version)>,
+    ) -> Vec<(Version, Version)> {
+        let both = |pair: &(Version, Version)| self.speaks(pair.0) && self.speaks(pair.1);
+        pairs.into_iter().filter(both).collect()
+    }
+
+    fn speaks(&self, version: Version) -> bool {
+        let speaks = self.capabilities.versions.contains(version);
+        if !speaks {
+            self.seen.left_out.fetch_or(Versions::NONE.with(version).bits(), Ordering::Relaxed);
         }
+        speaks
+    }
+
+    /// The versions that streams were opened for so far, and those that were left out.
+    pub(crate) fn versions(&self) -> (Versions, Versions) {
+        let read = |bits: &AtomicU8| Versions::from_bits(bits.load(Ordering::Relaxed));
+        (read(&self.seen.versions), read(&self.seen.left_out))
+    }
+
+    /// Whether any stream was asked for: without one, nothing was tested.
+    pub(crate) fn was_dialled(&self) -> bool {
+        self.seen.anything.load(Ordering::Relaxed)
+    }
+
+    /// Where this version is served; notes that it was used.
+    pub(crate) fn endpoint(&self, version: Version) -> &Endpoint {
+        self.seen.anything.store(true, Ordering::Relaxed);
+        self.seen.versions.fetch_or(Versions::NONE.with(version).bits(), Ordering::Relaxed);
+        &self.endpoints[usize::from(version.level()) - 3]
+    }
+
+    /// A stream for a client of this version.
+    #[track_caller]
+    pub(crate) fn dial_as(&self, version: Version) -> Step<Box<dyn Wire>> {
+        if !self.speaks(version) {
+            return Err(skip(format!("needs MQTT {version}, which is left out")));
+        }
+        let stream = open(self.endpoint(version), self.deadline);
+        stream.map_err(|e| Failure::new("a stream", e.to_string()))
     }
 
     /// What this case's topics and Client Identifiers begin with.
@@ -237,10 +329,17 @@ impl Server {
     /// # Errors
     /// Those of dialling.
     pub fn dial(&self) -> io::Result<Box<dyn Wire>> {
-        Ok(match &self.endpoint {
-            Endpoint::Tcp(address) => Box::new(TcpWire::new(TcpStream::connect(address)?)?),
-            Endpoint::Ws(url) => Box::new(WsWire::dial(url)?),
-        })
+        open(self.endpoint(self.newest()), self.deadline)
+    }
+
+    fn newest(&self) -> Version {
+        self.capabilities.versions.iter().next_back().unwrap_or(Version::V5)
+    }
+
+    /// A client whose version is not what the case is about: this one, or the newest that is to be tested.
+    pub fn helper(&self, version: Version, id: &str) -> Dialling<'_> {
+        let spoken = self.capabilities.versions.contains(version);
+        self.client(if spoken { version } else { self.newest() }, id)
     }
 
     /// A stream whose set-up has not even begun: for TCP there is none, a WebSocket still has to be asked
@@ -249,12 +348,25 @@ impl Server {
     /// # Errors
     /// Those of dialling.
     pub fn knock(&self) -> io::Result<TcpStream> {
-        match &self.endpoint {
+        match self.endpoint(self.newest()) {
             Endpoint::Tcp(address) => TcpStream::connect(address),
             Endpoint::Ws(url) => {
                 let host = url.host_str().unwrap_or("127.0.0.1");
                 TcpStream::connect((host, url.port_or_known_default().unwrap_or(80)))
             }
+        }
+    }
+
+    /// The URL of a server that is reached over WebSockets.
+    #[must_use]
+    pub fn ws_url(&self) -> Option<&Url> {
+        // Frames are the same in every version.
+        self.capabilities.versions.iter().for_each(|version| {
+            self.endpoint(version);
+        });
+        match self.endpoint(self.newest()) {
+            Endpoint::Ws(url) => Some(url),
+            Endpoint::Tcp(_) => None,
         }
     }
 
@@ -280,8 +392,17 @@ impl Server {
 
     /// rumqttc, with this version (3.1.1 or 5.0).
     pub fn rumqttc(&self, version: Version, id: &str) -> RumqttcOptions {
-        RumqttcOptions::new(&self.endpoint, &self.prefix, version, id)
+        RumqttcOptions::new(self, version, id)
     }
+}
+
+fn open(endpoint: &Endpoint, within: Duration) -> io::Result<Box<dyn Wire>> {
+    Ok(match endpoint {
+        Endpoint::Tcp(address) => {
+            Box::new(TcpWire::new(TcpStream::connect_timeout(address, within)?)?)
+        }
+        Endpoint::Ws(url) => Box::new(WsWire::dial(url)?),
+    })
 }
 
 /// Puts a case's prefix into a Topic Name or Topic Filter, behind `$share/NAME/` or a leading `$` level.

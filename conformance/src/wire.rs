@@ -104,20 +104,37 @@ impl WsWire {
     /// # Errors
     /// The socket's; a refused upgrade; an answer without the subprotocol (MQTT-6.0.0-4).
     pub fn dial(url: &Url) -> io::Result<WsWire> {
+        WsWire::offering(url, "mqtt")
+    }
+
+    /// Connects and upgrades, offering these subprotocols, `mqtt` among them.
+    ///
+    /// # Errors
+    /// As for [`dial`](WsWire::dial).
+    pub fn offering(url: &Url, subprotocols: &'static str) -> io::Result<WsWire> {
         let host = url.host_str().unwrap_or("127.0.0.1");
         let socket = TcpStream::connect((host, url.port_or_known_default().unwrap_or(80)))?;
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(DEADLINE))?;
         set_deadline(&socket, DEADLINE)?;
         let mut request = url.as_str().into_client_request().map_err(io::Error::other)?;
-        let mqtt = HeaderValue::from_static("mqtt");
-        request.headers_mut().insert("Sec-WebSocket-Protocol", mqtt.clone());
+        let offered = HeaderValue::from_static(subprotocols);
+        request.headers_mut().insert("Sec-WebSocket-Protocol", offered);
         let (stream, answer) = tungstenite::client::client(request, socket)
             .map_err(|e| io::Error::other(e.to_string()))?;
-        if answer.headers().get("Sec-WebSocket-Protocol") != Some(&mqtt) {
+        let chosen = answer.headers().get("Sec-WebSocket-Protocol").map(HeaderValue::as_bytes);
+        if chosen != Some(b"mqtt") {
             return Err(io::Error::other("MQTT-6.0.0-4: no subprotocol `mqtt` in the answer"));
         }
         Ok(WsWire(stream))
+    }
+
+    /// Sends a text frame, which no client may (MQTT-6.0.0-1).
+    ///
+    /// # Errors
+    /// The stream's own.
+    pub fn send_text(&mut self, text: &str) -> io::Result<()> {
+        self.0.send(Message::text(text)).map_err(into_io)
     }
 }
 

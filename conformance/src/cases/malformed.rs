@@ -1,6 +1,8 @@
 //! Malformed Packets and Protocol Errors by raw bytes: section 4.13, and the bug classes of other brokers.
 
-use crate::codec::{ALL, Publish, Subscribe, Version, packet, prop, text};
+use crate::codec::{
+    ALL, Kind, Packet, Publish, Subscribe, Version, packet, prop, text, unsubscribe,
+};
 use crate::failure::{Failure, Step, expect};
 use crate::target::Server;
 
@@ -37,28 +39,27 @@ fn publish_body(version: Version, topic: &[u8]) -> Vec<u8> {
 const STRICT: [Version; 2] = [Version::V311, Version::V5];
 
 pub(crate) fn reserved_flags(server: &Server) -> Step {
-    for version in STRICT {
+    for version in server.spoken(STRICT) {
         let subscribe = subscribe_body(version, b"t", 0);
-        let mut unsubscribe = vec![0, 1];
-        unsubscribe.extend(props(version));
-        unsubscribe.extend(text("t"));
+        let unsubscribe = &unsubscribe(version, 1, &["t"])[2..];
         for bytes in [
             packet(0x80, &subscribe),
             packet(0x83, &subscribe),
-            packet(0xA0, &unsubscribe),
+            packet(0xA0, unsubscribe),
             packet(0x60, &[0, 1]),
             packet(0x41, &[0, 1]),
             packet(0xC1, &[]),
-            packet(0xE1, &[]),
+            packet(0xF1, &[]),
         ] {
             ends(server, version, &bytes, MALFORMED)?;
         }
+        ends(server, version, &packet(0xE1, &[]), &[0x81])?; // MQTT-3.14.1-1 names the code
     }
     Ok(())
 }
 
 pub(crate) fn qos_3(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publish = text("t");
         publish.extend([0, 1]);
         publish.extend(props(version));
@@ -71,15 +72,16 @@ pub(crate) fn qos_3(server: &Server) -> Step {
 }
 
 pub(crate) fn packet_id_zero(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         ends(server, version, &Publish::new("t", "x").qos(1).encode(version), MALFORMED)?;
         ends(server, version, &Subscribe::to("t", 0).encode(version, 0), MALFORMED)?;
+        ends(server, version, &unsubscribe(version, 0, &["t"]), MALFORMED)?;
     }
     Ok(())
 }
 
 pub(crate) fn topic_with_wildcard(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         for topic in ["a/+", "a/#", "#", "+"] {
             let bytes = packet(0x30, &publish_body(version, topic.as_bytes()));
             ends(server, version, &bytes, &[0x81, 0x82, 0x90])?;
@@ -89,7 +91,7 @@ pub(crate) fn topic_with_wildcard(server: &Server) -> Step {
 }
 
 pub(crate) fn topic_with_bad_utf_8(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         for topic in [b"a\xff".as_slice(), b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80"] {
             let bytes = packet(0x30, &publish_body(version, topic));
             ends(server, version, &bytes, &[0x81, 0x82, 0x90])?;
@@ -102,7 +104,7 @@ pub(crate) fn topic_with_bad_utf_8(server: &Server) -> Step {
 }
 
 pub(crate) fn topic_with_nul(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let bytes = packet(0x30, &publish_body(version, b"a\0b"));
         ends(server, version, &bytes, &[0x81, 0x82, 0x90])?;
     }
@@ -110,14 +112,32 @@ pub(crate) fn topic_with_nul(server: &Server) -> Step {
 }
 
 pub(crate) fn remaining_length_of_five_bytes(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         ends(server, version, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], MALFORMED)?;
     }
     Ok(())
 }
 
+/// The standard binds who encodes a length, and does not say what becomes of one in more bytes than it needs:
+/// it may be read, or refused. But it may not be misread, nor waited for.
+pub(crate) fn length_not_minimal_is_read_or_refused(server: &Server) -> Step {
+    for version in server.spoken(ALL) {
+        let mut client = server.client(version, "a").connect()?;
+        let mut publish = Publish::new(&client.full("t"), "x").qos(1).id(7).encode(version);
+        publish[1] |= 0x80;
+        publish.insert(2, 0);
+        client.send(&publish)?;
+        match client.answers()?.first() {
+            None | Some(Packet::Ack { kind: Kind::Puback, id: 7, .. }) => {}
+            Some(Packet::Disconnect { code: 0x81 | 0x82, .. }) => {}
+            Some(other) => expect(false, "PUBACK, DISCONNECT or the end", other)?,
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn subscribe_without_filter(server: &Server) -> Step {
-    for version in STRICT {
+    for version in server.spoken(STRICT) {
         let mut body = vec![0, 1];
         body.extend(props(version));
         ends(server, version, &packet(0x82, &body), MALFORMED)?;
@@ -126,7 +146,7 @@ pub(crate) fn subscribe_without_filter(server: &Server) -> Step {
 }
 
 pub(crate) fn unsubscribe_without_filter(server: &Server) -> Step {
-    for version in STRICT {
+    for version in server.spoken(STRICT) {
         let mut body = vec![0, 1];
         body.extend(props(version));
         ends(server, version, &packet(0xA2, &body), MALFORMED)?;
@@ -135,7 +155,7 @@ pub(crate) fn unsubscribe_without_filter(server: &Server) -> Step {
 }
 
 pub(crate) fn subscription_options_reserved(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         // Retain Handling 3 and the two reserved bits in 5.0; all but QoS in 3.1.1. 3.1 says nothing.
         let options: &[u8] = match version {
             Version::V31 => &[],
@@ -187,7 +207,7 @@ pub(crate) fn response_topic_with_wildcard(server: &Server) -> Step {
 }
 
 pub(crate) fn server_packets_from_a_client(server: &Server) -> Step {
-    for version in STRICT {
+    for version in server.spoken(STRICT) {
         for bytes in [
             packet(0x20, &[0, 0]),
             packet(0x90, &[0, 1, 0]),
@@ -206,7 +226,7 @@ pub(crate) fn server_packets_from_a_client(server: &Server) -> Step {
 
 /// Every proper prefix of CONNECT with a Remaining Length to match.
 pub(crate) fn truncated_connects(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut dialling = server.client(version, "a");
         if version > Version::V31 {
             // In 3.1 the Remaining Length outweighs the flags: names that they announce may be missing.
@@ -223,8 +243,8 @@ pub(crate) fn truncated_connects(server: &Server) -> Step {
 }
 
 pub(crate) fn others_are_undisturbed(server: &Server) -> Step {
-    let mut sub = server.v5("s").connect()?;
-    let mut publisher = server.v311("p").connect()?;
+    let mut sub = server.helper(Version::V5, "s").connect()?;
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
     sub.subscribe("t", 2)?;
     // A fixed sequence of nonsense, different on every connection.
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
@@ -240,7 +260,7 @@ pub(crate) fn others_are_undisturbed(server: &Server) -> Step {
             server.dial().map_err(|e| Failure::new("the server still accepts", e.to_string()))?;
         let mut hello = Vec::new();
         if round % 2 == 0 {
-            hello = server.v5("n").bytes();
+            hello = server.helper(Version::V5, "n").bytes();
         }
         hello.extend(bytes);
         // The server may close while the nonsense is under way.

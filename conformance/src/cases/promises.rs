@@ -36,7 +36,7 @@ pub(crate) fn full_queue_drops_the_newest_alone(server: &Server) -> Step {
     let depth = house.broker().limits().max_queue_depth;
     let refused = || house.broker().ledger().dropped(DropReason::QueueFull);
     let before = refused();
-    for version in ALL {
+    for version in server.spoken(ALL) {
         for qos in [1, 2] {
             let id = format!("{}{qos}", version as u8);
             let mut dialling = server.client(version, &format!("s{id}")).persistent();
@@ -92,7 +92,7 @@ pub(crate) fn stop_listener_disconnects_its_clients(server: &Server) -> Step {
     let mut watch = tcp.v5("watch").connect()?;
     watch.subscribe("w/#", 1)?;
     let mut gone = Vec::new();
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let id = format!("a{}", version as u8);
         let topic = format!("w/{}", version as u8);
         let will = Will::new(&topic, "will").qos(1);
@@ -109,7 +109,7 @@ pub(crate) fn stop_listener_disconnects_its_clients(server: &Server) -> Step {
     wills.sort();
     expect_eq("Wills", &wills, &vec!["w/3", "w/4", "w/5"])?;
     watch.publish(Publish::new("kept", "x").qos(1))?;
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut client =
             tcp.client(version, &format!("a{}", version as u8)).persistent().connect()?;
         client.expect_publish("kept", "x")?;
@@ -124,7 +124,7 @@ pub(crate) fn stop_listener_disconnects_no_others(server: &Server) -> Step {
     let tcp = server.by(&listen(house, "other", "tcp://127.0.0.1:0")?);
     let mut kept = Vec::new();
     let mut gone = Vec::new();
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut client = server.client(version, &format!("a{}", version as u8)).connect()?;
         client.subscribe("t", 1)?;
         kept.push(client);
@@ -182,7 +182,7 @@ pub(crate) fn listeners_share_one_topic_tree(server: &Server) -> Step {
 pub(crate) fn sessions_and_takeovers_cross_listeners(server: &Server) -> Step {
     let tcp = server.by(&listen(server.house()?, "tcp", "tcp://127.0.0.1:0")?);
     for (here, there) in [(server, &tcp), (&tcp, server)] {
-        for version in [Version::V311, Version::V5] {
+        for version in server.spoken([Version::V311, Version::V5]) {
             let mut older = here.client(version, "a").persistent().connect()?;
             older.subscribe("t", 1)?;
             let mut newer = there.client(version, "a").persistent().connect()?;

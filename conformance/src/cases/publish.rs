@@ -1,12 +1,15 @@
 //! Sections 3.3 and 4.3: PUBLISH and the delivery protocols.
 
-use crate::codec::{ALL, Kind, Publish, Subscribe, Value, Version, Will, prop, pubrel};
+use std::collections::BTreeSet;
+
+use super::protocol_time;
+use crate::codec::{ALL, Kind, Publish, Subscribe, Value, Version, Will, packet, prop, pubrel};
 use crate::failure::{Step, expect, expect_eq};
 use crate::target::Server;
 
 fn delivers(server: &Server, qos: u8) -> Step {
-    for from in ALL {
-        for to in ALL {
+    for from in server.spoken(ALL) {
+        for to in server.spoken(ALL) {
             let mut sub = server.client(to, "s").connect()?;
             let mut publisher = server.client(from, "p").connect()?;
             sub.subscribe("a/b", 2)?;
@@ -34,7 +37,7 @@ pub(crate) fn qos_2_delivery(server: &Server) -> Step {
 }
 
 pub(crate) fn delivered_at_the_lower_qos(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         for granted in 0..=2 {
@@ -51,7 +54,7 @@ pub(crate) fn delivered_at_the_lower_qos(server: &Server) -> Step {
 }
 
 pub(crate) fn qos_2_resent_is_delivered_once(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 2)?;
@@ -69,7 +72,7 @@ pub(crate) fn qos_2_resent_is_delivered_once(server: &Server) -> Step {
 }
 
 pub(crate) fn qos_2_id_is_free_after_pubcomp(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 2)?;
@@ -90,7 +93,7 @@ pub(crate) fn pubrel_of_unknown_id_is_completed(server: &Server) -> Step {
 }
 
 pub(crate) fn dup_is_not_propagated(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 2)?;
@@ -103,7 +106,7 @@ pub(crate) fn dup_is_not_propagated(server: &Server) -> Step {
 }
 
 pub(crate) fn order_is_kept_per_qos(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         for qos in 0..=2 {
             let mut sub = server.client(version, "s").connect()?;
             let mut publisher = server.client(version, "p").connect()?;
@@ -120,7 +123,7 @@ pub(crate) fn order_is_kept_per_qos(server: &Server) -> Step {
 }
 
 pub(crate) fn empty_payload_is_delivered(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("a/+", 1)?;
@@ -132,12 +135,12 @@ pub(crate) fn empty_payload_is_delivered(server: &Server) -> Step {
 
 pub(crate) fn versions_mix_on_one_topic(server: &Server) -> Step {
     let mut subs = Vec::new();
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, &format!("s{}", version as u8)).connect()?;
         sub.subscribe("t", 2)?;
         subs.push(sub);
     }
-    for from in ALL {
+    for from in server.spoken(ALL) {
         let mut publisher = server.client(from, "p").connect()?;
         for qos in 0..=2 {
             let mut publish = Publish::new("t", "x").qos(qos);
@@ -192,7 +195,7 @@ pub(crate) fn properties_arrive_unaltered_and_in_order(server: &Server) -> Step 
 }
 
 pub(crate) fn nobody_subscribed_is_acknowledged(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
         for qos in [1, 2] {
             let code = publisher.publish(Publish::new("nobody", "x").qos(qos))?;
@@ -204,13 +207,144 @@ pub(crate) fn nobody_subscribed_is_acknowledged(server: &Server) -> Step {
 }
 
 pub(crate) fn sys_topics_belong_to_the_server(server: &Server) -> Step {
-    let mut sub = server.v5("s").connect()?;
+    let mut sub = server.helper(Version::V5, "s").connect()?;
     sub.suback(Subscribe::to("$SYS/x", 1).and("t", 1))?;
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut publisher = server.client(version, &format!("p{}", version as u8)).connect()?;
         publisher.publish(Publish::new("$SYS/x", "spoof").qos(1))?;
         publisher.publish(Publish::new("t", "after").qos(1))?;
         sub.expect_publish("t", "after")?;
     }
     Ok(())
+}
+
+pub(crate) fn qos_1_id_is_new_after_puback(server: &Server) -> Step {
+    for version in server.spoken(ALL) {
+        let mut sub = server.client(version, "s").connect()?;
+        let mut publisher = server.client(version, "p").connect()?;
+        sub.subscribe("t", 1)?;
+        let publish = Publish::new("t", "x").qos(1).id(9);
+        // With DUP too: the server cannot know an older one by it.
+        for again in [publish.clone(), publish.clone(), publish.dup()] {
+            publisher.publish(again)?;
+            sub.expect_publish("t", "x")?;
+        }
+        sub.expect_nothing_before(&mut publisher, "t", 1)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn identifiers_in_use_are_not_given_again(server: &Server) -> Step {
+    for version in server.spoken(ALL) {
+        let mut sub = server.client(version, "s").connect()?;
+        let mut publisher = server.client(version, "p").connect()?;
+        sub.subscribe("t", 2)?;
+        let mut open = BTreeSet::new();
+        for i in 0..20 {
+            publisher.publish(Publish::new("t", "x").qos(1 + i % 2))?;
+            let message = sub.receive()?;
+            expect(open.insert(message.id), "an identifier that is free", &message)?;
+            if i % 4 == 0 {
+                open.remove(&message.id);
+                sub.complete(&message)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `$SYS` belongs to the server. One that takes the message all the same has nothing to free.
+pub(crate) fn refused_qos_2_frees_its_id(server: &Server) -> Step {
+    let mut sub = server.v5("s").connect()?;
+    sub.subscribe("t", 2)?;
+    let mut publisher = server.v5("p").connect()?;
+    publisher.publish(Publish::new("$SYS/x", "x").qos(2).id(9))?;
+    publisher.publish(Publish::new("t", "new").qos(2).id(9))?;
+    sub.expect_publish("t", "new").map(drop)
+}
+
+pub(crate) fn qos_2_is_completed_after_expiry(server: &Server) -> Step {
+    let away = server.v5("s").persistent();
+    let mut sub = away.connect()?;
+    sub.subscribe("t", 2)?;
+    sub.disconnect()?;
+    let mut publisher = server.v5("p").connect()?;
+    let short = Publish::new("t", "short").qos(2).id(9).prop(prop::message_expiry(1));
+    publisher.send_publish(short.clone())?;
+    publisher.expect_ack(Kind::Pubrec, 9)?;
+    protocol_time(2300);
+    publisher.send_publish(short.dup())?;
+    let code = publisher.expect_ack(Kind::Pubrec, 9)?;
+    expect([0x00, 0x10].contains(&code), "PUBREC 0x00 or 0x10", code)?;
+    publisher.send(&pubrel(9))?;
+    expect_eq("PUBCOMP", &publisher.expect_ack(Kind::Pubcomp, 9)?, &0)?;
+    away.connect()?.expect_quiet()?;
+    server.v5("s").connect().map(drop)
+}
+
+/// The server as sender of QoS 2: 3.1.1 holds it to the rules of clients (its MQTT-4.6.0-6).
+pub(crate) fn pubrel_follows_the_order_of_pubrec(server: &Server) -> Step {
+    for version in server.spoken(ALL) {
+        let mut sub = server.client(version, "s").connect()?;
+        let mut publisher = server.client(version, "p").connect()?;
+        sub.subscribe("t", 2)?;
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            publisher.publish(Publish::new("t", "x").qos(2))?;
+            ids.push(sub.receive()?.id);
+        }
+        ids.swap(0, 2);
+        let pubrecs: Vec<u8> = ids.iter().flat_map(|id| packet(0x50, &id.to_be_bytes())).collect();
+        sub.send(&pubrecs)?;
+        for id in &ids {
+            sub.expect_ack(Kind::Pubrel, *id)?;
+        }
+        for id in ids {
+            sub.ack(Kind::Pubcomp, id)?;
+        }
+        sub.ping()?;
+    }
+    Ok(())
+}
+
+pub(crate) fn everyone_who_matches_gets_it(server: &Server) -> Step {
+    let dialling = |version: Version, away: bool| {
+        let id = format!("s{}{away}", version as u8);
+        let dialling = server.client(version, &id);
+        if away { dialling.persistent() } else { dialling }
+    };
+    let mut live = Vec::new();
+    for version in server.spoken(ALL) {
+        for (away, filter) in [(false, "a/b"), (true, "a/+")] {
+            let mut sub = dialling(version, away).connect()?;
+            sub.subscribe(filter, 2)?;
+            if away {
+                sub.disconnect()?;
+            } else {
+                live.push(sub);
+            }
+        }
+    }
+    for from in server.spoken(ALL) {
+        let mut publisher = server.client(from, "p").connect()?;
+        for qos in [1, 2] {
+            publisher.publish(Publish::new("a/b", format!("{from:?} {qos}")).qos(qos))?;
+        }
+    }
+    for version in server.spoken(ALL) {
+        live.push(dialling(version, true).connect()?);
+    }
+    for sub in &mut live {
+        for from in server.spoken(ALL) {
+            for qos in [1, 2] {
+                sub.expect_publish("a/b", &format!("{from:?} {qos}"))?;
+            }
+        }
+        sub.expect_quiet()?;
+    }
+    drop(live);
+    ALL.into_iter().try_for_each(|version| {
+        let id = format!("s{}true", version as u8);
+        server.client(version, &id).connect().map(drop)
+    })
 }

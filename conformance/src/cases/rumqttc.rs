@@ -8,7 +8,7 @@ use crate::target::Server;
 const PAIRS: [(Version, Version); 4] = [(V311, V311), (V311, V5), (V5, V311), (V5, V5)];
 
 pub(crate) fn every_qos_and_version(server: &Server) -> Step {
-    for (i, (from, to)) in PAIRS.into_iter().enumerate() {
+    for (i, (from, to)) in server.spoken_pairs(PAIRS).into_iter().enumerate() {
         let mut sub = server.rumqttc(to, &format!("s{i}")).connect()?;
         let mut publisher = server.rumqttc(from, &format!("p{i}")).connect()?;
         for qos in 0..=2 {
@@ -24,7 +24,7 @@ pub(crate) fn every_qos_and_version(server: &Server) -> Step {
 }
 
 pub(crate) fn a_hundred_messages_at_qos_2(server: &Server) -> Step {
-    for (i, (from, to)) in PAIRS.into_iter().enumerate() {
+    for (i, (from, to)) in server.spoken_pairs(PAIRS).into_iter().enumerate() {
         let mut sub = server.rumqttc(to, &format!("s{i}")).connect()?;
         let mut publisher = server.rumqttc(from, &format!("p{i}")).connect()?;
         let topic = format!("t{i}");
@@ -38,7 +38,7 @@ pub(crate) fn a_hundred_messages_at_qos_2(server: &Server) -> Step {
 }
 
 pub(crate) fn retained(server: &Server) -> Step {
-    for (i, (from, to)) in PAIRS.into_iter().enumerate() {
+    for (i, (from, to)) in server.spoken_pairs(PAIRS).into_iter().enumerate() {
         let topic = format!("t{i}");
         let mut publisher = server.rumqttc(from, &format!("p{i}")).connect()?;
         publisher.publish(&topic, "kept", 1, true)?;
@@ -52,7 +52,7 @@ pub(crate) fn retained(server: &Server) -> Step {
 }
 
 pub(crate) fn persistent_session(server: &Server) -> Step {
-    for (i, (from, to)) in PAIRS.into_iter().enumerate() {
+    for (i, (from, to)) in server.spoken_pairs(PAIRS).into_iter().enumerate() {
         let topic = format!("t{i}");
         let options = server.rumqttc(to, &format!("s{i}")).persistent();
         let mut sub = options.connect()?;
@@ -72,7 +72,7 @@ pub(crate) fn persistent_session(server: &Server) -> Step {
 }
 
 pub(crate) fn will(server: &Server) -> Step {
-    for (i, (from, to)) in PAIRS.into_iter().enumerate() {
+    for (i, (from, to)) in server.spoken_pairs(PAIRS).into_iter().enumerate() {
         let topic = format!("t{i}");
         let mut sub = server.rumqttc(to, &format!("s{i}")).connect()?;
         sub.subscribe(&topic, 1)?;
@@ -85,7 +85,7 @@ pub(crate) fn will(server: &Server) -> Step {
 }
 
 pub(crate) fn unsubscribed(server: &Server) -> Step {
-    for (i, version) in [V311, V5].into_iter().enumerate() {
+    for (i, version) in server.spoken([V311, V5]).into_iter().enumerate() {
         let (gone, kept) = (format!("gone{i}"), format!("kept{i}"));
         let mut sub = server.rumqttc(version, &format!("s{i}")).connect()?;
         sub.subscribe(&gone, 1)?;
@@ -112,7 +112,7 @@ pub(crate) fn user_properties(server: &Server) -> Step {
 }
 
 pub(crate) fn takeover(server: &Server) -> Step {
-    for (i, version) in [V311, V5].into_iter().enumerate() {
+    for (i, version) in server.spoken([V311, V5]).into_iter().enumerate() {
         let options = server.rumqttc(version, &format!("a{i}"));
         let mut older = options.connect()?;
         let mut newer = options.connect()?;

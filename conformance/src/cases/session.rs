@@ -2,11 +2,11 @@
 
 use super::protocol_time;
 use crate::codec::{ALL, Kind, Publish, Version, packet, prop, pubrel};
-use crate::failure::{Step, expect_eq};
+use crate::failure::{Step, expect, expect_eq};
 use crate::target::Server;
 
 pub(crate) fn persistent_session_queues(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "s").persistent();
         let mut sub = dialling.connect()?;
         sub.subscribe("t", 2)?;
@@ -25,7 +25,7 @@ pub(crate) fn persistent_session_queues(server: &Server) -> Step {
 }
 
 pub(crate) fn clean_session_is_discarded(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe("t", 1)?;
         sub.disconnect()?;
@@ -40,7 +40,7 @@ pub(crate) fn clean_session_is_discarded(server: &Server) -> Step {
 
 /// Receives without acknowledging, breaks off, and expects the same again with DUP.
 fn resends(server: &Server, qos: u8, count: u16) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "s").persistent();
         let mut sub = dialling.connect()?;
         sub.subscribe("t", qos)?;
@@ -75,15 +75,15 @@ pub(crate) fn unacknowledged_qos_1_is_resent_with_dup(server: &Server) -> Step {
 }
 
 pub(crate) fn resent_in_order(server: &Server) -> Step {
-    resends(server, 1, 15)
+    resends(server, 1, server.can().maximum_inflight.min(15))
 }
 
 pub(crate) fn unacknowledged_qos_2_is_resent_with_dup(server: &Server) -> Step {
-    resends(server, 2, 5)
+    resends(server, 2, server.can().maximum_inflight.min(5))
 }
 
 pub(crate) fn pubrel_is_resent(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "s").persistent();
         let mut sub = dialling.connect()?;
         sub.subscribe("t", 2)?;
@@ -104,7 +104,7 @@ pub(crate) fn pubrel_is_resent(server: &Server) -> Step {
 }
 
 pub(crate) fn incoming_qos_2_survives_reconnect(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         sub.subscribe("t", 2)?;
         let dialling = server.client(version, "p").persistent();
@@ -166,9 +166,9 @@ pub(crate) fn expiry_cannot_rise_from_zero(server: &Server) -> Step {
 }
 
 pub(crate) fn resumed_by_another_version(server: &Server) -> Step {
-    let mut publisher = server.v311("p").connect()?;
-    for (i, from) in ALL.into_iter().enumerate() {
-        for to in [Version::V311, Version::V5] {
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    for (i, from) in server.spoken(ALL).into_iter().enumerate() {
+        for to in server.spoken([Version::V311, Version::V5]) {
             let id = format!("s{i}{}", to as u8);
             let mut sub = server.client(from, &id).persistent().connect()?;
             sub.subscribe("t", 1)?;
@@ -180,6 +180,80 @@ pub(crate) fn resumed_by_another_version(server: &Server) -> Step {
             drop(sub);
             server.client(to, &id).connect()?;
         }
+    }
+    Ok(())
+}
+
+pub(crate) fn sent_qos_2_does_not_expire(server: &Server) -> Step {
+    let dialling = server.v5("s").persistent();
+    let mut sub = dialling.connect()?;
+    sub.subscribe("t", 2)?;
+    let mut publisher = server.v5("p").connect()?;
+    publisher.publish(Publish::new("t", "sent").qos(2).prop(prop::message_expiry(1)))?;
+    let sent = sub.receive()?;
+    sub.cut();
+    protocol_time(2300);
+    let mut sub = dialling.connect()?;
+    let again = sub.expect_publish("t", "sent")?; // with its four packets
+    expect_eq("Packet Identifier", &again.id, &sent.id)?;
+    drop(sub);
+    server.v5("s").connect().map(drop)
+}
+
+pub(crate) fn refused_by_the_client_is_not_resent(server: &Server) -> Step {
+    for (qos, kind) in [(1, 0x40), (2, 0x50)] {
+        let dialling = server.v5("s").persistent().prop(prop::receive_maximum(1));
+        let mut sub = dialling.connect()?;
+        sub.subscribe("t", qos)?;
+        let mut publisher = server.v5("p").connect()?;
+        publisher.publish(Publish::new("t", "refused").qos(qos))?;
+        publisher.publish(Publish::new("t", "next").qos(qos))?;
+        let message = sub.receive()?;
+        expect_eq("payload", &message.text(), &"refused")?;
+        let [high, low] = message.id.to_be_bytes();
+        sub.send(&packet(kind, &[high, low, 0x80]))?;
+        // No PUBREL for it; and its place in the quota is free.
+        sub.expect_publish("t", "next")?;
+        sub.disconnect()?;
+        dialling.connect()?.expect_quiet()?;
+        server.v5("s").connect()?.disconnect()?;
+    }
+    Ok(())
+}
+
+/// Whatever the expiry: subscriptions and open messages stay while the connection does. And nothing is
+/// sent again meanwhile, which 5.0 forbids (MQTT-4.4.0-1) and 3.1.1 does not.
+pub(crate) fn lasts_as_long_as_the_connection(server: &Server) -> Step {
+    let mut publisher = server.v5("p").connect()?;
+    let mut subs = Vec::new();
+    for dialling in [
+        server.v31("a3"),
+        server.v311("a4"),
+        server.v5("a5"),
+        server.v5("b5").prop(prop::session_expiry(1)),
+    ] {
+        let mut sub = dialling.connect()?;
+        sub.subscribe("t", 2)?;
+        subs.push((sub, Vec::new()));
+    }
+    for qos in [1, 2] {
+        publisher.publish(Publish::new("t", "early").qos(qos))?;
+        for (sub, open) in &mut subs {
+            open.push(sub.receive()?);
+        }
+    }
+    protocol_time(2300);
+    publisher.publish(Publish::new("t", "late").qos(1))?;
+    for (sub, open) in &mut subs {
+        let mut next = sub.message()?;
+        while next.dup && sub.version() < Version::V5 {
+            next = sub.message()?;
+        }
+        expect(next.text() == "late" && !next.dup, "the later message alone", &next)?;
+        for message in open {
+            sub.complete(message)?;
+        }
+        sub.ping()?;
     }
     Ok(())
 }

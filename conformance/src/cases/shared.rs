@@ -1,7 +1,7 @@
 //! Shared Subscriptions: section 4.8.2.
 
-use crate::client::Client;
-use crate::codec::{Kind, Publish, Subscribe, Version, packet, text};
+use crate::client::{Client, Dialling};
+use crate::codec::{Kind, Publish, Received, Subscribe, Version, packet, text};
 use crate::failure::{Step, expect, expect_eq};
 use crate::target::Server;
 
@@ -28,7 +28,7 @@ fn drain(client: &mut Client, publisher: &mut Client, own: &str) -> Step<Vec<Str
 pub(crate) fn each_message_goes_to_one(server: &Server) -> Step {
     let mut a = member(server, "a", 1)?;
     let mut b = member(server, "b", 1)?;
-    let mut publisher = server.v311("p").connect()?;
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
     for i in 10..30 {
         publisher.publish(Publish::new("t", i.to_string()).qos(1))?;
     }
@@ -55,7 +55,7 @@ pub(crate) fn group_and_plain_each_get_one(server: &Server) -> Step {
     let mut one = member(server, "a", 1)?;
     let mut other = server.v5("b").connect()?;
     other.subscribe("$share/other/t", 1)?;
-    let mut plain = server.v311("c").connect()?;
+    let mut plain = server.helper(Version::V311, "c").connect()?;
     plain.subscribe("t", 1)?;
     let mut publisher = server.v5("p").connect()?;
     publisher.publish(Publish::new("t", "x").qos(1))?;
@@ -140,4 +140,52 @@ pub(crate) fn away_member_is_passed_over(server: &Server) -> Step {
         expect_eq("messages of both members", &seen, &4)?;
     }
     server.v5("a").connect().map(drop)
+}
+
+/// A QoS 2 message under way to one member, while another has joined.
+fn under_way(server: &Server, first: &Dialling<'_>) -> Step<(Client, Received, Client, Client)> {
+    let mut a = first.connect()?;
+    a.subscribe("$share/group/t", 2)?;
+    let mut publisher = server.v5("p").connect()?;
+    publisher.publish(Publish::new("t", "x").qos(2))?;
+    let sent = a.receive()?;
+    let b = member(server, "b", 2)?;
+    Ok((a, sent, b, publisher))
+}
+
+pub(crate) fn qos_2_is_completed_at_the_member(server: &Server) -> Step {
+    let dialling = server.v5("a").persistent();
+    let (a, sent, mut b, mut publisher) = under_way(server, &dialling)?;
+    a.cut();
+    let mut a = dialling.connect()?;
+    let again = a.expect_publish("t", "x")?;
+    expect_eq("Packet Identifier", &again.id, &sent.id)?;
+    expect(drain(&mut b, &mut publisher, "own/b")?.is_empty(), "nothing", "messages")?;
+    drop(a);
+    server.v5("a").connect().map(drop)
+}
+
+pub(crate) fn qos_2_ends_with_the_members_session(server: &Server) -> Step {
+    let dialling = server.v5("a"); // whose Session ends with the connection
+    let (a, _, mut b, mut publisher) = under_way(server, &dialling)?;
+    a.cut();
+    let mut a = dialling.connect()?; // the server is done with the older one
+    a.expect_quiet()?;
+    expect(drain(&mut b, &mut publisher, "own/b")?.is_empty(), "nothing", "messages")
+}
+
+pub(crate) fn refused_by_a_member_goes_to_nobody_else(server: &Server) -> Step {
+    for (qos, kind) in [(1, 0x40), (2, 0x50)] {
+        let mut a = member(server, "a", qos)?;
+        let mut publisher = server.v5("p").connect()?;
+        publisher.publish(Publish::new("t", "x").qos(qos))?;
+        let sent = a.receive()?;
+        let mut b = member(server, "b", qos)?;
+        let [high, low] = sent.id.to_be_bytes();
+        a.send(&packet(kind, &[high, low, 0x80]))?;
+        a.expect_quiet()?;
+        a.disconnect()?;
+        expect(drain(&mut b, &mut publisher, "own/b")?.is_empty(), "nothing", "messages")?;
+    }
+    Ok(())
 }

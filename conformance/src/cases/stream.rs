@@ -2,7 +2,7 @@
 //! whatever the borders of writes, frames and packets.
 
 use crate::client::Client;
-use crate::codec::{ALL, Kind, Publish, Will, packet, prop, pubrel};
+use crate::codec::{ALL, Kind, Publish, Version, Will, packet, prop, pubrel};
 use crate::failure::{Failure, Step, expect};
 use crate::target::Server;
 
@@ -12,7 +12,7 @@ fn pattern(size: usize) -> Vec<u8> {
 }
 
 pub(crate) fn split_at_every_byte(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, &format!("a{}", version as u8));
         let mut client = dialling.open()?;
         for byte in dialling.bytes() {
@@ -34,7 +34,7 @@ pub(crate) fn split_at_every_byte(server: &Server) -> Step {
 pub(crate) fn split_in_two_at_every_border(server: &Server) -> Step {
     let mut sub = server.v5("s").connect()?;
     sub.subscribe("t", 2)?;
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "p");
         let connect = dialling.bytes();
         let topic = sub.full("t");
@@ -65,7 +65,7 @@ pub(crate) fn split_in_two_at_every_border(server: &Server) -> Step {
 }
 
 pub(crate) fn many_packets_in_one_write(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 0)?;
@@ -82,7 +82,7 @@ pub(crate) fn many_packets_in_one_write(server: &Server) -> Step {
 }
 
 pub(crate) fn a_packet_and_a_half_in_one_write(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "a");
         let mut client = dialling.open()?;
         let mut bytes = dialling.bytes();
@@ -109,9 +109,10 @@ pub(crate) fn a_packet_and_a_half_in_one_write(server: &Server) -> Step {
 /// Around the sizes where lengths take another byte, frames another form and buffers another turn.
 pub(crate) fn every_size_arrives_whole(server: &Server) -> Step {
     let near = |at: usize| at - 12..at + 4;
+    let versions = server.spoken(ALL);
     let sizes = [126, 128, 4096, 16_384, 65_536].into_iter().flat_map(near);
     for (i, size) in (0..4).chain(sizes).enumerate() {
-        let version = ALL[i % 3];
+        let version = versions[i % versions.len()];
         let mut client = server.client(version, "a").connect()?;
         client.subscribe("t", 1)?;
         client.publish(Publish::new("t", pattern(size)).qos(1))?;
@@ -122,7 +123,7 @@ pub(crate) fn every_size_arrives_whole(server: &Server) -> Step {
 }
 
 pub(crate) fn large_payload_arrives_whole(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut sub = server.client(version, "s").connect()?;
         let mut publisher = server.client(version, "p").connect()?;
         sub.subscribe("t", 1)?;
@@ -137,7 +138,7 @@ pub(crate) fn large_payload_arrives_whole(server: &Server) -> Step {
 
 /// Far more answers than questions were read between: nothing of them may be lost.
 pub(crate) fn answers_wait_for_a_late_reader(server: &Server) -> Step {
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut client = server.client(version, "a").connect()?;
         client.send(&packet(0xC0, &[]).repeat(5000))?;
         for _ in 0..5000 {
@@ -195,7 +196,7 @@ pub(crate) fn reset_ends_one_connection(server: &Server) -> Step {
     let mut sub = server.v5("s").connect()?;
     sub.subscribe("t", 1)?;
     let mut other = server.v311("o").connect()?;
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let will = Will::new("t", "will").qos(1);
         let mut client = server.client(version, "a").will(will).connect()?;
         client.send(&packet(0xC0, &[]).repeat(2000))?;
@@ -212,7 +213,7 @@ pub(crate) fn reset_ends_one_connection(server: &Server) -> Step {
 pub(crate) fn end_in_one_direction(server: &Server) -> Step {
     let mut sub = server.v5("s").connect()?;
     sub.subscribe("t", 1)?;
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let dialling = server.client(version, "a").will(Will::new("t", "will").qos(1));
         let mut client = dialling.open()?;
         let mut bytes = dialling.bytes();
@@ -240,7 +241,7 @@ pub(crate) fn hung_set_up_holds_up_nobody(server: &Server) -> Step {
             .map_err(|e| Failure::new("the stream takes bytes", e.to_string()))?;
         hung.push(socket);
     }
-    for version in ALL {
+    for version in server.spoken(ALL) {
         let mut client = server.client(version, "a").connect()?;
         client.subscribe("t", 1)?;
         client.publish(Publish::new("t", "x").qos(1))?;
@@ -252,12 +253,14 @@ pub(crate) fn hung_set_up_holds_up_nobody(server: &Server) -> Step {
 
 pub(crate) fn many_connections(server: &Server) -> Step {
     let mut clients = Vec::new();
+    let versions = server.spoken(ALL);
     for i in 0..100 {
-        let mut client = server.client(ALL[i % 3], &format!("a{i}")).connect()?;
+        let version = versions[i % versions.len()];
+        let mut client = server.client(version, &format!("a{i}")).connect()?;
         client.subscribe(&format!("t/{i}"), 1)?;
         clients.push(client);
     }
-    let mut publisher = server.v5("p").connect()?;
+    let mut publisher = server.helper(Version::V5, "p").connect()?;
     for round in 0..2 {
         for i in 0..clients.len() {
             let payload = format!("{round} {i}");

@@ -1,0 +1,92 @@
+//! Section 6: MQTT in WebSocket frames. Over other transports there are none to look at.
+
+use url::Url;
+
+use crate::codec::{ALL, Kind, Packet, Publish, Version, decode};
+use crate::failure::{Failure, Step, expect, skip};
+use crate::target::Server;
+use crate::wire::{DEADLINE, Wire, WsWire};
+
+/// Does this with the URL of a server that has one.
+fn over_ws(server: &Server, then: impl FnOnce(&Url) -> Step) -> Step {
+    match server.ws_url() {
+        Some(url) => then(url),
+        None => Err(skip("needs a WebSocket")),
+    }
+}
+
+fn dial(url: &Url, offered: &'static str) -> Step<WsWire> {
+    WsWire::offering(url, offered)
+        .map_err(|e| Failure::new("an upgrade to the subprotocol mqtt", e.to_string()))
+}
+
+/// Reads until the end of the stream; packets before it are returned.
+fn until_the_end(wire: &mut WsWire) -> Step<Vec<Packet>> {
+    let (mut bytes, mut seen) = (Vec::new(), Vec::new());
+    loop {
+        let came = wire
+            .receive(DEADLINE)
+            .map_err(|e| Failure::new("the end of the stream", e.to_string()))?;
+        if came.is_empty() {
+            return Ok(seen);
+        }
+        bytes.extend(came);
+        while let Some((packet, n)) =
+            decode(&bytes, Version::V5).map_err(|e| Failure::new("a packet", e))?
+        {
+            seen.push(packet);
+            bytes.drain(..n);
+        }
+    }
+}
+
+pub(crate) fn text_frames_end_the_connection(server: &Server) -> Step {
+    over_ws(server, |url| {
+        // A CONNECT that would be accepted in a binary frame: all of it is UTF-8.
+        let connect = server.v5("a").bytes();
+        let as_text = String::from_utf8_lossy(&connect).into_owned();
+        let mut wire = dial(url, "mqtt")?;
+        wire.send_text(&as_text).map_err(|e| Failure::new("a frame is taken", e.to_string()))?;
+        let seen = until_the_end(&mut wire)?;
+        let accepted = seen.iter().any(|p| matches!(p, Packet::Connack { code: 0, .. }));
+        expect(!accepted, "no CONNACK", &seen)?;
+
+        let mut wire = dial(url, "mqtt")?;
+        wire.send(&connect).map_err(|e| Failure::new("a frame is taken", e.to_string()))?;
+        wire.send_text("\u{c0}").map_err(|e| Failure::new("a frame is taken", e.to_string()))?;
+        until_the_end(&mut wire).map(drop)
+    })
+}
+
+pub(crate) fn the_subprotocol_is_mqtt(server: &Server) -> Step {
+    // The wire refuses another answer than `mqtt`.
+    over_ws(server, |url| {
+        for offered in ["mqtt", "chat, mqtt"] {
+            dial(url, offered)?;
+        }
+        Ok(())
+    })
+}
+
+/// Half a packet, a packet and a half, an empty frame: all that a stream allows.
+pub(crate) fn packets_are_not_aligned_with_frames(server: &Server) -> Step {
+    for version in server.spoken(ALL) {
+        let dialling = server.client(version, "a");
+        let mut client = dialling.open()?;
+        let mut bytes = dialling.bytes();
+        let topic = client.full("t");
+        for id in 1..=2 {
+            bytes.extend(Publish::new(&topic, "x").qos(1).id(id).encode(version));
+        }
+        let third = bytes.len() / 3;
+        for part in [&bytes[..third], &[], &bytes[third..2 * third], &bytes[2 * third..]] {
+            client.send(part)?;
+        }
+        client.expect_connack(&[0])?;
+        for id in 1..=2 {
+            client.expect_ack(Kind::Puback, id)?;
+        }
+        client.ping()?;
+    }
+    Ok(())
+}
