@@ -150,9 +150,7 @@ impl Slot {
         }
         self.lock().wake();
     }
-}
 
-impl Slot {
     /// What [`Broker::sessions`](crate::Broker::sessions) tells; `None` of a Session that has ended.
     pub(crate) fn info(&self) -> Option<SessionInfo> {
         let state = self.lock();

@@ -126,7 +126,7 @@ fn columns(key: &Key) -> [String; 5] {
             "threads".to_owned(),
             format!("1 to {WORKERS_MAX}"),
             "1".to_owned(),
-            "work waits for a free thread".to_owned(),
+            "a connection stays on one thread, and waits while that is busy".to_owned(),
         ],
         Kind::Url => [
             "where the listener NAME listens; without a port tcp is 1883 and ws is 80, port 0 lets the \
