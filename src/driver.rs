@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use log::{debug, log_enabled, trace};
 
-use crate::broker::fanout::{Arriving, RouteCache};
+use crate::broker::fanout::{Arriving, Heard, RouteCache};
 use crate::broker::mailbox::{Mailbox, Order};
 use crate::broker::shared::{Shared, count_one};
 use crate::broker::slot::{Link, Slot, SlotState};
@@ -430,7 +430,11 @@ impl Driver {
         now: Timestamp,
     ) -> Result<(), End> {
         trace!(target: PROTOCOL_LOG, "{}: packet type {} with {} bytes", self.peer, header >> 4, body.len());
-        match self.connection.handle(header, body, &mut self.out)? {
+        let action = self.connection.handle(header, body, &mut self.out)?;
+        if !matches!(action, Action::Publish(..) | Action::Release(_) | Action::None) {
+            scratch.batch.settle(&self.shared, now);
+        }
+        match action {
             Action::None => Ok(()),
             Action::Publish(publish, topic) => self.publish(&publish, &topic, frozen, scratch, now),
             Action::Acknowledged(kind, ack) => self.acknowledged(kind, ack),
@@ -519,14 +523,11 @@ impl Driver {
             frozen,
         };
         let client_id = &held.slot.client_id;
-        let routed =
-            scratch.batch.route(&self.shared, client_id, false, &mut self.routes, arriving, now);
-        let reason = if routed.reserved {
-            ReasonCode::NOT_AUTHORIZED
-        } else if routed.matched == 0 {
-            ReasonCode::NO_MATCHING_SUBSCRIBERS
-        } else {
-            ReasonCode::SUCCESS
+        let heard = scratch.batch.route(&self.shared, client_id, &mut self.routes, arriving, now);
+        let reason = match heard {
+            Heard::Reserved => ReasonCode::NOT_AUTHORIZED,
+            Heard::ByNobody => ReasonCode::NO_MATCHING_SUBSCRIBERS,
+            Heard::BySomebody => ReasonCode::SUCCESS,
         };
         if reason.is_error() && self.connection.is_v5() && publish.qos == QoS::ExactlyOnce {
             // MQTT-4.3.3-9: with an error in PUBREC the identifier is free again.

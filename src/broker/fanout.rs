@@ -1,7 +1,7 @@
 //! The way of a PUBLISH from one publisher to everybody who wants it: match, push, wake once per batch.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
 use ahash::RandomState;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::authorize::{Access, Decision, authorize};
 use super::shared::{Entry, Shared};
-use super::slot::Slot;
+use super::slot::{Slot, SlotState};
 use super::{lock, read};
 use crate::ledger::{DropReason, FilterReason, Ledger, Outcome};
 use crate::message::Message;
@@ -60,6 +60,11 @@ impl Route {
         self.targets.len() + self.shares.iter().map(|share| share.members.len()).sum::<usize>()
     }
 
+    /// Sessions and shared subscriptions that get a message.
+    fn matched(&self) -> u64 {
+        (self.targets.len() + self.shares.len()) as u64
+    }
+
     fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.shares.is_empty() && self.no_local == 0
     }
@@ -96,6 +101,26 @@ impl Arriving<'_> {
     }
 }
 
+/// Messages that go the same way wait for one another up to this number, and are pushed together: each lock
+/// is taken once for all of them, which matters where two workers publish to one Session.
+const RUN_MAX: usize = 32;
+
+/// Messages that came one behind the other and go the same way.
+#[derive(Debug, Default)]
+struct Run {
+    route: Option<Arc<Route>>,
+    messages: Vec<Message>,
+}
+
+/// Who hears a message that came over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    BySomebody,
+    ByNobody,
+    /// A Client may not publish there.
+    Reserved,
+}
+
 /// What routing a message came to, for its publisher.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Routed {
@@ -111,6 +136,7 @@ pub(crate) struct Routed {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     id: u64,
+    run: Run,
     touched: Vec<Arc<Slot>>,
     pressed: bool,
     /// Offers that no Session has in its books.
@@ -119,19 +145,18 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Routes one message: the retained one first (so that no new subscription misses it), then everybody
-    /// who matches.
+    /// who matches. It is pushed with others of its [`Run`], at the latest by [`Batch::flush`].
     pub(crate) fn route(
         &mut self,
         shared: &Shared,
         publisher: &str,
-        in_process: bool,
         cache: &mut RouteCache,
         arriving: Arriving<'_>,
         now: Timestamp,
-    ) -> Routed {
-        if authorize(Access::Publish(arriving.topic), in_process) == Decision::Reserved {
+    ) -> Heard {
+        if authorize(Access::Publish(arriving.topic), false) == Decision::Reserved {
             self.count(Outcome::Filtered(FilterReason::ReservedTopic));
-            return Routed { reserved: true, ..Routed::default() };
+            return Heard::Reserved;
         }
         let retained = arriving.retain.then(|| arriving.to_message(now));
         if let Some(message) = &retained {
@@ -140,10 +165,65 @@ impl Batch {
         let route = cache.route(shared, publisher, arriving.topic);
         if route.is_empty() {
             self.count(Outcome::Filtered(FilterReason::NoSubscription));
-            return Routed::default();
+            return Heard::ByNobody;
         }
         let message = retained.unwrap_or_else(|| arriving.to_message(now));
-        self.send(shared, &route, &message, now)
+        let heard = if route.matched() > 0 { Heard::BySomebody } else { Heard::ByNobody };
+        self.append(shared, route, message, now);
+        heard
+    }
+
+    /// Adds a message to the run, or ends the run and begins one with it.
+    fn append(&mut self, shared: &Shared, route: &Arc<Route>, message: Message, now: Timestamp) {
+        let same = self.run.route.as_ref().is_some_and(|present| Arc::ptr_eq(present, route));
+        if !same {
+            self.settle(shared, now);
+            self.run.route = Some(route.clone());
+        }
+        self.run.messages.push(message);
+        if self.run.messages.len() >= RUN_MAX.min(shared.limits.max_queue_depth / 4) {
+            self.settle(shared, now);
+        }
+    }
+
+    /// Pushes the messages of the run. What follows in the same batch and could change who gets them, or
+    /// what they meet, comes after this.
+    pub(crate) fn settle(&mut self, shared: &Shared, now: Timestamp) {
+        let Some(route) = self.run.route.take() else { return };
+        let mut messages = std::mem::take(&mut self.run.messages);
+        self.count_no_local(&route, messages.len());
+        for share in &route.shares {
+            for message in &messages {
+                self.offer_share(shared, &share.group, &share.members, message, now);
+            }
+        }
+        if let Some((last, others)) = route.targets.split_last() {
+            for target in others {
+                self.push(shared, target, messages.iter().cloned(), now);
+            }
+            self.push(shared, last, messages.drain(..), now);
+        }
+        messages.clear();
+        self.run.messages = messages;
+    }
+
+    /// Offers messages to one Session under one lock.
+    fn push(
+        &mut self,
+        shared: &Shared,
+        target: &Target,
+        messages: impl Iterator<Item = Message>,
+        now: Timestamp,
+    ) {
+        let mut state = target.slot.lock();
+        for message in messages {
+            let delivery = target.delivery(message, None);
+            let accepted;
+            (state, accepted) = self.offer_locked(shared, &target.slot, state, delivery, now);
+            if accepted.is_none() {
+                self.count(Outcome::Dropped(DropReason::SessionEnded));
+            }
+        }
     }
 
     /// Routes a message that is one already: a Will, or one from inside the process.
@@ -178,15 +258,11 @@ impl Batch {
         message: &Message,
         now: Timestamp,
     ) -> Routed {
-        for _ in 0..route.no_local {
-            self.count(Outcome::Filtered(FilterReason::NoLocal));
-        }
-        let mut routed = Routed {
-            matched: (route.targets.len() + route.shares.len()) as u64,
-            ..Routed::default()
-        };
+        self.count_no_local(route, 1);
+        let mut routed = Routed { matched: route.matched(), ..Routed::default() };
         for target in &route.targets {
-            let accepted = self.offer(shared, &target.slot, target.delivery(message, None), now);
+            let accepted =
+                self.offer(shared, &target.slot, target.delivery(message.clone(), None), now);
             routed.accepted += u64::from(accepted);
         }
         for share in &route.shares {
@@ -219,12 +295,23 @@ impl Batch {
         delivery: Delivery,
         now: Timestamp,
     ) -> Option<bool> {
+        self.offer_locked(shared, slot, slot.lock(), delivery, now).1
+    }
+
+    /// As [`Batch::offer_unless_ended`], under a lock that the caller has and gets back.
+    fn offer_locked<'a>(
+        &mut self,
+        shared: &Shared,
+        slot: &'a Arc<Slot>,
+        mut state: MutexGuard<'a, SlotState>,
+        delivery: Delivery,
+        now: Timestamp,
+    ) -> (MutexGuard<'a, SlotState>, Option<bool>) {
         if authorize(Access::Receive(delivery.message.topic()), slot.in_process) != Decision::Allow
         {
-            slot.lock().session.count_filtered(Outcome::Filtered(FilterReason::NotAuthorized));
-            return Some(false);
+            state.session.count_filtered(Outcome::Filtered(FilterReason::NotAuthorized));
+            return (state, Some(false));
         }
-        let mut state = slot.lock();
         let mut offered = state.session.offer(delivery, now);
         if let Offered::Full(refused) = offered {
             drop(state);
@@ -236,7 +323,7 @@ impl Batch {
             state.touched = self.id;
             self.touched.push(slot.clone());
         }
-        match offered {
+        let accepted = match offered {
             Offered::Waiting { pressed } => {
                 self.pressed |= pressed;
                 shared.watch_expiry(slot, &mut state, now);
@@ -248,7 +335,8 @@ impl Batch {
             }
             Offered::Ended(_counted) => Some(false),
             Offered::Gone => None,
-        }
+        };
+        (state, accepted)
     }
 
     /// Offers a message to the members of a shared subscription in turn: those who are connected first,
@@ -265,7 +353,7 @@ impl Batch {
         let connected = order.iter().filter(|&&index| members[index].slot.is_connected());
         for &index in connected.clone() {
             let target = &members[index];
-            let delivery = target.delivery(message, Some(group.clone()));
+            let delivery = target.delivery(message.clone(), Some(group.clone()));
             let mut state = target.slot.lock();
             if state.session.takes_now(&delivery, now) {
                 drop(state);
@@ -279,7 +367,7 @@ impl Batch {
         // Nobody has room: the one whose turn it is gives the message its outcome.
         let turn = connected.chain(&order).next();
         let Some(target) = turn.map(|&index| &members[index]) else { return false };
-        self.offer(shared, &target.slot, target.delivery(message, Some(group.clone())), now)
+        self.offer(shared, &target.slot, target.delivery(message.clone(), Some(group.clone())), now)
     }
 
     /// Gives what an ended member of a shared subscription held to another one.
@@ -307,6 +395,7 @@ impl Batch {
     /// Writes or wakes everybody once who was touched. Returns whether somebody who is not slow is half
     /// full all the same: then the publisher should yield once before it goes on.
     pub(crate) fn flush(&mut self, shared: &Shared, out: &mut Outgoing, now: Timestamp) -> bool {
+        self.settle(shared, now);
         let pressed = std::mem::take(&mut self.pressed);
         let mut waits = false;
         for (index, slot) in self.touched.iter().enumerate() {
@@ -330,6 +419,12 @@ impl Batch {
         self.id = shared.batches.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn count_no_local(&mut self, route: &Route, messages: usize) {
+        for _ in 0..route.no_local * messages as u64 {
+            self.count(Outcome::Filtered(FilterReason::NoLocal));
+        }
+    }
+
     fn count(&mut self, outcome: Outcome) {
         self.tally.offer();
         self.tally.end(outcome);
@@ -337,47 +432,45 @@ impl Batch {
 }
 
 impl Target {
-    fn delivery(&self, message: &Message, shared: Option<Arc<ShareGroup>>) -> Delivery {
+    fn delivery(&self, message: Message, shared: Option<Arc<ShareGroup>>) -> Delivery {
         Delivery {
-            message: message.clone(),
             qos: self.wanted.delivery_qos(message.qos()),
             retain: self.wanted.delivery_retain(message.retain()),
             ids: self.wanted.ids.clone(),
+            message,
             shared,
         }
     }
 }
 
 impl RouteCache {
-    fn route(&mut self, shared: &Shared, publisher: &str, topic: &str) -> Arc<Route> {
+    fn route(&mut self, shared: &Shared, publisher: &str, topic: &str) -> &Arc<Route> {
         let generation = shared.generation.load(Ordering::Acquire);
         if generation != self.generation {
             self.generation = generation;
             self.routes = None;
             self.last = None;
         }
-        if let Some((last, route)) = &self.last
-            && **last == *topic
-        {
-            return route.clone();
-        }
+        let last = self.last.take().filter(|(last, _)| **last == *topic);
+        let last = last.unwrap_or_else(|| (topic.into(), self.other(shared, publisher, topic)));
+        &self.last.insert(last).1
+    }
+
+    /// The route of a Topic Name that is not the last one.
+    fn other(&mut self, shared: &Shared, publisher: &str, topic: &str) -> Arc<Route> {
         let routes = self
             .routes
             .get_or_insert_with(|| Box::new(HashMap::with_hasher(shared.hasher.clone())));
-        let route = match routes.get(topic) {
-            Some(route) => route.clone(),
-            None => {
-                let route = Arc::new(resolve(shared, publisher, topic));
-                if routes.len() >= ROUTES_MAX {
-                    routes.clear();
-                }
-                if route.targets_len() <= ROUTE_TARGETS_MAX {
-                    routes.insert(topic.into(), route.clone());
-                }
-                route
-            }
-        };
-        self.last = Some((topic.into(), route.clone()));
+        if let Some(route) = routes.get(topic) {
+            return route.clone();
+        }
+        let route = Arc::new(resolve(shared, publisher, topic));
+        if routes.len() >= ROUTES_MAX {
+            routes.clear();
+        }
+        if route.targets_len() <= ROUTE_TARGETS_MAX {
+            routes.insert(topic.into(), route.clone());
+        }
         route
     }
 }
