@@ -58,8 +58,9 @@ pub(crate) trait Guard: Send {
 /// One Network Connection's task.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
-    stream: Stream,
+    /// Before the stream, so that it is dropped first and the stream closes the socket.
     inline: Arc<dyn TryWrite>,
+    stream: Stream,
     peer: String,
     mailbox: Arc<Mailbox>,
     guard: Box<dyn Guard>,
@@ -609,7 +610,7 @@ impl Driver {
             }
             End::Left(_) => {
                 last.buffer().append(&mut self.out);
-                self.phase = Phase::Closing(Closing::new(last, now));
+                self.phase = Phase::Closing(Closing::after_disconnect(last, now));
             }
             End::Broken => self.phase = Phase::Closing(Closing::broken()),
         }

@@ -13,7 +13,7 @@ mod event_loop;
 #[path = "runtime/no_event_loop.rs"]
 mod event_loop;
 
-pub(crate) use event_loop::{EventLoops, Registered};
+pub(crate) use event_loop::{EventLoops, Registered, is_event_loop};
 
 /// Runs `future` on the global executor, to its end, with nobody waiting for it.
 ///

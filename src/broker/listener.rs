@@ -27,6 +27,9 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 /// The longest pause after the transport could not accept, several times in a row.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
+/// Peers that are accepted before other tasks of the same thread have their turn.
+const ACCEPTED_PER_TURN: u64 = 16;
+
 /// A listener of a [`Broker`](crate::Broker).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -91,7 +94,7 @@ impl Listeners {
             alive,
             handshakes: Arc::new(Semaphore::new(shared.limits.handshakes_max.max(1))),
         };
-        runtime::spawn(accepting.run(transport));
+        shared.spawn(accepting.run(transport));
         Ok(endpoint)
     }
 
@@ -161,6 +164,7 @@ struct Accepting {
 impl Accepting {
     async fn run<T: Transport>(self, mut transport: T) {
         let mut back_off = BACK_OFF_MIN;
+        let mut accepted = 0_u64;
         info!("listener {:?} accepts on {}", self.listener.name, self.listener.endpoint);
         while let Some(permit) = self.unless_stopped(self.permit()).await {
             match self.unless_stopped(transport.accept()).await {
@@ -168,6 +172,10 @@ impl Accepting {
                 Some(Ok(incoming)) => {
                     back_off = BACK_OFF_MIN;
                     self.serve(incoming, permit);
+                    accepted += 1;
+                    if accepted.is_multiple_of(ACCEPTED_PER_TURN) {
+                        runtime::yield_now().await;
+                    }
                 }
                 Some(Err(error)) => {
                     warn!(
@@ -217,7 +225,7 @@ impl Accepting {
             mailbox.order(Order::ListenerStopped);
         }
         let stopped = self.stopped.clone();
-        shared.clone().spawn_connection(serve(shared, incoming, mailbox, guard, stopped));
+        shared.clone().spawn(serve(shared, incoming, mailbox, guard, stopped));
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) struct Shared {
     pub(crate) assigned: AtomicU64,
     pub(crate) listeners: Listeners,
     pub(crate) stopping: AtomicBool,
-    /// Where the tasks of Network Connections run, if not on the global executor.
+    /// Where the tasks of listeners and Network Connections run, if not on the global executor.
     event_loops: Option<EventLoops>,
 }
 
@@ -125,8 +125,8 @@ impl Shared {
         }
     }
 
-    /// Runs the task of one Network Connection.
-    pub(crate) fn spawn_connection(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs the task of one listener or of one Network Connection.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match &self.event_loops {
             Some(loops) => loops.spawn(task),
             None => runtime::spawn(task),

@@ -29,18 +29,37 @@ enum Step {
 pub(super) struct Closing {
     last: Outgoing,
     step: Step,
+    /// What the peer still sends is read to its end.
+    discards: bool,
     deadline: Timestamp,
 }
 
 impl Closing {
     /// Writes `last`, then closes.
     pub(super) fn new(last: Outgoing, now: Timestamp) -> Closing {
-        Closing { last, step: Step::Write, deadline: Timestamp(now.0 + CLOSE_MILLIS_MAX) }
+        Closing {
+            last,
+            step: Step::Write,
+            discards: true,
+            deadline: Timestamp(now.0 + CLOSE_MILLIS_MAX),
+        }
+    }
+
+    /// The Client said DISCONNECT, after which it sends nothing (MQTT-3.14.4-1): if there is nothing to be
+    /// written either, nothing can be lost, and nobody waits for the peer's end of the stream.
+    pub(super) fn after_disconnect(last: Outgoing, now: Timestamp) -> Closing {
+        let discards = !last.is_empty();
+        Closing { discards, ..Closing::new(last, now) }
     }
 
     /// The stream is beyond closing.
     pub(super) fn broken() -> Closing {
-        Closing { last: Outgoing::default(), step: Step::Done, deadline: Timestamp(0) }
+        Closing {
+            last: Outgoing::default(),
+            step: Step::Done,
+            discards: false,
+            deadline: Timestamp(0),
+        }
     }
 
     pub(super) fn deadline(&self) -> Timestamp {
@@ -79,7 +98,7 @@ impl Closing {
                 Step::Close => {
                     let closed = ready!(stream.with(|io| io.poll_close(cx)));
                     self.step = Step::Discard { left: DISCARD_BYTES_MAX };
-                    closed.is_err()
+                    closed.is_err() || !self.discards
                 }
                 Step::Discard { left } => {
                     match ready!(stream.with(|io| io.poll_read(cx, buffer))) {
@@ -97,5 +116,76 @@ impl Closing {
                 return Poll::Ready(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    use futures_io::{AsyncRead, AsyncWrite};
+
+    use super::*;
+    use crate::broker::mailbox::Mailbox;
+    use crate::transport::ByteStream;
+
+    /// A peer that takes everything and keeps its side open.
+    struct Silent;
+
+    impl AsyncRead for Silent {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Silent {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn poll(mut closing: Closing, now: u64) -> Poll<()> {
+        let (mut stream, _inline) = Stream::new(ByteStream::new(Silent), &Arc::new(Mailbox::new()));
+        let mut cx = Context::from_waker(Waker::noop());
+        closing.poll(&mut cx, &mut stream, &mut [0; 8], Timestamp(now))
+    }
+
+    fn farewell() -> Outgoing {
+        let mut last = Outgoing::default();
+        last.buffer().extend_from_slice(b"\xe0\x00");
+        last
+    }
+
+    #[test]
+    fn whoever_did_not_say_disconnect_is_read_to_the_end_or_for_a_second() {
+        assert!(poll(Closing::new(farewell(), Timestamp(0)), 0).is_pending());
+        assert!(poll(Closing::new(Outgoing::default(), Timestamp(0)), 999).is_pending());
+        assert!(poll(Closing::new(farewell(), Timestamp(0)), 1_000).is_ready());
+    }
+
+    /// MQTT-3.14.4-1: nothing comes after DISCONNECT.
+    #[test]
+    fn after_disconnect_nobody_waits_unless_something_is_still_to_be_sent() {
+        assert!(poll(Closing::after_disconnect(Outgoing::default(), Timestamp(0)), 0).is_ready());
+        assert!(poll(Closing::after_disconnect(farewell(), Timestamp(0)), 0).is_pending());
     }
 }

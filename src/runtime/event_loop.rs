@@ -2,15 +2,15 @@
 //!
 //! The stock executor puts every readiness through one reactor that its workers share and fight over. Here
 //! a socket is registered once, edge-triggered, with the loop that also runs its task: a message costs one
-//! wait, one read and one write, and a wake-up within a loop costs no system call. Everything that is not a
-//! TCP socket (custom transports, timers) works here as on any executor, woken from elsewhere.
+//! wait, one read and one write, and a wake-up within a loop costs no system call. The same holds for sockets
+//! that listen. Everything that is not a TCP socket (custom transports, timers) works here as on any executor,
+//! woken from elsewhere.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,8 +88,8 @@ struct Readiness {
 }
 
 /// A socket whose readiness a loop watches.
-pub(crate) struct Registered {
-    socket: TcpStream,
+pub(crate) struct Registered<S> {
+    socket: S,
     source: Arc<Source>,
     token: u64,
     handle: Arc<Handle>,
@@ -175,6 +175,11 @@ impl Handle {
     }
 }
 
+/// Whether this thread is an event loop.
+pub(crate) fn is_event_loop() -> bool {
+    HERE.try_with(|here| here.borrow().is_some()).unwrap_or(false)
+}
+
 /// The loop of this thread, if it is the one of `handle`.
 fn here(handle: &Arc<Handle>) -> Option<Rc<Here>> {
     let this = HERE.try_with(|here| here.borrow().clone()).ok().flatten()?;
@@ -194,11 +199,15 @@ impl Here {
                     runnable.run();
                 }
             }
-            if self.handle.stopped.load(Ordering::Acquire) && self.ready.borrow().is_empty() {
+            if self.handle.stopped.load(Ordering::Acquire) && self.has_nothing_to_do() {
                 return;
             }
             self.wait(&mut events);
         }
+    }
+
+    fn has_nothing_to_do(&self) -> bool {
+        self.ready.borrow().is_empty() && lock(&self.handle.injected).tasks.is_empty()
     }
 
     fn take_injected(&self) {
@@ -295,17 +304,17 @@ impl Source {
     }
 }
 
-impl Registered {
+impl<S: AsFd> Registered<S> {
     /// Registers a socket with the loop that this thread is. Gives it back on any other thread.
-    pub(crate) fn new(socket: TcpStream) -> Result<io::Result<Registered>, TcpStream> {
+    pub(crate) fn new(socket: S) -> Result<io::Result<Registered<S>>, S> {
         let Some(here) = HERE.try_with(|here| here.borrow().clone()).ok().flatten() else {
             return Err(socket);
         };
         Ok(Registered::with(&here, socket))
     }
 
-    fn with(here: &Here, socket: TcpStream) -> io::Result<Registered> {
-        socket.set_nonblocking(true)?;
+    fn with(here: &Here, socket: S) -> io::Result<Registered<S>> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
         let source = Arc::new(Source::default());
         let token = here.sources.borrow_mut().insert(source.clone());
         let registered = Registered { socket, source, token, handle: here.handle.clone() };
@@ -314,7 +323,7 @@ impl Registered {
         Ok(registered)
     }
 
-    pub(crate) fn get_ref(&self) -> &TcpStream {
+    pub(crate) fn get_ref(&self) -> &S {
         &self.socket
     }
 
@@ -346,7 +355,7 @@ fn keep_waker(slot: &mut Option<Waker>, cx: &mut Context<'_>) {
     }
 }
 
-impl Drop for Registered {
+impl<S> Drop for Registered<S> {
     fn drop(&mut self) {
         match here(&self.handle) {
             Some(here) => here.sources.borrow_mut().remove(self.token),
@@ -359,7 +368,7 @@ impl Drop for Registered {
 mod tests {
     use std::future::poll_fn;
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -385,13 +394,13 @@ mod tests {
         received
     }
 
-    fn register(socket: TcpStream) -> Registered {
+    fn register(socket: TcpStream) -> Registered<TcpStream> {
         let Ok(registered) = Registered::new(socket) else { panic!("on a loop") };
         registered.unwrap()
     }
 
     /// Reads as a transport does: tries, and waits for an edge when there is no more.
-    async fn read_to_end(socket: &Registered) -> Vec<u8> {
+    async fn read_to_end(socket: &Registered<TcpStream>) -> Vec<u8> {
         let (mut all, mut buf) = (Vec::new(), [0; 4]);
         loop {
             match socket.get_ref().read(&mut buf) {

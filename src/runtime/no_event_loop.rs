@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::TcpStream;
+use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
 /// There are none.
@@ -21,15 +21,20 @@ impl EventLoops {
     }
 }
 
-/// A socket that no loop watches.
-pub(crate) struct Registered(Infallible);
+/// Whether this thread is an event loop.
+pub(crate) fn is_event_loop() -> bool {
+    false
+}
 
-impl Registered {
-    pub(crate) fn new(socket: TcpStream) -> Result<io::Result<Registered>, TcpStream> {
+/// A socket that no loop watches.
+pub(crate) struct Registered<S>(Infallible, PhantomData<S>);
+
+impl<S> Registered<S> {
+    pub(crate) fn new(socket: S) -> Result<io::Result<Registered<S>>, S> {
         Err(socket)
     }
 
-    pub(crate) fn get_ref(&self) -> &TcpStream {
+    pub(crate) fn get_ref(&self) -> &S {
         match self.0 {}
     }
 

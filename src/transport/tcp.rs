@@ -1,13 +1,14 @@
 //! MQTT over TCP (MQTT-4.2-1).
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use crate::runtime::Registered;
+use crate::runtime::{self, Registered};
 use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -35,7 +36,7 @@ const BACKLOG: i32 = 4_096;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 pub struct TcpTransport {
-    listener: Async<TcpListener>,
+    listener: Listening,
     local: SocketAddr,
 }
 
@@ -58,7 +59,7 @@ impl TcpTransport {
             match listen(address) {
                 Ok(listener) => {
                     let local = listener.get_ref().local_addr()?;
-                    return Ok(TcpTransport { listener, local });
+                    return Ok(TcpTransport { listener: Listening::Reactor(listener), local });
                 }
                 Err(error) => failure = Some(error),
             }
@@ -76,7 +77,7 @@ impl TcpTransport {
     /// Waits for the next peer; one that is gone again before it is accepted is passed over.
     pub(super) async fn accept_stream(&mut self) -> io::Result<(Accepted, SocketAddr)> {
         loop {
-            match self.listener.read_with(TcpListener::accept).await {
+            match self.listener.accept().await {
                 Ok((socket, peer)) => {
                     // Fails only where the peer is gone already, which its first read will tell.
                     let _ = socket.set_nodelay(true);
@@ -137,6 +138,46 @@ fn concerns_one_peer(error: &io::Error) -> bool {
     )
 }
 
+/// A socket that listens, watched by whom it was accepted from last.
+enum Listening {
+    Reactor(Async<TcpListener>),
+    Loop(Registered<TcpListener>),
+    /// Between the two.
+    Nobody,
+}
+
+impl Listening {
+    async fn accept(&mut self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+        self.move_to_loop()?;
+        match self {
+            Listening::Reactor(listener) => listener.read_with(TcpListener::accept).await,
+            Listening::Loop(listener) => loop {
+                match listener.get_ref().accept() {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        poll_fn(|cx| listener.poll_readable(cx)).await;
+                    }
+                    done => return done,
+                }
+            },
+            Listening::Nobody => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// The event loop that this thread is watches the socket from now on.
+    fn move_to_loop(&mut self) -> io::Result<()> {
+        if let Listening::Reactor(_) = self
+            && runtime::is_event_loop()
+            && let Listening::Reactor(listener) = std::mem::replace(self, Listening::Nobody)
+        {
+            *self = match Registered::new(listener.into_inner()?) {
+                Ok(registered) => Listening::Loop(registered?),
+                Err(listener) => Listening::Reactor(Async::new(listener)?),
+            };
+        }
+        Ok(())
+    }
+}
+
 /// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task.
 pub(super) struct Accepted(std::net::TcpStream);
 
@@ -154,7 +195,7 @@ impl Accepted {
 /// A connected socket, shared between its owner and those who write inline.
 enum Connected {
     Reactor(Async<std::net::TcpStream>),
-    Loop(Registered),
+    Loop(Registered<std::net::TcpStream>),
 }
 
 impl Connected {
@@ -184,7 +225,7 @@ impl Connected {
 
 impl TryWrite for Connected {
     fn try_write(&self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        uninterrupted(|| self.get_ref().write_vectored(bufs))
+        uninterrupted(|| write_slices(self.get_ref(), bufs))
     }
 }
 
@@ -238,6 +279,14 @@ impl TcpStream {
     }
 }
 
+/// One slice, the usual case, takes the cheaper system call.
+fn write_slices(mut socket: &std::net::TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    match bufs {
+        [one] => socket.write(one),
+        _ => socket.write_vectored(bufs),
+    }
+}
+
 /// Repeats what a signal interrupted.
 fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
@@ -281,7 +330,7 @@ impl AsyncWrite for TcpStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |mut socket| socket.write_vectored(bufs))
+        self.poll_write_with(cx, |socket| write_slices(socket, bufs))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
