@@ -472,7 +472,10 @@ impl Driver {
 
     fn open(&mut self, connect: &Connect<'_>, now: Timestamp) -> Result<(), End> {
         let counts = &self.shared.counts;
-        if counts.connections.fetch_add(1, Ordering::AcqRel) >= self.shared.limits.connections_max {
+        let full =
+            counts.connections.fetch_add(1, Ordering::AcqRel) >= self.shared.limits.connections_max;
+        // MQTT-3.1.4-3: one more only until the one that it takes the place of is gone.
+        if full && !self.shared.registry.is_connected(connect.client_id) {
             counts.connections.fetch_sub(1, Ordering::AcqRel);
             count_one(&counts.connections_refused);
             return Err(

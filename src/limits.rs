@@ -54,7 +54,7 @@ pub struct Limits {
     /// one more is refused with 0x97 (3.x: 0x03).
     pub sessions_max: usize,
     /// Network Connections with an accepted CONNECT. Default 1 000 000, range 1 to 1 000 000 000. One
-    /// more CONNECT is refused with 0x97 (3.x: 0x03).
+    /// more CONNECT is refused with 0x97 (3.x: 0x03), unless it takes the place of one (MQTT-3.1.4-3).
     pub connections_max: usize,
     /// Peers per listener that are in the transport's handshake or have not sent CONNECT. Default
     /// 4 096, range 1 to 1 000 000 000. Further peers wait in the operating system's backlog.
@@ -277,7 +277,7 @@ pub(crate) const LIMITS: &[LimitKey] = &[
         "a CONNECT that needs one more is refused with 0x97 (3.x: 0x03)"),
     limit!("limits.connectionsMax", connections_max, "connections", 1..=COUNT,
         "Network Connections with an accepted CONNECT",
-        "one more CONNECT is refused with 0x97 (3.x: 0x03)"),
+        "one more CONNECT is refused with 0x97 (3.x: 0x03), unless it takes the place of one"),
     limit!("limits.handshakesMax", handshakes_max, "peers", 1..=COUNT,
         "peers per listener that have not sent CONNECT",
         "further peers wait in the operating system's backlog"),

@@ -85,6 +85,11 @@ impl Registry {
         Claim::New { slot, replaced }
     }
 
+    /// Whether a Client with this Client Identifier is connected: a CONNECT would take its place.
+    pub(crate) fn is_connected(&self, client_id: &str) -> bool {
+        lock(self.shard(client_id)).get(client_id).is_some_and(|slot| slot.is_connected())
+    }
+
     /// Forgets a Session that has ended, unless another one has its Client Identifier already.
     pub(crate) fn remove(&self, slot: &Arc<Slot>) {
         let mut shard = lock(self.shard(&slot.client_id));

@@ -190,7 +190,13 @@ fn connections_max_counts_accepted_connects() {
     }
     counted(&broker, |counters| counters.connections_refused = 3);
     one.ping();
-    one.vanish();
+    // MQTT-3.1.4-3: whoever takes its own place over needs no second one.
+    let mut again = Connect::new(5, "one").accepted(&endpoint);
+    let farewell = one.packet();
+    assert_eq!((farewell[0], farewell[2]), (0xe0, 0x8e), "{farewell:02x?}");
+    until("the old one is gone", || broker.counters().connections == 1);
+    again.ping();
+    again.vanish();
     until("it is gone", || broker.counters().connections == 0);
     Connect::new(4, "two").accepted(&endpoint).ping();
 }
