@@ -90,7 +90,7 @@ enum Phase {
     Open,
     /// The broker stops: what waits is written, nothing is read.
     Draining,
-    Closing(Closing),
+    Closing(Box<Closing>),
 }
 
 /// Why a turn ends.
@@ -609,13 +609,13 @@ impl Driver {
                 self.count_fault(fault);
                 last.buffer().append(&mut self.out);
                 self.connection.refuse(fault, last.buffer());
-                self.phase = Phase::Closing(Closing::new(last, now));
+                self.phase = Phase::Closing(Box::new(Closing::new(last, now)));
             }
             End::Left(_) => {
                 last.buffer().append(&mut self.out);
-                self.phase = Phase::Closing(Closing::after_disconnect(last, now));
+                self.phase = Phase::Closing(Box::new(Closing::after_disconnect(last, now)));
             }
-            End::Broken => self.phase = Phase::Closing(Closing::broken()),
+            End::Broken => self.phase = Phase::Closing(Box::new(Closing::broken())),
         }
     }
 

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -225,18 +227,44 @@ impl Accepting {
             mailbox.order(Order::ListenerStopped);
         }
         let stopped = self.stopped.clone();
-        shared.clone().spawn(serve(shared, incoming, mailbox, guard, stopped));
+        let handshake = shake_hands(shared.clone(), incoming, mailbox, guard, stopped);
+        shared.spawn(Peer::ShakingHands(Box::pin(handshake)));
     }
 }
 
-/// One peer: handshake, then the connection. One task for both.
-async fn serve(
+/// One peer: handshake, then the connection. One task for both, and while it is connected no larger than
+/// the connection: what the handshake needed is given back.
+#[allow(clippy::large_enum_variant, reason = "the large one is the one that lasts")]
+enum Peer {
+    ShakingHands(Pin<Box<dyn Future<Output = Option<Driver>> + Send>>),
+    Connected(Driver),
+}
+
+impl Future for Peer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Peer::ShakingHands(handshake) = &mut *self {
+            match ready!(handshake.as_mut().poll(cx)) {
+                Some(driver) => *self = Peer::Connected(driver),
+                None => return Poll::Ready(()),
+            }
+        }
+        match &mut *self {
+            Peer::Connected(driver) => Pin::new(driver).poll(cx),
+            Peer::ShakingHands(_) => Poll::Pending,
+        }
+    }
+}
+
+/// The stream of a peer, in the hands of its driver; `None` if it did not come to that.
+async fn shake_hands(
     shared: Arc<Shared>,
     incoming: Incoming,
     mailbox: Arc<Mailbox>,
     guard: Entered,
     stopped: Receiver<()>,
-) {
+) -> Option<Driver> {
     let Incoming { peer, mut handshake } = incoming;
     // Most are finished at once, and need no timer.
     let shaken = match future::poll_once(&mut handshake).await {
@@ -255,17 +283,16 @@ async fn serve(
         Some(Err(error)) => {
             count_one(&shared.counts.handshakes_failed);
             log::debug!("{peer}: the handshake failed: {}", escaped(&error));
-            return;
+            return None;
         }
         None => {
             if !stopped.is_closed() {
                 count_one(&shared.counts.handshakes_timed_out);
             }
-            return;
+            return None;
         }
     };
-    drop(stopped);
-    Driver::new(shared, stream, peer, mailbox, Box::new(guard)).await;
+    Some(Driver::new(shared, stream, peer, mailbox, Box::new(guard)))
 }
 
 /// An error may quote what the peer sent.

@@ -56,42 +56,43 @@ impl Replay {
     }
 }
 
-/// Replays that are not finished, oldest first. At most one for each subscription.
+/// Replays that are not finished, oldest first. At most one for each subscription. Most Sessions have none
+/// most of the time, and then no room for them either.
 #[derive(Debug, Default)]
-pub(crate) struct Replays {
-    open: BTreeMap<u64, Replay>,
-    /// The number of each in `open`: there may be as many as subscriptions.
+pub(crate) struct Replays(Option<Box<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    replays: BTreeMap<u64, Replay>,
+    /// The number of each in `replays`: there may be as many as subscriptions.
     numbers: BTreeMap<TopicFilter, u64>,
     begun: u64,
 }
 
 impl Replays {
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.0.is_none()
     }
 
     /// Begins a replay, anew if one for this Topic Filter is under way.
     pub(crate) fn add(&mut self, replay: Replay) {
-        self.cancel(&replay.filter);
-        self.numbers.insert(replay.filter.clone(), self.begun);
-        self.open.insert(self.begun, replay);
-        self.begun += 1;
+        let open = self.0.get_or_insert_default();
+        open.remove(&replay.filter);
+        open.numbers.insert(replay.filter.clone(), open.begun);
+        open.replays.insert(open.begun, replay);
+        open.begun += 1;
     }
 
     /// The subscription is gone.
     pub(crate) fn cancel(&mut self, filter: &TopicFilter) {
-        if let Some(number) = self.numbers.remove(filter) {
-            self.open.remove(&number);
+        if let Some(open) = &mut self.0 {
+            open.remove(filter);
             self.release_memory();
         }
     }
 
-    /// A map that has become empty keeps a node of most of a KiB: too much for every idle Session.
     fn release_memory(&mut self) {
-        if self.open.is_empty() {
-            self.open = BTreeMap::new();
-            self.numbers = BTreeMap::new();
-        }
+        self.0.take_if(|open| open.replays.is_empty());
     }
 
     /// The next retained message, as the subscription is to get it: RETAIN is set (MQTT-3.3.1-8 in
@@ -103,7 +104,8 @@ impl Replays {
     ) -> Option<Delivery> {
         let mut steps = STEPS_PER_BATCH;
         loop {
-            let mut first = self.open.first_entry()?;
+            let open = self.0.as_mut()?;
+            let mut first = open.replays.first_entry()?;
             let replay = first.get_mut();
             let filter = replay.filter.as_str();
             match retained.next_match(filter, replay.after.as_deref(), now, &mut steps) {
@@ -116,7 +118,7 @@ impl Replays {
                     return None;
                 }
                 Found::End => {
-                    self.numbers.remove(&first.remove().filter);
+                    open.numbers.remove(&first.remove().filter);
                     self.release_memory();
                     steps = steps.saturating_sub(1);
                     if steps == 0 {
@@ -124,6 +126,14 @@ impl Replays {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Open {
+    fn remove(&mut self, filter: &TopicFilter) {
+        if let Some(number) = self.numbers.remove(filter) {
+            self.replays.remove(&number);
         }
     }
 }
