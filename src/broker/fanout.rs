@@ -497,12 +497,15 @@ fn resolve(shared: &Shared, publisher: &str, topic: &str) -> Route {
         let Some((_, slot, _)) = matching.first() else { continue };
         // MQTT-3.8.3-3: not to a connection with the Client Identifier of the publisher.
         let own = *slot.client_id == *publisher;
-        let wanted: Vec<Subscription> = matching
-            .iter()
-            .map(|(.., subscription)| *subscription)
-            .filter(|subscription| !(own && subscription.options.no_local))
-            .collect();
-        match Wanted::merge(&wanted) {
+        let counts = |subscription: &Subscription| !(own && subscription.options.no_local);
+        let wanted = match matching {
+            [(.., only)] if counts(only) => Wanted::merge(std::slice::from_ref(only)),
+            _ => {
+                let all = matching.iter().map(|(.., subscription)| *subscription);
+                Wanted::merge(&all.filter(counts).collect::<Vec<_>>())
+            }
+        };
+        match wanted {
             Some(wanted) => route.targets.push(Target { slot: slot.clone(), wanted }),
             None => route.no_local += 1,
         }
