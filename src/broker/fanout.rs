@@ -219,8 +219,8 @@ impl Batch {
         delivery: Delivery,
         now: Timestamp,
     ) -> Option<bool> {
-        if authorize(Access::Receive(delivery.message.topic()), slot.in_process) != Decision::Allow
-        {
+        let access = Access::Receive(delivery.message.topic_bytes());
+        if authorize(access, slot.in_process) != Decision::Allow {
             slot.lock().session.count_filtered(Outcome::Filtered(FilterReason::NotAuthorized));
             return Some(false);
         }
