@@ -140,6 +140,7 @@ impl Connection {
     }
 
     /// Takes one whole packet.
+    #[inline]
     pub(crate) fn handle<'p>(
         &mut self,
         header: u8,
@@ -204,29 +205,31 @@ impl Connection {
         fault
     }
 
+    #[inline]
     fn handle_connected<'p>(
         &mut self,
         header: u8,
         body: &'p [u8],
         out: &mut Vec<u8>,
     ) -> Result<Action<'p>, Fault> {
-        Ok(match decode::decode(self.version(), header, body)? {
-            FromClient::Publish(publish) => {
+        Ok(match decode::decode(self.version(), header, body) {
+            Err(fault) => return Err(fault),
+            Ok(FromClient::Publish(publish)) => {
                 let topic = self.resolve_topic(&publish)?;
                 Action::Publish(publish, topic)
             }
-            FromClient::PubAck(ack) => Action::Acknowledged(AckKind::PubAck, ack),
-            FromClient::PubRec(ack) => Action::Acknowledged(AckKind::PubRec, ack),
-            FromClient::PubComp(ack) => Action::Acknowledged(AckKind::PubComp, ack),
-            FromClient::PubRel(ack) => Action::Release(ack.packet_id),
-            FromClient::Subscribe(subscribe) => Action::Subscribe(subscribe),
-            FromClient::Unsubscribe(unsubscribe) => Action::Unsubscribe(unsubscribe),
-            FromClient::PingReq => {
+            Ok(FromClient::PubAck(ack)) => Action::Acknowledged(AckKind::PubAck, ack),
+            Ok(FromClient::PubRec(ack)) => Action::Acknowledged(AckKind::PubRec, ack),
+            Ok(FromClient::PubComp(ack)) => Action::Acknowledged(AckKind::PubComp, ack),
+            Ok(FromClient::PubRel(ack)) => Action::Release(ack.packet_id),
+            Ok(FromClient::Subscribe(subscribe)) => Action::Subscribe(subscribe),
+            Ok(FromClient::Unsubscribe(unsubscribe)) => Action::Unsubscribe(unsubscribe),
+            Ok(FromClient::PingReq) => {
                 encode::pingresp(out); // MQTT-3.12.4-1
                 Action::None
             }
-            FromClient::Disconnect(disconnect) => leave(disconnect),
-            FromClient::Auth(_) => {
+            Ok(FromClient::Disconnect(disconnect)) => leave(disconnect),
+            Ok(FromClient::Auth(_)) => {
                 let detail = "MQTT-4.12.0-7: AUTH without an Authentication Method in CONNECT";
                 return Err(Fault::Protocol(detail));
             }

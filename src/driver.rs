@@ -431,22 +431,23 @@ impl Driver {
         now: Timestamp,
     ) -> Result<(), End> {
         trace!(target: PROTOCOL_LOG, "{}: packet type {} with {} bytes", self.peer, header >> 4, body.len());
-        let action = self.connection.handle(header, body, &mut self.out)?;
-        if !matches!(action, Action::Publish(..) | Action::Release(_) | Action::None) {
-            scratch.batch.settle(&self.shared, now);
-        }
-        match action {
-            Action::None => Ok(()),
-            Action::Publish(publish, topic) => self.publish(&publish, &topic, frozen, scratch, now),
-            Action::Acknowledged(kind, ack) => self.acknowledged(kind, ack),
-            Action::Release(id) => {
+        // Taken apart where it is: each move of a whole one stalls on the store before it.
+        match self.connection.handle(header, body, &mut self.out) {
+            Err(fault) => Err(fault.into()),
+            Ok(Action::None) => Ok(()),
+            Ok(Action::Publish(publish, topic)) => {
+                self.publish(&publish, &topic, frozen, scratch, now)
+            }
+            Ok(Action::Acknowledged(kind, ack)) => self.acknowledged(kind, ack),
+            Ok(Action::Release(id)) => {
                 let known =
                     self.state().is_some_and(|mut state| state.session.received().release(id));
                 self.connection.complete(id, known, &mut self.out);
                 Ok(())
             }
-            Action::Open(connect) => self.open(&connect, now),
-            Action::Subscribe(subscribe) => {
+            Ok(Action::Open(connect)) => self.open(&connect, now),
+            Ok(Action::Subscribe(subscribe)) => {
+                scratch.batch.settle(&self.shared, now);
                 let Some(Held { slot, epoch }) = &self.session else { return Ok(()) };
                 let version = self.connection.version();
                 let (reasons, replays) = self.shared.subscribe(slot, version, &subscribe)?;
@@ -458,13 +459,14 @@ impl Driver {
                 replays.into_iter().for_each(|replay| state.session.replay(replay));
                 Ok(())
             }
-            Action::Unsubscribe(unsubscribe) => {
+            Ok(Action::Unsubscribe(unsubscribe)) => {
+                scratch.batch.settle(&self.shared, now);
                 let Some(Held { slot, .. }) = &self.session else { return Ok(()) };
                 let reasons = self.shared.unsubscribe(slot, &unsubscribe)?;
                 self.connection.unsubscribed(unsubscribe.packet_id, &reasons, &mut self.out)?;
                 Ok(())
             }
-            Action::Leave { departure, session_expiry_secs } => {
+            Ok(Action::Leave { departure, session_expiry_secs }) => {
                 self.leave(departure, session_expiry_secs)
             }
         }

@@ -57,7 +57,7 @@ pub(crate) struct Terms {
 struct Attached {
     terms: Terms,
     /// Topic Names that have an outgoing alias, from 1 on.
-    aliases: Vec<Box<str>>,
+    aliases: Vec<Box<[u8]>>,
     /// Bytes that the transport has not taken yet, and protocol packets that came in meanwhile.
     tail: Option<Box<Outgoing>>,
     /// Messages of QoS 0 in a batch that somebody is writing right now.
@@ -468,16 +468,10 @@ impl Session {
         out: &mut Outgoing,
         attached: &mut Attached,
     ) {
-        let Some(alias) = attached.choose_alias(&delivery, now) else {
+        let mut head = publish_head(&attached.terms, &delivery, now, None, false);
+        if !attached.make_fit(&mut head) {
             self.books.end(Outcome::Dropped(DropReason::TooLarge));
             return;
-        };
-        let mut head = publish_head(&attached.terms, &delivery, now, None, false);
-        if let Some(alias) = alias {
-            head.topic_alias = Some(alias.number);
-            if alias.known {
-                head.topic = "";
-            }
         }
         head.packet_id = (delivery.qos != QoS::AtMostOnce).then(|| self.inflight.next_id());
         let start = out.len();
@@ -688,33 +682,28 @@ struct OutgoingAlias {
 }
 
 impl Attached {
-    /// How the Topic Name of a message is sent: `Some(None)` in full, `None` if the packet is too large
-    /// either way. A new alias is kept.
-    fn choose_alias(
-        &mut self,
-        delivery: &Delivery,
-        now: Timestamp,
-    ) -> Option<Option<OutgoingAlias>> {
-        let topic = delivery.message.topic();
-        let mut head = publish_head(&self.terms, delivery, now, None, false);
-        let fits_in_full = fits(&self.terms, &head).then_some(None);
-        let Some(alias) = self.alias_for(topic) else { return fits_in_full };
+    /// Lets an alias stand for the Topic Name where there is one, and keeps a new one. Whether the Client
+    /// takes a packet of this size: with the alias, or else in full.
+    fn make_fit(&mut self, head: &mut PublishHead<'_>) -> bool {
+        let in_full = *head;
+        let Some(alias) = self.alias_for(in_full.topic) else { return fits(&self.terms, head) };
         head.topic_alias = Some(alias.number);
         if alias.known {
-            head.topic = "";
+            head.topic = b"";
         }
-        if !fits(&self.terms, &head) {
-            return fits_in_full;
+        if !fits(&self.terms, head) {
+            *head = in_full;
+            return fits(&self.terms, head);
         }
         if !alias.known {
-            self.aliases.push(topic.into());
+            self.aliases.push(in_full.topic.into());
         }
-        Some(Some(alias))
+        true
     }
 
     /// The alias for a Topic Name, within what the Client allows (MQTT-3.1.2-26, -27). The first Topic
     /// Names get one and keep it.
-    fn alias_for(&self, topic: &str) -> Option<OutgoingAlias> {
+    fn alias_for(&self, topic: &[u8]) -> Option<OutgoingAlias> {
         if self.terms.topic_alias_maximum == 0 {
             return None;
         }
@@ -761,7 +750,7 @@ fn publish_head<'a>(
         dup,
         qos: delivery.qos,
         retain: delivery.retain,
-        topic: message.topic(),
+        topic: message.topic_bytes(),
         packet_id: (delivery.qos != QoS::AtMostOnce).then(|| packet_id.unwrap_or(ANY_PACKET_ID)),
         topic_alias: None,
         expiry_secs: message.expiry_left_secs(now),

@@ -307,8 +307,8 @@ impl Batch {
         delivery: Delivery,
         now: Timestamp,
     ) -> (MutexGuard<'a, SlotState>, Option<bool>) {
-        if authorize(Access::Receive(delivery.message.topic()), slot.in_process) != Decision::Allow
-        {
+        let access = Access::Receive(delivery.message.topic_bytes());
+        if authorize(access, slot.in_process) != Decision::Allow {
             state.session.count_filtered(Outcome::Filtered(FilterReason::NotAuthorized));
             return (state, Some(false));
         }

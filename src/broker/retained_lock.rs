@@ -11,6 +11,13 @@ use crate::time::Timestamp;
 /// Locks the retained messages for each look. Lock order: a slot may be held, nothing is locked inside.
 pub(crate) struct RetainedLock<'a>(pub(crate) &'a Mutex<Retained<Message>>);
 
+impl RetainedLock<'_> {
+    /// Whether nothing is retained at this moment.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(self.0).len() == 0
+    }
+}
+
 impl RetainedSource for RetainedLock<'_> {
     fn next_match(
         &mut self,

@@ -315,7 +315,9 @@ impl Shared {
             return (ReasonCode::UNSPECIFIED_ERROR, None);
         }
         let new = state.session.subscribe(filter.clone(), subscription);
-        let replayed = replays_retained(&filter, subscription.options, new);
+        // What is retained from now on finds the subscription in the tree.
+        let replayed = replays_retained(&filter, subscription.options, new)
+            && !self.retained_lock().is_empty();
         let replay = replayed.then(|| Replay::new(filter, subscription));
         (ReasonCode(subscription.options.qos as u8), replay)
     }

@@ -288,8 +288,9 @@ pub(crate) struct PublishHead<'a> {
     pub(crate) dup: bool,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
-    /// Empty where a Topic Alias stands for it. At most 65 535 bytes.
-    pub(crate) topic: &'a str,
+    /// Valid UTF-8, which need not be proved again for each copy. Empty where a Topic Alias stands for
+    /// it. At most 65 535 bytes.
+    pub(crate) topic: &'a [u8],
     /// `Some` exactly when QoS > 0 (MQTT-2.2.1-2, -4).
     pub(crate) packet_id: Option<PacketId>,
     /// MQTT 5 alone, as everything below but the payload's length. Not 0 (MQTT-3.3.2-8).
@@ -354,7 +355,7 @@ pub(crate) fn publish_head(out: &mut Vec<u8>, head: &PublishHead<'_>) {
     out.reserve(5 + remaining - head.payload_len);
     out.push(0x30 | u8::from(head.dup) << 3 | (head.qos as u8) << 1 | u8::from(head.retain));
     variable_byte_integer(out, to_u32(remaining));
-    append_length_prefixed(out, head.topic.as_bytes());
+    append_length_prefixed(out, head.topic);
     if let Some(packet_id) = head.packet_id {
         out.extend_from_slice(&packet_id.get().to_be_bytes());
     }

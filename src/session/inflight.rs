@@ -3,6 +3,9 @@
 
 use std::collections::VecDeque;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
 use super::outgoing::Taken;
 use super::queue::Delivery;
 use crate::packet::{PacketId, QoS, ReasonCode};
@@ -12,7 +15,7 @@ const IDENTIFIERS: u16 = 65_535;
 
 /// A message that the Client has not completely acknowledged.
 #[derive(Debug)]
-struct Entry {
+struct Sent {
     id: PacketId,
     /// Counts all identifiers that were ever looked at, so that equal ones are [`IDENTIFIERS`] apart.
     serial: u64,
@@ -50,7 +53,7 @@ pub(crate) enum Resend<'a> {
 /// Messages sent at QoS 1 and 2 in the order of their sending.
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<Sent>,
     /// The first so many were sent on the present Network Connection; they use up the send quota.
     sent: usize,
     /// The serial of the last identifier, and the identifier.
@@ -91,7 +94,7 @@ impl Inflight {
     /// [`Inflight::needs_resend`].
     pub(crate) fn begin(&mut self, id: PacketId, delivery: Delivery) -> u64 {
         let serial = self.issued;
-        self.entries.push_back(Entry { id, serial, delivery: Some(delivery) });
+        self.entries.push_back(Sent { id, serial, delivery: Some(delivery) });
         self.sent += 1;
         serial
     }
@@ -247,31 +250,41 @@ pub(crate) enum Arrival {
     Exceeded,
 }
 
-/// The Packet Identifiers of QoS 2 messages received and not yet released.
+/// The Packet Identifiers of QoS 2 messages received and not yet released. Some hundreds may be open at a
+/// time, and none is looked for by walking past the others.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
-    ids: Vec<u16>,
+    ids: HashTable<u16>,
+}
+
+/// Identifiers mostly follow one another, and so have places of their own. A Client that chooses others makes
+/// its own search longer, by at most [`IDENTIFIERS`] divided by the size of the table.
+fn place(id: &u16) -> u64 {
+    u64::from(*id).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 impl Received {
     /// A PUBLISH of QoS 2 came in; at most `receive_maximum` may be open.
     pub(crate) fn arrive(&mut self, id: PacketId, receive_maximum: u16) -> Arrival {
-        if self.ids.contains(&id.get()) {
-            return Arrival::Duplicate;
+        let full = self.ids.len() >= usize::from(receive_maximum);
+        let id = id.get();
+        match self.ids.entry(place(&id), |&open| open == id, place) {
+            Entry::Occupied(_) => Arrival::Duplicate,
+            Entry::Vacant(_) if full => Arrival::Exceeded,
+            Entry::Vacant(free) => {
+                free.insert(id);
+                Arrival::New
+            }
         }
-        if self.ids.len() >= usize::from(receive_maximum) {
-            return Arrival::Exceeded;
-        }
-        self.ids.push(id.get());
-        Arrival::New
     }
 
     /// PUBREL came in: the identifier is free again (MQTT-4.3.3-12). Whether it was in use.
     pub(crate) fn release(&mut self, id: PacketId) -> bool {
-        let Some(index) = self.ids.iter().position(|&open| open == id.get()) else { return false };
-        self.ids.swap_remove(index);
+        let id = id.get();
+        let Ok(entry) = self.ids.find_entry(place(&id), |&open| open == id) else { return false };
+        entry.remove();
         if self.ids.is_empty() {
-            self.ids.shrink_to(64);
+            self.ids.shrink_to(64, place);
         }
         true
     }

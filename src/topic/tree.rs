@@ -19,7 +19,7 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 
 use self::list::List;
-use super::{TopicFilter, is_reserved};
+use super::{TopicFilter, is_reserved, split_levels};
 
 mod list;
 #[cfg(test)]
@@ -297,9 +297,9 @@ impl<V, G: Default> Tree<V, G> {
     pub(crate) fn insert(&mut self, filter: &TopicFilter, subscriber: u64, value: V) -> Option<V> {
         let (path, multi) = split_multi(filter.filter_str());
         let mut at = ROOT;
-        for level in path.into_iter().flat_map(|path| path.split('/')) {
-            at = match self.find_child(at, level.as_bytes()) {
-                NONE => self.add_child(at, level.as_bytes()),
+        for level in path.into_iter().flat_map(split_levels) {
+            at = match self.find_child(at, level) {
+                NONE => self.add_child(at, level),
                 child => child,
             };
         }
@@ -324,8 +324,8 @@ impl<V, G: Default> Tree<V, G> {
     pub(crate) fn remove(&mut self, filter: &TopicFilter, subscriber: u64) -> Option<V> {
         let (path, multi) = split_multi(filter.filter_str());
         let mut at = ROOT;
-        for level in path.into_iter().flat_map(|path| path.split('/')) {
-            at = self.find_child(at, level.as_bytes());
+        for level in path.into_iter().flat_map(split_levels) {
+            at = self.find_child(at, level);
             if at == NONE {
                 return None;
             }
@@ -358,8 +358,8 @@ impl<V, G: Default> Tree<V, G> {
         let (mut here, mut below) = (&mut first, &mut second);
         here.push(ROOT);
         let mut wildcards = !is_reserved(name); // MQTT-4.7.2-1
-        for level in name.split('/') {
-            let hash = self.hash_level(level.as_bytes());
+        for level in split_levels(name) {
+            let hash = self.hash_level(level);
             for &id in here.ids() {
                 let node = &self.nodes[id as usize];
                 if wildcards {
@@ -369,7 +369,7 @@ impl<V, G: Default> Tree<V, G> {
                     }
                 }
                 if node.children > 0 {
-                    let child = self.find_edge(id, level.as_bytes(), hash);
+                    let child = self.find_edge(id, level, hash);
                     if child != NONE {
                         below.push(child);
                     }

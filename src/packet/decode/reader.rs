@@ -84,8 +84,7 @@ impl<'a> Reader<'a> {
     pub(in crate::packet) fn string(&mut self) -> Result<&'a str, Fault> {
         let bytes = self.binary()?;
         let text = std::str::from_utf8(bytes).map_err(|_| ILL_FORMED)?;
-        // A fold without an early end is what the compiler turns into vector code.
-        if bytes.iter().fold(false, |found, byte| found | (*byte == 0)) {
+        if any_byte(bytes, |byte| byte == 0) {
             return Err(NULL_CHARACTER);
         }
         Ok(text)
@@ -96,8 +95,7 @@ impl<'a> Reader<'a> {
     pub(in crate::packet) fn topic_name(&mut self, wildcard: Fault) -> Result<&'a str, Fault> {
         let bytes = self.binary()?;
         let text = std::str::from_utf8(bytes).map_err(|_| ILL_FORMED)?;
-        let forbidden = |byte: u8| (byte == 0) | (byte == b'+') | (byte == b'#');
-        if bytes.iter().fold(false, |found, byte| found | forbidden(*byte)) {
+        if any_byte(bytes, |byte| (byte == 0) | (byte == b'+') | (byte == b'#')) {
             return Err(if bytes.contains(&0) { NULL_CHARACTER } else { wildcard });
         }
         Ok(text)
@@ -107,6 +105,18 @@ impl<'a> Reader<'a> {
     pub(in crate::packet) fn packet_id(&mut self) -> Result<PacketId, Fault> {
         PacketId::new(self.two_bytes()?).ok_or(ZERO_PACKET_ID)
     }
+}
+
+/// Whether any byte is one of those. Nearly every text is one or two pieces long: a piece of fixed size, and
+/// a fold without an early end, is what the compiler turns into vector code. The last piece overlaps the one
+/// before it, so that nothing is left to be looked at byte by byte.
+#[inline]
+fn any_byte(bytes: &[u8], wanted: impl Fn(u8) -> bool + Copy) -> bool {
+    const PIECE: usize = 16;
+    let any = |piece: &[u8]| piece.iter().fold(false, |found, byte| found | wanted(*byte));
+    let Some(last) = bytes.last_chunk::<PIECE>() else { return any(bytes) };
+    let (pieces, _) = bytes.as_chunks::<PIECE>();
+    pieces.iter().fold(any(last), |found, piece| found | any(piece))
 }
 
 /// The Variable Byte Integer at the start of `bytes` and its size; `None` while its end is not

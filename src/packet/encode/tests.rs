@@ -247,7 +247,7 @@ proptest! {
             dup: dup && qos != QoS::AtMostOnce,
             qos,
             retain,
-            topic: &topic,
+            topic: topic.as_bytes(),
             packet_id: (qos != QoS::AtMostOnce).then(|| id(packet_id)),
             topic_alias: alias.map(|(alias, _)| alias),
             expiry_secs,
@@ -291,7 +291,7 @@ proptest! {
         prop_assert_eq!(kept, if v5 { forwarded.concat() } else { vec![] });
         let Publish { dup, qos, retain, topic, packet_id, .. } = found;
         prop_assert_eq!(
-            (dup, qos, retain, topic, packet_id),
+            (dup, qos, retain, topic.as_bytes(), packet_id),
             (head.dup, head.qos, head.retain, head.topic, head.packet_id)
         );
     }
@@ -325,7 +325,7 @@ fn lengths_at_their_borders() {
                 dup: false,
                 qos: QoS::AtMostOnce,
                 retain: false,
-                topic: &topic,
+                topic: topic.as_bytes(),
                 packet_id: None,
                 topic_alias: None,
                 expiry_secs: None,
