@@ -12,7 +12,7 @@ use std::{env, fs, thread};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::link::Link;
-use crate::target::Target;
+use crate::target::{Target, Transport};
 
 /// How long a broker may take until it answers a CONNECT, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -108,7 +108,11 @@ impl Broker {
             io::Error::new(error.kind(), text)
         })?;
         let lines = child.stdout.take().map(listening_lines);
-        let target = Target { address: (Ipv4Addr::LOCALHOST, port).into(), pid: Some(child.id()) };
+        let target = Target {
+            transport: Transport::Tcp,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            pid: Some(child.id()),
+        };
         let mut running = Running { child, target, _config: config };
         if let Some(lines) = lines {
             running.target = Target::new(&first_url(&lines, name)?, running.target.pid)?;

@@ -97,7 +97,7 @@ fn order(round: usize, count: usize) -> Vec<usize> {
 
 fn empty(scenario: &Scenario, brokers: usize) -> ScenarioResult {
     let cells = (0..brokers).map(|_| Cell::default()).collect();
-    ScenarioResult { name: scenario.name, about: scenario.about.clone(), cells }
+    ScenarioResult { name: scenario.name, about: scenario.about(), cells }
 }
 
 fn run_once(scenario: &Scenario, broker: &Broker, running: &mut Running) -> io::Result<Outcome> {
@@ -117,15 +117,11 @@ fn progress(outcome: &io::Result<Outcome>) -> String {
     match outcome {
         Ok(outcome) => {
             let mut text = String::new();
-            let mut add = |value: Option<f64>, unit: &str| {
-                if let Some(value) = value {
-                    text.push_str(&format!("{value:.3} {unit}  "));
+            for (metric, value) in &outcome.values {
+                if metric.is_compared() {
+                    text.push_str(&format!("{value:.0$} {1}  ", metric.digits(), metric.name()));
                 }
-            };
-            add(outcome.broker_us_per_message, "µs/message");
-            add(outcome.tool_us_per_message, "µs/message in the tool");
-            add(outcome.messages_per_sec.map(f64::round), "messages/s");
-            add(outcome.bytes_per_connection, "B/connection");
+            }
             let wrong = outcome.lost + outcome.duplicated + outcome.reordered;
             if wrong > 0 {
                 text.push_str(&format!("{wrong} lost, duplicated or reordered"));

@@ -8,9 +8,35 @@ use std::{io, process};
 
 use serde::Serialize;
 
+use crate::metric::{Metric, Values};
 use crate::process::{CpuSample, Memory};
+use crate::scenario::Overrides;
 use crate::sequence::Tally;
-use crate::target::Target;
+use crate::target::{Target, Transport};
+
+/// A load: what a scenario does to a broker.
+pub(crate) trait Load {
+    /// What it does, in one line for the reports.
+    fn about(&self) -> String;
+
+    /// Over what its clients connect.
+    fn transport(&self) -> Transport {
+        Transport::Tcp
+    }
+
+    /// Takes what the command line wants different, as far as it means something here.
+    fn change(&mut self, overrides: &Overrides);
+
+    /// What must be done before the brokers start, such as raising limits that they inherit.
+    fn prepare(&self) {}
+
+    /// Runs it once against one broker.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or measured, or breaks off.
+    fn run(&self, target: &Target) -> io::Result<Outcome>;
+}
 
 /// What one run of one load saw.
 #[derive(Debug, Default, Clone, Serialize)]
@@ -24,20 +50,10 @@ pub(crate) struct Outcome {
     pub(crate) reordered: u64,
     /// Of the lost, those given up after two seconds without progress.
     pub(crate) stalled: u64,
-    /// Delivered within the measured time; what the rates below are made of.
+    /// Delivered within the measured time; what the rates are made of.
     pub(crate) measured: u64,
-    pub(crate) messages_per_sec: Option<f64>,
-    pub(crate) broker_us_per_message: Option<f64>,
-    pub(crate) tool_us_per_message: Option<f64>,
-    pub(crate) latency_p50_us: Option<f64>,
-    pub(crate) latency_p99_us: Option<f64>,
-    /// How late the tool itself sent: at the 99th percentile, within the latency above.
-    pub(crate) send_delay_p99_us: Option<f64>,
-    /// The broker's memory at the end of the measured time.
-    pub(crate) memory: Option<Memory>,
     pub(crate) connections: u64,
-    pub(crate) bytes_per_connection: Option<f64>,
-    pub(crate) broker_us_per_connect: Option<f64>,
+    pub(crate) values: Values,
     pub(crate) notes: Vec<String>,
 }
 
@@ -47,6 +63,22 @@ impl Outcome {
         self.lost += tally.lost;
         self.duplicated += tally.duplicated;
         self.reordered += tally.reordered;
+    }
+
+    /// Notes a figure, if there is one.
+    fn set(&mut self, metric: Metric, value: Option<f64>) {
+        if let Some(value) = value {
+            self.values.insert(metric, value);
+        }
+    }
+
+    /// Notes the broker's memory.
+    fn set_memory(&mut self, memory: Option<Memory>) {
+        const MIB: f64 = 1_048_576.0;
+        let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / MIB);
+        self.set(Metric::RssMib, mib(memory.map(|memory| memory.rss)));
+        self.set(Metric::PssMib, mib(memory.and_then(|memory| memory.pss)));
+        self.set(Metric::PrivateMib, mib(memory.and_then(|memory| memory.private)));
     }
 }
 

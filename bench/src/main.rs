@@ -12,6 +12,7 @@ mod codec;
 mod compare;
 mod link;
 mod load;
+mod metric;
 mod null;
 mod poll;
 mod process;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         Args::Null => null::serve(),
         Args::List => {
             for scenario in scenario::all() {
-                println!("{:<10} {}", scenario.name, scenario.about);
+                println!("{:<10} {}", scenario.name, scenario.about());
             }
             Ok(())
         }
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
 fn run(args: &Run) -> io::Result<()> {
     let scenario = scenario::named(&args.scenario)?.with(&args.changes.overrides());
     let target = Target::new(&args.broker, args.pid)?;
-    eprintln!("{}: {}", scenario.name, scenario.about);
+    eprintln!("{scenario:?}");
     scenario.prepare();
     let outcome = scenario.run(&target)?;
     print!("{}", report::single(&outcome));

@@ -172,7 +172,11 @@ pub(crate) fn in_process() -> crate::target::Target {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || relay_on(&listener));
-    crate::target::Target { address, pid: Some(std::process::id()) }
+    crate::target::Target {
+        transport: crate::target::Transport::Tcp,
+        address,
+        pid: Some(std::process::id()),
+    }
 }
 
 #[cfg(test)]

@@ -1,38 +1,12 @@
 //! Results as tables: Markdown, with the columns aligned, so that a terminal shows them well too.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::compare::{Cell, Comparison, ScenarioResult};
 use crate::load::Outcome;
+use crate::metric::Metric;
 use crate::stats::Spread;
-
-/// A value that a run may have, and how it is shown.
-struct Metric {
-    name: &'static str,
-    get: fn(&Outcome) -> Option<f64>,
-    digits: usize,
-}
-
-const MIB: f64 = 1_048_576.0;
-
-/// What is shown as a median with its spread.
-const METRICS: [Metric; 11] = [
-    Metric { name: "messages/s", get: |seen| seen.messages_per_sec, digits: 0 },
-    Metric { name: "CPU µs/message", get: |seen| seen.broker_us_per_message, digits: 3 },
-    Metric { name: "tool µs/message", get: |seen| seen.tool_us_per_message, digits: 3 },
-    Metric { name: "p50 µs", get: |seen| seen.latency_p50_us, digits: 1 },
-    Metric { name: "p99 µs", get: |seen| seen.latency_p99_us, digits: 1 },
-    Metric { name: "tool late p99 µs", get: |seen| seen.send_delay_p99_us, digits: 1 },
-    Metric { name: "B/connection", get: |seen| seen.bytes_per_connection, digits: 0 },
-    Metric { name: "CPU µs/connect", get: |seen| seen.broker_us_per_connect, digits: 1 },
-    Metric { name: "RSS MiB", get: |seen| Some(seen.memory?.rss as f64 / MIB), digits: 2 },
-    Metric { name: "PSS MiB", get: |seen| Some(seen.memory?.pss? as f64 / MIB), digits: 2 },
-    Metric { name: "private MiB", get: |seen| Some(seen.memory?.private? as f64 / MIB), digits: 2 },
-];
-
-/// Metrics in which two brokers are set against each other.
-const COMPARED: [&str; 6] =
-    ["CPU µs/message", "messages/s", "p50 µs", "p99 µs", "B/connection", "CPU µs/connect"];
 
 /// The whole document.
 pub(crate) fn document(comparison: &Comparison, command: &str) -> String {
@@ -74,12 +48,12 @@ fn ratio_table(comparison: &Comparison) -> String {
     let mut rows = Vec::new();
     for scenario in &comparison.scenarios {
         for (at, other) in others.iter().enumerate() {
-            for metric in METRICS.iter().filter(|metric| COMPARED.contains(&metric.name)) {
-                let pairs = paired(&scenario.cells[0], &scenario.cells[at + 1], metric.get);
+            for metric in metrics_of(scenario).into_iter().filter(|metric| metric.is_compared()) {
+                let pairs = paired(&scenario.cells[0], &scenario.cells[at + 1], metric);
                 let Some(spread) = Spread::of_ratios(pairs) else { continue };
                 rows.push(vec![
                     scenario.name.to_owned(),
-                    metric.name.to_owned(),
+                    metric.name().to_owned(),
                     format!("{} / {}", ours.name, other.name),
                     show(spread, 3),
                 ]);
@@ -93,21 +67,20 @@ fn ratio_table(comparison: &Comparison) -> String {
 }
 
 /// The values of two brokers in the rounds that both finished.
-fn paired(
-    ours: &Cell,
-    theirs: &Cell,
-    get: fn(&Outcome) -> Option<f64>,
-) -> impl Iterator<Item = (f64, f64)> {
+fn paired(ours: &Cell, theirs: &Cell, metric: Metric) -> impl Iterator<Item = (f64, f64)> {
+    let value = move |outcome: &Option<Outcome>| outcome.as_ref()?.values.get(&metric).copied();
     let rounds = ours.rounds.iter().zip(&theirs.rounds);
-    rounds.filter_map(move |(ours, theirs)| get(ours.as_ref()?).zip(get(theirs.as_ref()?)))
+    rounds.filter_map(move |(ours, theirs)| value(ours).zip(value(theirs)))
+}
+
+/// What any of the brokers was measured in.
+fn metrics_of(scenario: &ScenarioResult) -> BTreeSet<Metric> {
+    let outcomes = scenario.cells.iter().flat_map(Cell::outcomes);
+    outcomes.flat_map(|outcome| outcome.values.keys().copied()).collect()
 }
 
 fn scenario_table(comparison: &Comparison, scenario: &ScenarioResult) -> String {
-    let spread_of =
-        |cell: &Cell, metric: &Metric| Spread::of(cell.outcomes().filter_map(metric.get));
-    let present =
-        |metric: &&Metric| scenario.cells.iter().any(|cell| spread_of(cell, metric).is_some());
-    let metrics: Vec<_> = METRICS.iter().filter(present).collect();
+    let metrics = metrics_of(scenario);
     let has_messages = scenario.cells.iter().flat_map(Cell::outcomes).any(|seen| seen.sent > 0);
     let mut head = vec!["broker"];
     if has_messages {
@@ -115,7 +88,7 @@ fn scenario_table(comparison: &Comparison, scenario: &ScenarioResult) -> String 
     } else {
         head.push("connections");
     }
-    head.extend(metrics.iter().map(|metric| metric.name));
+    head.extend(metrics.iter().map(|metric| metric.name()));
     let mut rows = Vec::new();
     for (broker, cell) in comparison.brokers.iter().zip(&scenario.cells) {
         let sum = |get: fn(&Outcome) -> u64| cell.outcomes().map(get).sum::<u64>().to_string();
@@ -128,7 +101,8 @@ fn scenario_table(comparison: &Comparison, scenario: &ScenarioResult) -> String 
             row.push(least.unwrap_or(0).to_string());
         }
         row.extend(metrics.iter().map(|metric| {
-            spread_of(cell, metric).map_or_else(String::new, |spread| show(spread, metric.digits))
+            let values = cell.outcomes().filter_map(|seen| seen.values.get(metric).copied());
+            Spread::of(values).map_or_else(String::new, |spread| show(spread, metric.digits()))
         }));
         rows.push(row);
     }
@@ -166,10 +140,8 @@ pub(crate) fn single(outcome: &Outcome) -> String {
         }
     }
     rows.push(vec!["connections".to_owned(), outcome.connections.to_string()]);
-    for metric in &METRICS {
-        if let Some(value) = (metric.get)(outcome) {
-            rows.push(vec![metric.name.to_owned(), format!("{value:.*}", metric.digits)]);
-        }
+    for (metric, value) in &outcome.values {
+        rows.push(vec![metric.name().to_owned(), format!("{value:.*}", metric.digits())]);
     }
     let notes: String = outcome.notes.iter().map(|note| format!("- {note}\n")).collect();
     table(&["", "value"], &rows) + &notes
@@ -224,12 +196,11 @@ mod tests {
 
     fn outcome(us: f64) -> Option<Outcome> {
         let notes = vec!["short".to_owned()];
-        let broker_us_per_message = Some(us);
         Some(Outcome {
             sent: 10,
             delivered: 9,
             lost: 1,
-            broker_us_per_message,
+            values: [(Metric::BrokerUsPerMessage, us)].into(),
             notes,
             ..Outcome::default()
         })

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::{Mark, Outcome, us_each};
+use super::{Load, Mark, Outcome, us_each};
 use crate::codec::{Packet, Stamp, Template};
 use crate::link::{Link, ReadBuffer};
+use crate::metric::Metric;
 use crate::poll::{Poll, Ready};
+use crate::scenario::{Overrides, Scenario};
 use crate::sequence::Checker;
 use crate::target::Target;
 
@@ -57,12 +59,66 @@ pub(crate) struct FlowSpec {
     pub(crate) measure: Duration,
 }
 
+const PAIRS: FlowSpec = FlowSpec {
+    shape: Shape::Pairs,
+    clients: 50,
+    payload: 64,
+    pace: Pace::Window(256),
+    warmup: Duration::from_millis(500),
+    measure: Duration::from_secs(3),
+};
+
+/// The scenarios that are such loads.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let low_load = FlowSpec { clients: 10, pace: Pace::Rate(1000.0), ..PAIRS };
+    vec![
+        Scenario::new("pairs", PAIRS).by_default(),
+        Scenario::new("pairs-w4", FlowSpec { pace: Pace::Window(4), ..PAIRS }).by_default(),
+        Scenario::new("pairs-16k", FlowSpec { payload: 16_384, ..PAIRS }),
+        Scenario::new("fan-out", FlowSpec { shape: Shape::FanOut, ..PAIRS }),
+        Scenario::new("fan-in", FlowSpec { shape: Shape::FanIn, ..PAIRS }),
+        Scenario::new("low-load", low_load).by_default(),
+    ]
+}
+
+impl Load for FlowSpec {
+    fn about(&self) -> String {
+        let shape = match self.shape {
+            Shape::Pairs => format!("{} pairs", self.clients),
+            Shape::FanOut => format!("1 publisher to {} subscribers", self.clients),
+            Shape::FanIn => format!("{} publishers to 1 wildcard", self.clients),
+        };
+        let pace = match self.pace {
+            Pace::Window(window) => format!("closed loop, window {window} per publisher"),
+            Pace::Rate(rate) => format!("open loop, {rate} messages/s in all"),
+        };
+        format!("{shape}, QoS 0, {} B, {pace}", self.payload)
+    }
+
+    fn change(&mut self, overrides: &Overrides) {
+        if let Some(seconds) = overrides.seconds {
+            self.measure = Duration::from_secs_f64(seconds.clamp(0.01, 86_400.0));
+        }
+        self.clients = overrides.clients.unwrap_or(self.clients).max(1);
+        self.payload = overrides.payload.unwrap_or(self.payload);
+        self.pace = match (overrides.window, overrides.rate) {
+            (_, Some(rate)) => Pace::Rate(rate),
+            (Some(window), None) => Pace::Window(window),
+            (None, None) => self.pace,
+        };
+    }
+
+    fn run(&self, target: &Target) -> io::Result<Outcome> {
+        run(target, self)
+    }
+}
+
 /// Connects, warms up, measures, waits for what is outstanding.
 ///
 /// # Errors
 ///
 /// When the broker cannot be reached, closes a connection, or sends what is no MQTT.
-pub(crate) fn run(target: &Target, spec: &FlowSpec) -> io::Result<Outcome> {
+fn run(target: &Target, spec: &FlowSpec) -> io::Result<Outcome> {
     let mut flow = Flow::open(target, *spec)?;
     let begin = flow.now();
     let warm = begin + as_ns(spec.warmup);
@@ -76,13 +132,14 @@ pub(crate) fn run(target: &Target, spec: &FlowSpec) -> io::Result<Outcome> {
     flow.drain()?;
 
     let mut outcome = flow.into_outcome();
-    outcome.memory = memory;
+    outcome.set_memory(memory);
     outcome.measured = measured;
     let seconds = after.at.duration_since(before.at).as_secs_f64();
-    outcome.messages_per_sec = Some(measured as f64 / seconds);
-    outcome.broker_us_per_message =
-        after.broker_ns_since(&before).and_then(|ns| us_each(ns, measured));
-    outcome.tool_us_per_message = us_each(after.tool.ns_since(&before.tool), measured);
+    outcome.set(Metric::MessagesPerSec, Some(measured as f64 / seconds));
+    let broker_ns = after.broker_ns_since(&before);
+    outcome.set(Metric::BrokerUsPerMessage, broker_ns.and_then(|ns| us_each(ns, measured)));
+    let tool_ns = after.tool.ns_since(&before.tool);
+    outcome.set(Metric::ToolUsPerMessage, us_each(tool_ns, measured));
     Ok(outcome)
 }
 
@@ -409,9 +466,9 @@ impl Flow {
             let us = |histogram: &Histogram<u64>, quantile| {
                 Some(histogram.value_at_quantile(quantile) as f64 / 1000.0)
             };
-            outcome.latency_p50_us = us(&self.latency, 0.5);
-            outcome.latency_p99_us = us(&self.latency, 0.99);
-            outcome.send_delay_p99_us = us(&self.send_delay, 0.99);
+            outcome.set(Metric::LatencyP50Us, us(&self.latency, 0.5));
+            outcome.set(Metric::LatencyP99Us, us(&self.latency, 0.99));
+            outcome.set(Metric::SendDelayP99Us, us(&self.send_delay, 0.99));
         }
         if self.stalled > 0 {
             outcome.notes.push(format!("{} messages given up after a stall of 2 s", self.stalled));

@@ -4,9 +4,11 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Mark, Outcome, us_each};
+use super::{Load, Mark, Outcome, us_each};
 use crate::link::Link;
+use crate::metric::Metric;
 use crate::process::{Memory, raise_descriptor_limit};
+use crate::scenario::{Overrides, Scenario};
 use crate::target::Target;
 
 /// Descriptors that the tool and a broker need for themselves.
@@ -19,10 +21,27 @@ pub(crate) struct IdleSpec {
     pub(crate) connections: u64,
 }
 
-impl IdleSpec {
+/// The scenarios that are such loads.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![Scenario::new("idle", IdleSpec { connections: 5000 }).on_a_fresh_broker().by_default()]
+}
+
+impl Load for IdleSpec {
+    fn about(&self) -> String {
+        format!("{} idle connections with one subscription each", self.connections)
+    }
+
+    fn change(&mut self, overrides: &Overrides) {
+        self.connections = overrides.connections.unwrap_or(self.connections).max(1);
+    }
+
     /// Raises this process's descriptor limit, and that of the brokers it will start.
-    pub(crate) fn prepare(self) {
+    fn prepare(&self) {
         raise_descriptor_limit(self.connections + SPARE_DESCRIPTORS);
+    }
+
+    fn run(&self, target: &Target) -> io::Result<Outcome> {
+        run(target, self)
     }
 }
 
@@ -34,7 +53,7 @@ impl IdleSpec {
 /// # Errors
 ///
 /// When not one connection could be made, or the broker's memory cannot be read.
-pub(crate) fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
+fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
     let mut outcome = Outcome::default();
     let limit = raise_descriptor_limit(spec.connections + SPARE_DESCRIPTORS);
     let wanted = spec.connections.min(limit.saturating_sub(SPARE_DESCRIPTORS));
@@ -65,13 +84,14 @@ pub(crate) fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
     if closed > 0 {
         outcome.notes.push(format!("the broker closed {closed} connections"));
     }
-    outcome.memory = memory;
+    outcome.set_memory(memory);
     let grown = |before: Memory, now: Memory| now.rss.saturating_sub(before.rss);
-    outcome.bytes_per_connection = memory_before
+    let each = memory_before
         .zip(memory)
         .map(|(before, now)| grown(before, now) as f64 / links.len().max(1) as f64);
-    outcome.broker_us_per_connect =
-        after.broker_ns_since(&before).and_then(|ns| us_each(ns, outcome.connections));
+    outcome.set(Metric::BytesPerConnection, each);
+    let connect = after.broker_ns_since(&before).and_then(|ns| us_each(ns, outcome.connections));
+    outcome.set(Metric::BrokerUsPerConnect, connect);
     links.into_iter().for_each(Link::close);
     Ok(outcome)
 }
@@ -99,9 +119,9 @@ mod tests {
     fn idle_connections_are_made_and_measured() {
         let outcome = run(&crate::null::in_process(), &IdleSpec { connections: 40 }).unwrap();
         assert_eq!((outcome.connections, outcome.sent), (40, 0));
-        assert!(outcome.bytes_per_connection.is_some());
+        assert!(outcome.values.contains_key(&Metric::BytesPerConnection));
         // Zero is possible: threads of other tests end meanwhile, then only clock ticks count.
-        assert!(outcome.broker_us_per_connect.is_some());
+        assert!(outcome.values.contains_key(&Metric::BrokerUsPerConnect));
         assert_eq!(outcome.notes, Vec::<String>::new());
     }
 }

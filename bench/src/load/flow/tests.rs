@@ -8,6 +8,7 @@ use std::thread;
 
 use super::*;
 use crate::codec::STAMP_LEN;
+use crate::target::Transport;
 
 /// What the relay does with the message that has this number; all others it hands on.
 #[derive(Clone, Copy)]
@@ -60,7 +61,7 @@ fn relay(fault: Fault) -> Target {
             }
         }
     });
-    Target { address, pid: None }
+    Target { transport: Transport::Tcp, address, pid: None }
 }
 
 enum Route {
@@ -111,7 +112,10 @@ fn every_shape_is_delivered_whole() {
             assert_eq!(outcome.delivered, outcome.sent * copies, "{shape:?} {pace:?}");
             let wrong = outcome.lost + outcome.duplicated + outcome.reordered + outcome.stalled;
             assert_eq!(wrong, 0, "{shape:?} {pace:?}: {outcome:?}");
-            assert_eq!(outcome.latency_p99_us.is_some(), matches!(pace, Pace::Rate(_)));
+            assert_eq!(
+                outcome.values.contains_key(&Metric::LatencyP99Us),
+                matches!(pace, Pace::Rate(_))
+            );
         }
     }
 }
@@ -159,7 +163,7 @@ fn a_broker_that_hangs_up_is_an_error() {
         warmup: Duration::ZERO,
         measure: Duration::from_millis(1),
     };
-    assert!(run(&Target { address, pid: None }, &spec).is_err());
+    assert!(run(&Target { transport: Transport::Tcp, address, pid: None }, &spec).is_err());
     hang_up.join().unwrap();
 }
 
@@ -179,6 +183,9 @@ fn the_null_broker_relays_large_and_small_whole() {
         assert!(outcome.sent > 0, "{shape:?} {outcome:?}");
         assert_eq!(outcome.delivered, outcome.sent * copies, "{shape:?}");
         assert_eq!(outcome.lost + outcome.duplicated + outcome.reordered, 0, "{shape:?}");
-        assert!(outcome.broker_us_per_message.is_some() && outcome.memory.is_some());
+        assert!(
+            outcome.values.contains_key(&Metric::BrokerUsPerMessage)
+                && outcome.values.contains_key(&Metric::RssMib)
+        );
     }
 }

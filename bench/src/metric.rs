@@ -1,0 +1,76 @@
+//! What a run may measure, each with the name and the digits that reports show.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+/// One kind of figure. Reports show them in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Metric {
+    MessagesPerSec,
+    BrokerUsPerMessage,
+    ToolUsPerMessage,
+    LatencyP50Us,
+    LatencyP99Us,
+    /// How late the tool itself sent: at the 99th percentile, within the latency above.
+    SendDelayP99Us,
+    BytesPerConnection,
+    BrokerUsPerConnect,
+    /// The broker's memory at the end of the measured time, in MiB: resident,
+    RssMib,
+    /// resident with shared pages divided among their users,
+    PssMib,
+    /// resident and nobody else's.
+    PrivateMib,
+}
+
+/// What a run measured.
+pub(crate) type Values = BTreeMap<Metric, f64>;
+
+/// How a [`Metric`] is shown.
+struct Shown {
+    name: &'static str,
+    digits: usize,
+    /// Two brokers are set against each other in it.
+    compared: bool,
+}
+
+impl Metric {
+    fn shown(self) -> Shown {
+        let (name, digits, compared) = match self {
+            Self::MessagesPerSec => ("messages/s", 0, true),
+            Self::BrokerUsPerMessage => ("CPU µs/message", 3, true),
+            Self::ToolUsPerMessage => ("tool µs/message", 3, false),
+            Self::LatencyP50Us => ("p50 µs", 1, true),
+            Self::LatencyP99Us => ("p99 µs", 1, true),
+            Self::SendDelayP99Us => ("tool late p99 µs", 1, false),
+            Self::BytesPerConnection => ("B/connection", 0, true),
+            Self::BrokerUsPerConnect => ("CPU µs/connect", 1, true),
+            Self::RssMib => ("RSS MiB", 2, false),
+            Self::PssMib => ("PSS MiB", 2, false),
+            Self::PrivateMib => ("private MiB", 2, false),
+        };
+        Shown { name, digits, compared }
+    }
+
+    /// With the unit.
+    pub(crate) fn name(self) -> &'static str {
+        self.shown().name
+    }
+
+    /// Digits after the point.
+    pub(crate) fn digits(self) -> usize {
+        self.shown().digits
+    }
+
+    /// Whether two brokers are set against each other in it.
+    pub(crate) fn is_compared(self) -> bool {
+        self.shown().compared
+    }
+}
+
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
