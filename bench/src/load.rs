@@ -6,7 +6,7 @@ pub(crate) mod idle;
 use std::time::Instant;
 use std::{io, process};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::metric::{Metric, Values};
 use crate::process::{CpuSample, Memory};
@@ -39,7 +39,8 @@ pub(crate) trait Load {
 }
 
 /// What one run of one load saw.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Outcome {
     /// PUBLISH packets sent, over the whole run: warm-up, measured time and the end.
     pub(crate) sent: u64,

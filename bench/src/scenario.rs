@@ -16,6 +16,8 @@ pub(crate) struct Scenario {
     pub(crate) by_default: bool,
     /// The ratio to mosquitto that hrotti means not to exceed, and in what.
     pub(crate) at_most: Option<(Metric, f64)>,
+    /// Every message must come, once and in order; otherwise a loss is a result like any other.
+    pub(crate) lossless: bool,
     load: Box<dyn Load>,
 }
 
@@ -53,7 +55,14 @@ pub(crate) fn named(name: &str) -> io::Result<Scenario> {
 
 impl Scenario {
     pub(crate) fn new(name: &'static str, load: impl Load + 'static) -> Self {
-        Self { name, fresh_broker: false, by_default: false, at_most: None, load: Box::new(load) }
+        Self {
+            name,
+            fresh_broker: false,
+            by_default: false,
+            at_most: None,
+            lossless: true,
+            load: Box::new(load),
+        }
     }
 
     pub(crate) fn on_a_fresh_broker(mut self) -> Self {
