@@ -10,6 +10,8 @@ use crate::target::Target;
 
 /// How long the broker may take for CONNACK or SUBACK.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// So long that no load ever has to send PINGREQ, and not 0 (none), which some brokers refuse.
+const KEEP_ALIVE_SECS: u16 = u16::MAX;
 /// One read takes up to this many bytes.
 const READ_BYTES: usize = 256 * 1024;
 /// More than this unsent is no load but a leak.
@@ -52,7 +54,7 @@ impl Link {
         })?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
-        stream.write_all(&codec::connect(client_id, 0))?;
+        stream.write_all(&codec::connect(client_id, KEEP_ALIVE_SECS))?;
         expect(&mut stream, 4, |packet| matches!(packet, Packet::ConnAck(0)), "CONNECT")?;
         if let Some(filter) = filter {
             stream.write_all(&codec::subscribe(1, filter, 0))?;

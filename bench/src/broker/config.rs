@@ -97,7 +97,7 @@ fn rumqttd(ports: &Ports) -> String {
     let router = "id = 0\n\n\
          [router]\n\
          id = 0\n\
-         max_connections = 1000000\n\
+         max_connections = 100000\n\
          max_outgoing_packet_count = 1000\n\
          max_segment_size = 8388608\n\
          max_segment_count = 4\n";
@@ -115,7 +115,7 @@ fn aedes() -> String {
             "concurrency": 100_000,
             "queueLimit": 100_000,
             "maxInflightInbound": 0,
-            "heartbeatInterval": 2_000_000_000,
+            "heartbeatInterval": 500_000_000,
         },
     });
     format!("{all:#}\n")
