@@ -10,43 +10,62 @@ use std::{fs, io};
 
 use self::svg::Svg;
 use crate::broker::Kind;
-use crate::compare::{BrokerInfo, Cell, Comparison, ScenarioResult};
+use crate::compare::{BrokerInfo, Comparison, ScenarioResult};
 use crate::metric::Metric;
-use crate::report::short;
+use crate::report::{readme, short};
 
 /// One file.
 struct Chart {
     file: &'static str,
     title: &'static str,
     about: &'static str,
-    /// Which figures it shows, by the name with the unit.
-    shows: fn(&str) -> bool,
+    shows: Shows,
 }
 
-const CHARTS: [Chart; 4] = [
+/// What a chart has panels for.
+enum Shows {
+    /// What the README shows as a table.
+    Highlights,
+    /// Every such figure of every scenario.
+    Those(fn(Metric) -> bool),
+}
+
+const CHARTS: [Chart; 5] = [
+    Chart {
+        file: "speed.svg",
+        title: "What a message and a connection cost the broker",
+        about: "CPU is user and system time of all its threads, memory is resident",
+        shows: Shows::Highlights,
+    },
     Chart {
         file: "cpu-per-message.svg",
         title: "CPU per delivered message",
         about: "µs of user and system time of the broker, all threads",
-        shows: |name| name == "CPU µs/message",
+        shows: Shows::Those(|metric| metric == Metric::BrokerUsPerMessage),
     },
     Chart {
         file: "cpu-per-operation.svg",
         title: "CPU per operation",
         about: "µs of user and system time of the broker, all threads",
-        shows: |name| name.starts_with("CPU µs/") && name != "CPU µs/message",
+        shows: Shows::Those(|metric| {
+            let name = metric.name();
+            metric != Metric::BrokerUsPerMessage
+                && (name.starts_with("CPU µs/") || name.starts_with("match"))
+        }),
     },
     Chart {
         file: "latency.svg",
         title: "Latency",
         about: "µs from the time a message was due until it came; half (p50) and 99 of 100 (p99) came sooner",
-        shows: |name| name.starts_with("p50") || name.starts_with("p99"),
+        shows: Shows::Those(|metric| {
+            [Metric::LatencyP50Us, Metric::LatencyP99Us].contains(&metric)
+        }),
     },
     Chart {
         file: "memory.svg",
         title: "Memory",
         about: "growth of the broker's resident memory for each, in bytes",
-        shows: |name| name.starts_with("B/"),
+        shows: Shows::Those(|metric| metric.name().starts_with("B/")),
     },
 ];
 
@@ -62,7 +81,7 @@ const FIGURE: f64 = 104.0;
 const BAR_LINE: f64 = 18.0;
 const TEXT_LINE: f64 = 15.0;
 /// As many letters as surely fit, at the size of small text.
-const PANEL_LETTERS: usize = 62;
+const PANEL_LETTERS: usize = 66;
 const PAGE_LETTERS: usize = 130;
 
 /// Writes every chart for which something was measured.
@@ -100,7 +119,8 @@ fn drawn(chart: &Chart, comparison: &Comparison) -> Option<String> {
         }
         y += height + 20.0;
     }
-    let names: Vec<_> = comparison.brokers.iter().map(named).collect();
+    let mut names: Vec<_> = comparison.brokers.iter().map(named).collect();
+    names.dedup();
     let (rounds, machine) = (comparison.rounds, &comparison.machine);
     let foot = format!("Medians of {rounds} rounds on {machine}. {}.", names.join(", "));
     y = lines(&mut svg, (MARGIN, y - 8.0), &foot, PAGE_LETTERS);
@@ -140,25 +160,21 @@ struct Bar {
 }
 
 fn panels(chart: &Chart, comparison: &Comparison) -> Vec<Panel> {
-    let mut panels = Vec::new();
-    for scenario in &comparison.scenarios {
-        let values = scenario.cells.iter().flat_map(Cell::outcomes).flat_map(|seen| &seen.values);
-        let mut metrics: Vec<Metric> = values.map(|(metric, _)| *metric).collect();
-        metrics.sort_unstable();
-        metrics.dedup();
-        metrics.retain(|metric| chart_shows(chart, *metric));
-        for metric in metrics {
-            panels.push(panel(comparison, scenario, metric));
+    let shown: Vec<(&ScenarioResult, Metric)> = match chart.shows {
+        Shows::Highlights => readme::highlights(comparison).collect(),
+        Shows::Those(shows) => {
+            let figures = comparison.scenarios.iter().flat_map(|scenario| {
+                scenario.metrics().into_iter().map(move |metric| (scenario, metric))
+            });
+            figures.filter(|(_, metric)| metric.is_compared() && shows(*metric)).collect()
         }
-    }
-    panels
+    };
+    // Where all panels show the same, the title of the chart says what.
+    let same = shown.iter().all(|(_, metric)| *metric == shown[0].1);
+    shown.into_iter().map(|(seen, metric)| panel(comparison, seen, metric, !same)).collect()
 }
 
-fn chart_shows(chart: &Chart, metric: Metric) -> bool {
-    metric.is_compared() && (chart.shows)(metric.name())
-}
-
-fn panel(comparison: &Comparison, scenario: &ScenarioResult, metric: Metric) -> Panel {
+fn panel(comparison: &Comparison, scenario: &ScenarioResult, metric: Metric, named: bool) -> Panel {
     let bars = comparison.brokers.iter().zip(&scenario.cells).map(|(broker, cell)| {
         let value = cell.spread(metric).map(|spread| spread.median);
         Bar {
@@ -178,11 +194,11 @@ fn panel(comparison: &Comparison, scenario: &ScenarioResult, metric: Metric) -> 
             },
         }
     });
-    Panel {
-        name: format!("{}, {}", scenario.name, metric.name()),
-        about: wrapped(&scenario.about, PANEL_LETTERS),
-        bars: bars.collect(),
-    }
+    let name = match named {
+        true => format!("{}, {}", scenario.name, metric.name()),
+        false => scenario.name.clone(),
+    };
+    Panel { name, about: wrapped(&scenario.about, PANEL_LETTERS), bars: bars.collect() }
 }
 
 impl Panel {

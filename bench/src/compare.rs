@@ -1,13 +1,15 @@
 //! Brokers side by side in one run: round by round, scenario by scenario, each in turn.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::broker::{Broker, Choice, Kind, Running};
 use crate::goal::{self, Goal};
 use crate::load::Outcome;
+use crate::metric::Metric;
 use crate::process::machine;
 use crate::progress::Progress;
 use crate::scenario::Scenario;
@@ -91,6 +93,10 @@ pub(crate) fn compare(
     let turns = turns(&comparison);
     let mut progress = Progress::new(&turns);
     for turn in &turns {
+        if comparison.scenarios[turn.scenario].cells[turn.broker].not_applicable.is_some() {
+            progress.took(*turn, Duration::ZERO);
+            continue;
+        }
         let (scenario, broker) = (&scenarios[turn.scenario], &brokers[turn.broker]);
         let place = format!("round {}/{rounds}  {progress}", turn.round + 1);
         eprint!("{place}  {:<12} {:<10} ", scenario.name, broker.name);
@@ -199,6 +205,11 @@ impl Cell {
     fn take(&mut self, round: usize, outcome: io::Result<Outcome>) {
         match outcome {
             Ok(outcome) => self.rounds.push(Some(outcome)),
+            // Found out by the run itself: the broker announces or grants less.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.not_applicable = Some(error.to_string());
+                self.rounds.push(None);
+            }
             Err(error) => {
                 self.failures.push(format!("round {}: {error}", round + 1));
                 self.rounds.push(None);
@@ -219,6 +230,14 @@ impl Cell {
     /// Whether every message came, once and in order.
     pub(crate) fn is_whole(&self) -> bool {
         self.sum(|seen| seen.lost + seen.duplicated + seen.reordered) == 0
+    }
+}
+
+impl ScenarioResult {
+    /// What any of the brokers was measured in.
+    pub(crate) fn metrics(&self) -> BTreeSet<Metric> {
+        let outcomes = self.cells.iter().flat_map(Cell::outcomes);
+        outcomes.flat_map(|outcome| outcome.values.keys().copied()).collect()
     }
 }
 
@@ -248,7 +267,6 @@ impl Comparison {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::metric::Metric;
 
     pub(crate) fn outcome(us: f64) -> Option<Outcome> {
         let values = [(Metric::MessagesPerSec, 1000.0 / us), (Metric::BrokerUsPerMessage, us)];
@@ -315,6 +333,14 @@ pub(crate) mod tests {
         assert!(cell.rounds[0].is_none());
         assert_eq!(cell.sum(|outcome| outcome.sent), 3);
         assert_eq!(cell.failures, ["round 1: gone"]);
+    }
+
+    #[test]
+    fn what_a_broker_does_not_offer_is_no_failure() {
+        let mut cell = Cell::default();
+        cell.take(0, Err(io::Error::new(io::ErrorKind::Unsupported, "grants QoS 0 alone")));
+        assert_eq!(cell.not_applicable.as_deref(), Some("grants QoS 0 alone"));
+        assert!(cell.failures.is_empty() && cell.rounds == [None]);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 pub(crate) mod readme;
 mod table;
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 pub(crate) use self::table::short;
@@ -12,7 +11,6 @@ use crate::broker::Kind;
 use crate::compare::{Cell, Comparison, ScenarioResult};
 use crate::goal::{Of, Verdict, verdicts};
 use crate::load::Outcome;
-use crate::metric::Metric;
 
 /// The whole document.
 pub(crate) fn document(comparison: &Comparison) -> String {
@@ -121,7 +119,7 @@ fn ratios(comparison: &Comparison) -> String {
     let Some((ours, others)) = comparison.brokers.split_first() else { return String::new() };
     let mut rows = Vec::new();
     for scenario in &comparison.scenarios {
-        for metric in metrics_of(scenario).into_iter().filter(|metric| metric.is_compared()) {
+        for metric in scenario.metrics().into_iter().filter(|metric| metric.is_compared()) {
             let mut row = vec![scenario.name.clone(), metric.name().to_owned()];
             for (other, cell) in others.iter().zip(scenario.cells.iter().skip(1)) {
                 let ours = &scenario.cells[0];
@@ -158,12 +156,6 @@ fn ratios(comparison: &Comparison) -> String {
     )
 }
 
-/// What any of the brokers was measured in.
-fn metrics_of(scenario: &ScenarioResult) -> BTreeSet<Metric> {
-    let outcomes = scenario.cells.iter().flat_map(Cell::outcomes);
-    outcomes.flat_map(|outcome| outcome.values.keys().copied()).collect()
-}
-
 type Count = (&'static str, fn(&Outcome) -> u64);
 
 /// What must be zero.
@@ -174,7 +166,7 @@ const COUNTS: [Count; 3] = [
 ];
 
 fn scenario_table(comparison: &Comparison, scenario: &ScenarioResult) -> String {
-    let metrics = metrics_of(scenario);
+    let metrics = scenario.metrics();
     let has_messages = scenario.cells.iter().flat_map(Cell::outcomes).any(|seen| seen.sent > 0);
     let mut head = vec!["broker"];
     if has_messages {
