@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::load::{self, Load, Outcome};
+use crate::codec::Version;
+use crate::load::{self, Load, Needs, Outcome};
 use crate::metric::Metric;
 use crate::target::{Target, Transport};
 
@@ -14,8 +15,8 @@ pub(crate) struct Scenario {
     pub(crate) fresh_broker: bool,
     /// Part of `compare` when no scenario is named.
     pub(crate) by_default: bool,
-    /// The ratio to mosquitto that hrotti means not to exceed, and in what.
-    pub(crate) at_most: Option<(Metric, f64)>,
+    /// The ratios to mosquitto that hrotti means not to exceed, and in what.
+    pub(crate) at_most: Vec<(Metric, f64)>,
     /// Every message must come, once and in order; otherwise a loss is a result like any other.
     pub(crate) lossless: bool,
     load: Box<dyn Load>,
@@ -30,6 +31,9 @@ pub(crate) struct Overrides {
     pub(crate) window: Option<u32>,
     pub(crate) rate: Option<f64>,
     pub(crate) connections: Option<u64>,
+    pub(crate) qos: Option<u8>,
+    pub(crate) version: Option<Version>,
+    pub(crate) transport: Option<Transport>,
 }
 
 /// All scenarios, in the order in which they run.
@@ -59,7 +63,7 @@ impl Scenario {
             name,
             fresh_broker: false,
             by_default: false,
-            at_most: None,
+            at_most: Vec::new(),
             lossless: true,
             load: Box::new(load),
         }
@@ -75,15 +79,20 @@ impl Scenario {
         self
     }
 
-    /// Sets the ratio to mosquitto that hrotti means not to exceed.
+    /// Sets a ratio to mosquitto that hrotti means not to exceed; one for each metric.
     pub(crate) fn at_most(mut self, metric: Metric, ratio: f64) -> Self {
-        self.at_most = Some((metric, ratio));
+        self.at_most.push((metric, ratio));
         self
     }
 
     /// Over what its clients connect.
     pub(crate) fn transport(&self) -> Transport {
         self.load.transport()
+    }
+
+    /// What a broker must be able to do for it, see [`Load::needs`].
+    pub(crate) fn needs(&self) -> Needs {
+        self.load.needs()
     }
 
     /// What it does, in one line.
