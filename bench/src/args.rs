@@ -89,9 +89,12 @@ pub(crate) struct Changes {
     /// Open loop: messages a second over all publishers
     #[structopt(long, conflicts_with = "window")]
     rate: Option<f64>,
-    /// Connections of the scenario `idle`
+    /// Connections of the scenarios `connect` and `idle`
     #[structopt(long)]
     connections: Option<u64>,
+    /// Filters or retained messages, where a scenario loads many
+    #[structopt(long)]
+    count: Option<u32>,
 }
 
 impl Changes {
@@ -103,6 +106,7 @@ impl Changes {
             window: self.window,
             rate: self.rate,
             connections: self.connections,
+            count: self.count,
         }
     }
 }

@@ -210,6 +210,27 @@ fn packet(head: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// UNSUBSCRIBE with one Topic Filter.
+pub(crate) fn unsubscribe(packet_id: u16, filter: &str) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    put_string(&mut body, filter);
+    packet(0xa2, &body)
+}
+
+/// PINGREQ.
+pub(crate) const PINGREQ: [u8; 2] = [0xc0, 0];
+
+/// Appends a PUBLISH at QoS 0 to any topic. A payload too short for the stamp has none.
+pub(crate) fn put_publish(out: &mut Vec<u8>, retain: bool, topic: &str, len: usize, stamp: Stamp) {
+    let mut body = Vec::with_capacity(2 + topic.len() + len);
+    put_string(&mut body, topic);
+    if len >= STAMP_LEN {
+        body.extend(stamp.to_bytes());
+    }
+    body.resize(2 + topic.len() + len, b'.');
+    out.extend(packet(0x30 | u8::from(retain), &body));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +245,22 @@ mod tests {
     fn connect_and_subscribe_are_the_standard_s_bytes() {
         assert_eq!(connect("ab", 60), b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02ab");
         assert_eq!(subscribe(7, "a/+", 1), b"\x82\x08\x00\x07\x00\x03a/+\x01");
+    }
+
+    #[test]
+    fn unsubscribe_and_a_retained_publish_are_the_standard_s_bytes() {
+        assert_eq!(unsubscribe(7, "a/+"), b"\xa2\x07\x00\x07\x00\x03a/+");
+        let stamp = Stamp { publisher: 1, sequence: 2, time_ns: 3 };
+        let mut out = Vec::new();
+        put_publish(&mut out, true, "t", 0, stamp);
+        put_publish(&mut out, false, "t", 17, stamp);
+        let (cleared, stamped) = out.split_at(5);
+        assert_eq!(cleared, b"\x31\x03\x00\x01t");
+        assert_eq!(stamped[0], 0x30);
+        let (packets, used) = collect(stamped);
+        assert_eq!(used, 22);
+        let [Packet::Publish { payload, .. }] = packets[..] else { unreachable!("one PUBLISH") };
+        assert_eq!((payload.len(), Stamp::read(payload)), (17, Some(stamp)));
     }
 
     #[test]

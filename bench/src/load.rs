@@ -1,7 +1,13 @@
 //! The loads: each runs once against one broker and says what it saw.
 
+pub(crate) mod churn;
+pub(crate) mod connect;
+mod crowd;
 pub(crate) mod flow;
 pub(crate) mod idle;
+#[cfg(test)]
+mod rehearsal;
+pub(crate) mod subscribe;
 
 use std::time::Instant;
 use std::{io, process};

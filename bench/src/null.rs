@@ -18,7 +18,9 @@ const LISTENER: usize = usize::MAX - 1;
 #[derive(Default)]
 struct Null {
     links: HashMap<usize, Link>,
-    subscriptions: Vec<(Vec<u8>, usize)>,
+    /// Who has subscribed to a filter; those with a wildcard apart, since all of them are tried.
+    exact: HashMap<Vec<u8>, Vec<usize>>,
+    wild: HashMap<Vec<u8>, Vec<usize>>,
     /// Who gets a topic; forgotten with every change of the subscriptions.
     routes: HashMap<Vec<u8>, Vec<usize>>,
     next: usize,
@@ -109,9 +111,12 @@ impl Null {
             match (head >> 4, body) {
                 (1, _) => answer.extend([0x20, 2, 0, 0]),
                 (8, &[high, low, ref filters @ ..]) => {
-                    self.subscriptions.push((string(filters)?.to_vec(), from));
-                    self.routes.clear();
+                    self.subscribers(string(filters)?).push(from);
                     answer.extend([0x90, 3, high, low, 0]);
+                }
+                (10, &[high, low, ref filters @ ..]) => {
+                    self.subscribers(string(filters)?).retain(|&token| token != from);
+                    answer.extend([0xb0, 2, high, low]);
                 }
                 (12, _) => answer.extend([0xd0, 0]),
                 (14, _) => return Err(ErrorKind::ConnectionAborted.into()),
@@ -123,14 +128,23 @@ impl Null {
         Ok(used)
     }
 
+    /// Those of a filter, about to change.
+    fn subscribers(&mut self, filter: &[u8]) -> &mut Vec<usize> {
+        self.routes.clear();
+        let is_wild = matches!(filter, [.., b'+' | b'#']);
+        let map = if is_wild { &mut self.wild } else { &mut self.exact };
+        map.entry(filter.to_vec()).or_default()
+    }
+
     /// Sends these packets of one topic to all who want it.
     fn relay(&mut self, from: usize, topic: &[u8], packets: &[u8], own: &mut Vec<u8>) {
         if topic.is_empty() || packets.is_empty() {
             return;
         }
         if !self.routes.contains_key(topic) {
-            let wanting = self.subscriptions.iter().filter(|(filter, _)| fits(filter, topic));
-            self.routes.insert(topic.to_vec(), wanting.map(|&(_, token)| token).collect());
+            let wild = self.wild.iter().filter(|(filter, _)| fits(filter, topic));
+            let wanting = self.exact.get(topic).into_iter().chain(wild.map(|(_, tokens)| tokens));
+            self.routes.insert(topic.to_vec(), wanting.flatten().copied().collect());
         }
         for token in self.routes.get(topic).into_iter().flatten() {
             if *token == from {
@@ -144,18 +158,19 @@ impl Null {
 
     fn forget(&mut self, token: usize) {
         self.links.remove(&token);
-        self.subscriptions.retain(|&(_, subscriber)| subscriber != token);
+        for map in [&mut self.exact, &mut self.wild] {
+            map.retain(|_, tokens| {
+                tokens.retain(|&subscriber| subscriber != token);
+                !tokens.is_empty()
+            });
+        }
         self.routes.clear();
     }
 }
 
-/// Only what the scenarios need: the topic itself, or all that begins like a filter ending in `+`
-/// or `#`.
+/// Only what the scenarios need: all that begins like a filter ending in `+` or `#`.
 fn fits(filter: &[u8], topic: &[u8]) -> bool {
-    match filter.split_last() {
-        Some((b'+' | b'#', start)) => topic.starts_with(start),
-        _ => filter == topic,
-    }
+    filter.split_last().is_some_and(|(_, start)| topic.starts_with(start))
 }
 
 /// The string with a length before it at the start of `bytes`.
@@ -187,8 +202,6 @@ mod tests {
     #[test]
     fn filters_fit_their_topics() {
         assert!(fits(b"bench/+", b"bench/0001"));
-        assert!(fits(b"a", b"a"));
-        assert!(!fits(b"a", b"ab"));
         assert!(!fits(b"b/+", b"a/1"));
     }
 
@@ -205,7 +218,12 @@ mod tests {
         assert_eq!(used, bytes.len() - 2);
         assert_eq!(answer, b"\x20\x02\x00\x00\x90\x03\x00\x09\x00");
         assert_eq!(own, publish);
+        let unsubscribe = codec::unsubscribe(10, "t");
+        let used = null.take(0, &unsubscribe, &mut answer, &mut own).unwrap();
+        assert_eq!((used, &answer[9..]), (unsubscribe.len(), &b"\xb0\x02\x00\x0a"[..]));
+        null.take(0, publish, &mut answer, &mut own).unwrap();
+        assert_eq!(own, publish);
         null.forget(0);
-        assert!(null.subscriptions.is_empty());
+        assert!(null.exact.is_empty());
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Scenario {
     pub(crate) by_default: bool,
     /// The ratio to mosquitto that hrotti means not to exceed, and in what.
     pub(crate) at_most: Option<(Metric, f64)>,
+    /// The values that hrotti means not to exceed, whatever others have.
+    pub(crate) bounds: Vec<(Metric, f64)>,
     load: Box<dyn Load>,
 }
 
@@ -28,12 +30,17 @@ pub(crate) struct Overrides {
     pub(crate) window: Option<u32>,
     pub(crate) rate: Option<f64>,
     pub(crate) connections: Option<u64>,
+    /// Filters or retained messages, where a scenario loads many.
+    pub(crate) count: Option<u32>,
 }
 
 /// All scenarios, in the order in which they run.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut scenarios = load::flow::scenarios();
     scenarios.extend(load::idle::scenarios());
+    scenarios.extend(load::connect::scenarios());
+    scenarios.extend(load::churn::scenarios());
+    scenarios.extend(load::subscribe::scenarios());
     scenarios
 }
 
@@ -53,7 +60,14 @@ pub(crate) fn named(name: &str) -> io::Result<Scenario> {
 
 impl Scenario {
     pub(crate) fn new(name: &'static str, load: impl Load + 'static) -> Self {
-        Self { name, fresh_broker: false, by_default: false, at_most: None, load: Box::new(load) }
+        Self {
+            name,
+            fresh_broker: false,
+            by_default: false,
+            at_most: None,
+            bounds: Vec::new(),
+            load: Box::new(load),
+        }
     }
 
     pub(crate) fn on_a_fresh_broker(mut self) -> Self {
@@ -69,6 +83,12 @@ impl Scenario {
     /// Sets the ratio to mosquitto that hrotti means not to exceed.
     pub(crate) fn at_most(mut self, metric: Metric, ratio: f64) -> Self {
         self.at_most = Some((metric, ratio));
+        self
+    }
+
+    /// Sets a value that hrotti means not to exceed; may be set for several metrics.
+    pub(crate) fn bound(mut self, metric: Metric, max: f64) -> Self {
+        self.bounds.push((metric, max));
         self
     }
 

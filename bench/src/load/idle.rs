@@ -97,7 +97,7 @@ fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
 }
 
 /// Waits until the broker has used no CPU worth the name for a tenth of a second, at most two.
-fn rest(target: &Target) -> io::Result<Mark> {
+pub(super) fn rest(target: &Target) -> io::Result<Mark> {
     let deadline = Instant::now() + Duration::from_secs(2);
     let mut last = Mark::take(target)?;
     loop {
