@@ -41,6 +41,10 @@ pub(crate) fn all() -> Vec<Scenario> {
     scenarios.extend(load::connect::scenarios());
     scenarios.extend(load::churn::scenarios());
     scenarios.extend(load::subscribe::scenarios());
+    scenarios.extend(load::resubscribe::scenarios());
+    scenarios.extend(load::beside::scenarios());
+    scenarios.extend(load::filters::scenarios());
+    scenarios.extend(load::retained::scenarios());
     scenarios
 }
 

@@ -72,6 +72,16 @@ impl Crowd {
         self.join(token, Link::open(&self.target, client_id, None)?)
     }
 
+    /// The same with a subscription at QoS 0.
+    pub(super) fn open_subscribed(
+        &mut self,
+        token: usize,
+        client_id: &str,
+        filter: &str,
+    ) -> io::Result<()> {
+        self.join(token, Link::open(&self.target, client_id, Some(filter))?)
+    }
+
     fn join(&mut self, token: usize, link: Link) -> io::Result<()> {
         if token >= self.links.len() {
             self.links.resize_with(token + 1, || None);
@@ -171,13 +181,15 @@ fn serve(
     if event.writable && !event.closed {
         link.flush()?;
     }
-    if event.readable {
+    if !event.readable {
+        return Ok(());
+    }
+    loop {
         link.receive(buffer, &mut each)?;
-        while event.closed {
-            link.receive(buffer, &mut each)?;
+        if !event.closed {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// A socket that is connecting.
@@ -212,7 +224,7 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    fn fail(&mut self, why: impl ToString) {
+    fn fail(&mut self, why: &impl ToString) {
         self.failed += 1;
         self.first_failure.get_or_insert_with(|| why.to_string());
     }
@@ -241,7 +253,7 @@ pub(super) fn gather(crowd: &mut Crowd, who: &Newcomers<'_>) -> io::Result<Gathe
             if let Err(error) = crowd.dial(who.first + next, &hello) {
                 // The others would fare no better.
                 seen.failed += who.count - next - 1;
-                seen.fail(error);
+                seen.fail(&error);
                 next = who.count;
                 break;
             }
@@ -274,7 +286,7 @@ pub(super) fn gather(crowd: &mut Crowd, who: &Newcomers<'_>) -> io::Result<Gathe
                     None => seen.there += 1,
                     Some(why) => {
                         crowd.drop_link(who.first + place);
-                        seen.fail(why);
+                        seen.fail(&why);
                     }
                 }
             }

@@ -18,6 +18,8 @@ pub(super) struct Faults {
     pub(super) refuse_connect_every: usize,
     /// Does not answer SUBSCRIBE or UNSUBSCRIBE.
     pub(super) deaf_to_subscribe: bool,
+    /// Does not answer PINGREQ.
+    pub(super) deaf_to_ping: bool,
     /// Answers SUBSCRIBE with 0x80.
     pub(super) refuse_subscribe: bool,
     /// Does not deliver every so many messages.
@@ -107,6 +109,7 @@ impl State {
                 self.write(from, &[0xb0, 2, body[0], body[1]])
             }
             3 => self.publish(head, body),
+            12 if faults.deaf_to_ping => Ok(()),
             12 => self.write(from, &[0xd0, 0]),
             14 if !faults.keep_open => Err(io::ErrorKind::ConnectionAborted.into()),
             _ => Ok(()),
