@@ -149,11 +149,11 @@ fn phase(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::rehearsal::{Faults, rehearse};
+    use crate::load::rehearsal::{Faults, measured, rehearse};
 
     const FEW: BesideSpec = BesideSpec {
         idle: 30,
-        rounds: 2,
+        rounds: 1,
         window: 8,
         warmup: Duration::ZERO,
         measure: Duration::from_millis(100),
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_pair_is_measured_alone_and_beside() {
-        let outcome = run(&rehearse(Faults::default()), &FEW).unwrap();
+        let outcome = run(&measured(rehearse(Faults::default())), &FEW).unwrap();
         assert_eq!((outcome.connections, outcome.lost), (30, 0));
         assert_eq!(outcome.delivered, outcome.sent);
         assert!(outcome.measured > 0);

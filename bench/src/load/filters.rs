@@ -186,7 +186,7 @@ fn topics(count: u32) -> impl Fn(usize, u32, &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::rehearsal::{Faults, rehearse};
+    use crate::load::rehearsal::{Faults, measured, rehearse};
 
     const FEW: FiltersSpec = FiltersSpec {
         filters: 400,
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn every_message_finds_its_filter() {
-        let outcome = run(&rehearse(Faults::default()), &FEW).unwrap();
+        let outcome = run(&measured(rehearse(Faults::default())), &FEW).unwrap();
         assert!(outcome.measured > 0);
         assert_eq!((outcome.delivered, outcome.lost), (outcome.sent, 0));
         assert_eq!((outcome.duplicated, outcome.reordered), (0, 0));

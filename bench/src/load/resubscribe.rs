@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::crowd::{Crowd, PATIENCE, Seen};
+use super::subscribe::packet_id;
 use super::volley::{Plan, STALL, Volley};
 use super::{Load, Mark, Outcome, us_each};
 use crate::codec::{self, Packet};
@@ -14,6 +15,11 @@ use crate::target::Target;
 
 /// Filters that each restless client has in turn.
 const FILTERS: u32 = 1000;
+/// Delivered messages for each SUBSCRIBE or UNSUBSCRIBE, so that the mix is the same for a slow
+/// broker and a fast one.
+const MESSAGES_PER_REQUEST: u64 = 100;
+/// Requests that a restless client has under way.
+const REQUESTS: u32 = 32;
 
 /// One such load.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +55,8 @@ impl Load for ResubscribeSpec {
     fn about(&self) -> String {
         format!(
             "{} pairs, QoS 0, {} B, closed loop, window {} per publisher, while {} clients \
-             subscribe and unsubscribe one filter after the other, each waiting for the answer; \
-             CPU of both per delivered message",
+             subscribe and unsubscribe one filter after the other, a request for every \
+             {MESSAGES_PER_REQUEST} messages delivered; CPU of both per delivered message",
             self.pairs, self.payload, self.window, self.restless
         )
     }
@@ -81,7 +87,7 @@ fn run(target: &Target, spec: &ResubscribeSpec) -> io::Result<Outcome> {
     let mut restless = Restless::open(&mut crowd, 2 * spec.pairs, spec)?;
     let mut drive = |until: Instant, restless: &mut Restless, crowd: &mut Crowd| {
         while Instant::now() < until {
-            restless.ask(crowd)?;
+            restless.ask(crowd, volley.delivered())?;
             let wake = volley.fire(crowd, &|pair, _, out| put_topic(pair, out))?.min(until);
             crowd.turn(wake, |token, seen| {
                 if !volley.take(token, &seen) {
@@ -146,16 +152,18 @@ pub(super) fn put_topic(pair: usize, out: &mut String) {
 struct Restless {
     first: usize,
     clients: Vec<Client>,
+    asked: u64,
     subscribed: u64,
     failure: Option<String>,
     patience: Duration,
 }
 
+/// Its requests have numbers: the even ones subscribe, the odd ones unsubscribe the same again.
 #[derive(Debug, Clone, Copy)]
 struct Client {
-    turn: u32,
-    subscribed: bool,
-    waiting: bool,
+    asked: u32,
+    answered: u32,
+    /// When it last had an answer, or nothing to wait for.
     since: Instant,
 }
 
@@ -164,37 +172,47 @@ impl Restless {
         for index in 0..spec.restless {
             crowd.open(first + index, &format!("restless-{index}"))?;
         }
-        let client = Client { turn: 0, subscribed: false, waiting: false, since: Instant::now() };
+        let client = Client { asked: 0, answered: 0, since: Instant::now() };
         Ok(Self {
             first,
             clients: vec![client; spec.restless],
+            asked: 0,
             subscribed: 0,
             failure: None,
             patience: spec.patience,
         })
     }
 
-    /// Sends the next request of each client that has its answer.
-    fn ask(&mut self, crowd: &mut Crowd) -> io::Result<()> {
+    /// Sends the requests that are due after so many messages.
+    fn ask(&mut self, crowd: &mut Crowd, delivered: u64) -> io::Result<()> {
         if let Some(failure) = self.failure.take() {
             return Err(io::Error::other(failure));
         }
-        let now = Instant::now();
+        let (now, mut batch) = (Instant::now(), Vec::new());
         for (index, client) in self.clients.iter_mut().enumerate() {
-            if client.waiting {
-                if now.saturating_duration_since(client.since) > self.patience {
-                    return Err(io::Error::other("no answer to SUBSCRIBE or UNSUBSCRIBE"));
-                }
-                continue;
+            if client.asked == client.answered {
+                client.since = now;
+            } else if now.saturating_duration_since(client.since) > self.patience {
+                return Err(io::Error::other("no answer to SUBSCRIBE or UNSUBSCRIBE"));
             }
-            let filter = format!("restless/{index}/{:04}", client.turn % FILTERS);
-            let packet = if client.subscribed {
-                codec::unsubscribe(1, &filter)
-            } else {
-                codec::subscribe(1, &filter, 0)
-            };
-            crowd.send(self.first + index, &packet);
-            (client.waiting, client.since) = (true, now);
+            while client.asked - client.answered < REQUESTS
+                && self.asked < delivered / MESSAGES_PER_REQUEST
+            {
+                let filter = format!("restless/{index}/{:04}", client.asked / 2 % FILTERS);
+                let id = packet_id(client.asked);
+                let subscribe = client.asked.is_multiple_of(2);
+                batch.extend(if subscribe {
+                    codec::subscribe(id, &filter, 0)
+                } else {
+                    codec::unsubscribe(id, &filter)
+                });
+                client.asked += 1;
+                self.asked += 1;
+            }
+            if !batch.is_empty() {
+                crowd.send(self.first + index, &batch);
+                batch.clear();
+            }
         }
         Ok(())
     }
@@ -202,18 +220,22 @@ impl Restless {
     fn take(&mut self, token: usize, seen: &Seen<'_>) {
         let client = token.checked_sub(self.first).and_then(|at| self.clients.get_mut(at));
         let Some(client) = client else { return };
+        let expected = client.answered < client.asked;
+        let subscribed = client.answered.is_multiple_of(2);
         match seen {
-            Seen::Packet(Packet::SubAck(1, 0)) if client.waiting && !client.subscribed => {
-                (client.subscribed, client.waiting) = (true, false);
+            Seen::Packet(Packet::SubAck(id, 0))
+                if expected && subscribed && *id == packet_id(client.answered) =>
+            {
                 self.subscribed += 1;
             }
             // UNSUBACK
-            Seen::Packet(Packet::Other(11)) if client.waiting && client.subscribed => {
-                (client.subscribed, client.waiting) = (false, false);
-                client.turn += 1;
+            Seen::Packet(Packet::Other(11)) if expected && !subscribed => {}
+            seen => {
+                self.failure = Some(format!("a subscribing client got {seen:?}"));
+                return;
             }
-            seen => self.failure = Some(format!("a subscribing client got {seen:?}")),
         }
+        (client.answered, client.since) = (client.answered + 1, Instant::now());
     }
 }
 
@@ -258,7 +280,7 @@ mod tests {
             Crowd::new(&rehearse(Faults { refuse_subscribe: true, ..Faults::default() })).unwrap();
         let mut restless = Restless::open(&mut crowd, 0, &FEW).unwrap();
         let error = loop {
-            if let Err(error) = restless.ask(&mut crowd) {
+            if let Err(error) = restless.ask(&mut crowd, MESSAGES_PER_REQUEST) {
                 break error.to_string();
             }
             let until = Instant::now() + FEW.patience;

@@ -211,18 +211,19 @@ fn topic(index: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::rehearsal::{Faults, rehearse};
+    use crate::load::rehearsal::{Faults, measured, rehearse};
 
     const FEW: RetainedSpec = RetainedSpec { messages: 1200, replays: 2, ..RETAINED };
 
     #[test]
     fn all_come_at_every_replay_and_are_deleted() {
         let target = rehearse(Faults::default());
-        for _ in 0..2 {
+        for target in [target, measured(target)] {
             let outcome = run(&target, &FEW).unwrap();
             assert_eq!((outcome.sent, outcome.delivered, outcome.lost), (1200, 2400, 0));
             assert_eq!((outcome.duplicated, outcome.notes.len()), (0, 0));
-            assert!(outcome.values.contains_key(&Metric::BrokerUsPerReplayed));
+            let has = outcome.values.contains_key(&Metric::BrokerUsPerReplayed);
+            assert_eq!(has, target.pid.is_some());
         }
         // Nothing is left that a new subscriber would get.
         let patience = Duration::from_millis(50);

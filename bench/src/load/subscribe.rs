@@ -172,7 +172,7 @@ pub(super) fn request(
 }
 
 /// Any but 0.
-fn packet_id(index: u32) -> u16 {
+pub(super) fn packet_id(index: u32) -> u16 {
     u16::try_from(index % 65_535 + 1).unwrap_or(1)
 }
 
@@ -206,7 +206,7 @@ pub(super) fn put_topic(out: &mut String, index: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::rehearsal::{Faults, fits, rehearse};
+    use crate::load::rehearsal::{Faults, fits, measured, rehearse};
 
     const FEW: SubscribeSpec =
         SubscribeSpec { filters: 700, connections: 3, patience: Duration::from_secs(5) };
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn all_are_subscribed_and_unsubscribed() {
-        for target in [crate::null::in_process(), rehearse(Faults::default())] {
+        for target in [crate::null::in_process(), measured(rehearse(Faults::default()))] {
             let outcome = run(&target, &FEW).unwrap();
             assert_eq!((outcome.connections, outcome.notes.len()), (3, 0));
             assert!(outcome.values[&Metric::SubscribesPerSec] > 0.0);
