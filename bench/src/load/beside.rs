@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::crowd::{AT_ONCE, Crowd, Newcomers, PATIENCE, gather};
+use super::crowd::{AT_ONCE, Crowd, Newcomers, PATIENCE, Seen, gather};
 use super::idle::rest;
 use super::resubscribe::{open_pairs, put_topic};
 use super::volley::{STALL, Volley};
@@ -97,6 +97,11 @@ fn run(target: &Target, spec: &BesideSpec) -> io::Result<Outcome> {
         let gathered = gather(&mut idle, &who)?;
         rest(target)?;
         beside.push(phase(target, spec, &mut crowd, &mut volley)?);
+        let mut closed = 0;
+        idle.turn(Instant::now(), |_, seen| closed += u32::from(matches!(seen, Seen::Closed(_))))?;
+        if closed > 0 {
+            outcome.notes.push("the broker closed idle connections".to_owned());
+        }
         outcome.connections = gathered.there as u64;
         outcome.notes.extend(gathered.note());
         if round == spec.rounds {

@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn who_is_sent_away_again_is_not_connected() {
+        let server = rehearse(Faults { hang_up_every: 10, ..Faults::default() });
+        let spec = ConnectSpec { at_once: 1, ..FEW };
+        let outcome = run(&server, &spec).unwrap();
+        // The last may be seen to be closed only after all were there.
+        assert!((135..=136).contains(&outcome.connections), "{}", outcome.connections);
+        assert!(outcome.notes[0].contains("the broker closed a connection"), "{:?}", outcome.notes);
+    }
+
+    #[test]
     fn a_broker_that_never_answers_is_an_error_and_no_hang() {
         let server = rehearse(Faults { silent: true, ..Faults::default() });
         let patience = Duration::from_millis(50);

@@ -236,6 +236,14 @@ impl Gathered {
     }
 }
 
+/// How far a newcomer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Away,
+    UnderWay,
+    There,
+}
+
 /// Connects all newcomers, some at once, and subscribes them.
 ///
 /// # Errors
@@ -243,8 +251,7 @@ impl Gathered {
 /// When not one could be connected, or something else on the loop breaks.
 pub(super) fn gather(crowd: &mut Crowd, who: &Newcomers<'_>) -> io::Result<Gathered> {
     let mut seen = Gathered::default();
-    // Whether a newcomer is under way, by its place.
-    let mut under_way = vec![false; who.count];
+    let mut states = vec![State::Away; who.count];
     let (mut busy, mut next) = (0, 0);
     let mut deadline = Instant::now() + who.patience;
     while busy > 0 || next < who.count {
@@ -257,16 +264,14 @@ pub(super) fn gather(crowd: &mut Crowd, who: &Newcomers<'_>) -> io::Result<Gathe
                 next = who.count;
                 break;
             }
-            under_way[next] = true;
+            states[next] = State::UnderWay;
             (busy, next) = (busy + 1, next + 1);
         }
         let (mut ends, mut subscribing) = (Vec::new(), Vec::new());
         crowd.turn(deadline, |token, event| {
             let Some(place) = token.checked_sub(who.first) else { return };
-            if !under_way.get(place).is_some_and(|&busy| busy) {
-                return;
-            }
             match event {
+                Seen::Packet(_) if states.get(place) != Some(&State::UnderWay) => {}
                 Seen::Packet(Packet::ConnAck(0)) if who.filter.is_some() => subscribing.push(place),
                 Seen::Packet(Packet::ConnAck(0) | Packet::SubAck(1, 0)) => ends.push((place, None)),
                 Seen::Packet(packet) => ends.push((place, Some(format!("got {packet:?}")))),
@@ -276,19 +281,20 @@ pub(super) fn gather(crowd: &mut Crowd, who: &Newcomers<'_>) -> io::Result<Gathe
         if !ends.is_empty() || !subscribing.is_empty() {
             deadline = Instant::now() + who.patience;
         } else if Instant::now() >= deadline {
-            let late = (0..who.count).filter(|&place| under_way[place]);
+            let late = (0..who.count).filter(|&place| states[place] == State::UnderWay);
             ends.extend(late.map(|place| (place, Some("no answer".to_owned()))));
         }
         for (place, failure) in ends {
-            if mem::take(&mut under_way[place]) {
-                busy -= 1;
-                match failure {
-                    None => seen.there += 1,
-                    Some(why) => {
-                        crowd.drop_link(who.first + place);
-                        seen.fail(&why);
-                    }
-                }
+            let Some(state) = states.get_mut(place) else { continue };
+            busy -= usize::from(*state == State::UnderWay);
+            seen.there -= usize::from(*state == State::There);
+            if let Some(why) = failure {
+                *state = State::Away;
+                crowd.drop_link(who.first + place);
+                seen.fail(&why);
+            } else {
+                *state = State::There;
+                seen.there += 1;
             }
         }
         for place in subscribing {

@@ -16,6 +16,8 @@ pub(super) struct Faults {
     pub(super) silent: bool,
     /// Answers every so many CONNECT with code 5.
     pub(super) refuse_connect_every: usize,
+    /// Closes every so many connections as soon as it has answered CONNECT.
+    pub(super) hang_up_every: usize,
     /// Does not answer SUBSCRIBE or UNSUBSCRIBE.
     pub(super) deaf_to_subscribe: bool,
     /// Does not answer PINGREQ.
@@ -94,7 +96,11 @@ impl State {
             1 => {
                 self.connects += 1;
                 let refused = is_nth(self.connects, faults.refuse_connect_every);
-                self.write(from, &[0x20, 2, 0, if refused { 5 } else { 0 }])
+                self.write(from, &[0x20, 2, 0, if refused { 5 } else { 0 }])?;
+                if is_nth(self.connects, faults.hang_up_every) {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Ok(())
             }
             8 | 10 if faults.deaf_to_subscribe => Ok(()),
             8 => {
