@@ -131,7 +131,7 @@ pub(crate) struct Changes {
     /// Open loop: messages a second over all publishers
     #[structopt(long, conflicts_with = "window")]
     rate: Option<f64>,
-    /// Connections of the scenario `idle`
+    /// Connections of the scenarios `connect` and `idle`
     #[structopt(long)]
     connections: Option<u64>,
     /// Publishers and subscribers use this QoS: 0, 1 or 2
@@ -143,6 +143,9 @@ pub(crate) struct Changes {
     /// What messages flow over; `run` takes it from the URL
     #[structopt(long, parse(try_from_str = transport), possible_values = &["tcp", "ws"])]
     transport: Option<Transport>,
+    /// Filters or retained messages, where a scenario loads many
+    #[structopt(long)]
+    count: Option<u32>,
 }
 
 impl Changes {
@@ -157,6 +160,7 @@ impl Changes {
             qos: self.qos,
             version: self.mqtt,
             transport: self.transport,
+            count: self.count,
         }
     }
 }

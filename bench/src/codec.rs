@@ -416,5 +416,26 @@ pub(crate) fn put_packet(out: &mut Vec<u8>, head: u8, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
+/// UNSUBSCRIBE with one Topic Filter.
+pub(crate) fn unsubscribe(packet_id: u16, filter: &str) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    put_string(&mut body, filter);
+    packet(0xa2, &body)
+}
+
+/// PINGREQ.
+pub(crate) const PINGREQ: [u8; 2] = [0xc0, 0];
+
+/// Appends a PUBLISH at QoS 0 to any topic. A payload too short for the stamp has none.
+pub(crate) fn put_publish(out: &mut Vec<u8>, retain: bool, topic: &str, len: usize, stamp: Stamp) {
+    let mut body = Vec::with_capacity(2 + topic.len() + len);
+    put_string(&mut body, topic);
+    if len >= STAMP_LEN {
+        body.extend(stamp.to_bytes());
+    }
+    body.resize(2 + topic.len() + len, b'.');
+    out.extend(packet(0x30 | u8::from(retain), &body));
+}
+
 #[cfg(test)]
 mod tests;

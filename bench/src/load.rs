@@ -1,7 +1,18 @@
 //! The loads: each runs once against one broker and says what it saw.
 
+pub(crate) mod beside;
+pub(crate) mod churn;
+pub(crate) mod connect;
+mod crowd;
+pub(crate) mod filters;
 pub(crate) mod flow;
 pub(crate) mod idle;
+#[cfg(test)]
+mod rehearsal;
+pub(crate) mod resubscribe;
+pub(crate) mod retained;
+pub(crate) mod subscribe;
+mod volley;
 
 use std::time::Instant;
 use std::{io, process};

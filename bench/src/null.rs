@@ -23,7 +23,9 @@ struct Null {
     links: HashMap<usize, Link>,
     /// Who speaks MQTT 5.
     modern: HashSet<usize>,
-    subscriptions: Vec<(Vec<u8>, usize)>,
+    /// Who has subscribed to a filter; those with a wildcard apart, since all of them are tried.
+    exact: HashMap<Vec<u8>, Vec<usize>>,
+    wild: HashMap<Vec<u8>, Vec<usize>>,
     /// Who gets a topic; forgotten with every change of the subscriptions.
     routes: HashMap<Vec<u8>, Vec<usize>>,
     next: usize,
@@ -151,16 +153,16 @@ impl Null {
                     // A filter in SUBSCRIBE is followed by its options.
                     let options = usize::from(head >> 4 == 8);
                     filters = filters.get(2 + filter.len() + options..).unwrap_or_default();
-                    self.subscriptions.retain(|(old, by)| *by != from || old != filter);
+                    let subscribers = self.subscribers(filter);
+                    subscribers.retain(|&subscriber| subscriber != from);
                     if head >> 4 == 8 {
-                        self.subscriptions.push((filter.to_vec(), from));
+                        subscribers.push(from);
                     }
                     codes.push(0);
                 }
                 if head >> 4 == 10 && !is_modern {
                     codes.clear();
                 }
-                self.routes.clear();
                 put_answer(answer, head, is_modern, [high, low], &codes);
             }
             (12, _) => answer.extend([0xd0, 0]),
@@ -169,14 +171,23 @@ impl Null {
         Ok(())
     }
 
+    /// Those of a filter, about to change.
+    fn subscribers(&mut self, filter: &[u8]) -> &mut Vec<usize> {
+        self.routes.clear();
+        let is_wild = filter.iter().any(|byte| matches!(byte, b'+' | b'#'));
+        let map = if is_wild { &mut self.wild } else { &mut self.exact };
+        map.entry(filter.to_vec()).or_default()
+    }
+
     /// Sends these packets of one topic to all who want it.
     fn relay(&mut self, from: usize, topic: &[u8], packets: &[u8], own: &mut Vec<u8>) {
         if topic.is_empty() || packets.is_empty() {
             return;
         }
         if !self.routes.contains_key(topic) {
-            let wanting = self.subscriptions.iter().filter(|(filter, _)| fits(filter, topic));
-            self.routes.insert(topic.to_vec(), wanting.map(|&(_, token)| token).collect());
+            let wild = self.wild.iter().filter(|(filter, _)| fits(filter, topic));
+            let wanting = self.exact.get(topic).into_iter().chain(wild.map(|(_, tokens)| tokens));
+            self.routes.insert(topic.to_vec(), wanting.flatten().copied().collect());
         }
         for token in self.routes.get(topic).into_iter().flatten() {
             if *token == from {
@@ -191,7 +202,12 @@ impl Null {
     fn forget(&mut self, token: usize) {
         self.links.remove(&token);
         self.modern.remove(&token);
-        self.subscriptions.retain(|&(_, subscriber)| subscriber != token);
+        for map in [&mut self.exact, &mut self.wild] {
+            map.retain(|_, tokens| {
+                tokens.retain(|&subscriber| subscriber != token);
+                !tokens.is_empty()
+            });
+        }
         self.routes.clear();
     }
 }
@@ -266,7 +282,7 @@ mod tests {
         let (mut answer, mut own) = (Vec::new(), Vec::new());
         null.take(0, &bytes, &mut answer, &mut own).unwrap();
         assert_eq!(answer, b"\x20\x03\x00\x00\x00\x90\x04\x00\x09\x00\x00\xb0\x04\x00\x0a\x00\x00");
-        assert!(null.subscriptions.is_empty());
+        assert!(null.exact.values().all(Vec::is_empty));
     }
 
     #[test]
@@ -294,7 +310,12 @@ mod tests {
         assert_eq!(used, bytes.len() - 2);
         assert_eq!(answer, b"\x20\x02\x00\x00\x90\x03\x00\x09\x00");
         assert_eq!(own, publish);
+        let unsubscribe = codec::unsubscribe(10, "t");
+        let used = null.take(0, &unsubscribe, &mut answer, &mut own).unwrap();
+        assert_eq!((used, &answer[9..]), (unsubscribe.len(), &b"\xb0\x02\x00\x0a"[..]));
+        null.take(0, publish, &mut answer, &mut own).unwrap();
+        assert_eq!(own, publish);
         null.forget(0);
-        assert!(null.subscriptions.is_empty());
+        assert!(null.exact.is_empty());
     }
 }

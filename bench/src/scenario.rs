@@ -19,6 +19,8 @@ pub(crate) struct Scenario {
     pub(crate) at_most: Vec<(Metric, f64)>,
     /// Every message must come, once and in order; otherwise a loss is a result like any other.
     pub(crate) lossless: bool,
+    /// The values that hrotti means not to exceed, whatever others have.
+    pub(crate) bounds: Vec<(Metric, f64)>,
     load: Box<dyn Load>,
 }
 
@@ -34,12 +36,21 @@ pub(crate) struct Overrides {
     pub(crate) qos: Option<u8>,
     pub(crate) version: Option<Version>,
     pub(crate) transport: Option<Transport>,
+    /// Filters or retained messages, where a scenario loads many.
+    pub(crate) count: Option<u32>,
 }
 
 /// All scenarios, in the order in which they run.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut scenarios = load::flow::scenarios();
     scenarios.extend(load::idle::scenarios());
+    scenarios.extend(load::connect::scenarios());
+    scenarios.extend(load::churn::scenarios());
+    scenarios.extend(load::subscribe::scenarios());
+    scenarios.extend(load::resubscribe::scenarios());
+    scenarios.extend(load::beside::scenarios());
+    scenarios.extend(load::filters::scenarios());
+    scenarios.extend(load::retained::scenarios());
     scenarios
 }
 
@@ -65,6 +76,7 @@ impl Scenario {
             by_default: false,
             at_most: Vec::new(),
             lossless: true,
+            bounds: Vec::new(),
             load: Box::new(load),
         }
     }
@@ -82,6 +94,12 @@ impl Scenario {
     /// Sets a ratio to mosquitto that hrotti means not to exceed; one for each metric.
     pub(crate) fn at_most(mut self, metric: Metric, ratio: f64) -> Self {
         self.at_most.push((metric, ratio));
+        self
+    }
+
+    /// Sets a value that hrotti means not to exceed; may be set for several metrics.
+    pub(crate) fn bound(mut self, metric: Metric, max: f64) -> Self {
+        self.bounds.push((metric, max));
         self
     }
 

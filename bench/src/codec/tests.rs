@@ -13,6 +13,22 @@ fn connect_and_subscribe_are_the_standard_s_bytes() {
 }
 
 #[test]
+fn unsubscribe_and_a_retained_publish_are_the_standard_s_bytes() {
+    assert_eq!(unsubscribe(7, "a/+"), b"\xa2\x07\x00\x07\x00\x03a/+");
+    let stamp = Stamp { publisher: 1, sequence: 2, time_ns: 3 };
+    let mut out = Vec::new();
+    put_publish(&mut out, true, "t", 0, stamp);
+    put_publish(&mut out, false, "t", 17, stamp);
+    let (cleared, stamped) = out.split_at(5);
+    assert_eq!(cleared, b"\x31\x03\x00\x01t");
+    assert_eq!(stamped[0], 0x30);
+    let (packets, used) = collect(stamped);
+    assert_eq!(used, 22);
+    let [Packet::Publish { payload, .. }] = packets[..] else { unreachable!("one PUBLISH") };
+    assert_eq!((payload.len(), Stamp::read(payload)), (17, Some(stamp)));
+}
+
+#[test]
 fn a_stamped_publish_reads_back() {
     for payload_len in [0, 16, 64, 100, 16_384, 2_097_152] {
         for (version, qos) in

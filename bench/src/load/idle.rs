@@ -9,7 +9,7 @@ use crate::link::Link;
 use crate::metric::Metric;
 use crate::process::{Memory, raise_descriptor_limit};
 use crate::scenario::{Overrides, Scenario};
-use crate::target::Target;
+use crate::target::{Target, Transport};
 
 /// Descriptors that the tool and a broker need for themselves.
 const SPARE_DESCRIPTORS: u64 = 100;
@@ -19,16 +19,29 @@ const SPARE_DESCRIPTORS: u64 = 100;
 pub(crate) struct IdleSpec {
     /// Connections, each with one subscription.
     pub(crate) connections: u64,
+    /// What they connect over.
+    pub(crate) transport: Transport,
 }
+
+const IDLE: IdleSpec = IdleSpec { connections: 5000, transport: Transport::Tcp };
 
 /// The scenarios that are such loads.
 pub(crate) fn scenarios() -> Vec<Scenario> {
-    vec![Scenario::new("idle", IdleSpec { connections: 5000 }).on_a_fresh_broker().by_default()]
+    let over_ws = IdleSpec { transport: Transport::Ws, ..IDLE };
+    let idle = |name, spec, bytes| {
+        Scenario::new(name, spec).on_a_fresh_broker().bound(Metric::BytesPerConnection, bytes)
+    };
+    vec![idle("idle", IDLE, 2500.0).by_default(), idle("idle-ws", over_ws, 8000.0)]
 }
 
 impl Load for IdleSpec {
     fn about(&self) -> String {
-        format!("{} idle connections with one subscription each", self.connections)
+        let over = if self.transport == Transport::Ws { " over WebSocket" } else { "" };
+        format!("{} idle connections{over} with one subscription each", self.connections)
+    }
+
+    fn transport(&self) -> Transport {
+        self.transport
     }
 
     fn change(&mut self, overrides: &Overrides) {
@@ -54,6 +67,10 @@ impl Load for IdleSpec {
 ///
 /// When not one connection could be made, or the broker's memory cannot be read.
 fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
+    if target.transport != spec.transport {
+        let wanted = if spec.transport == Transport::Ws { "ws" } else { "tcp" };
+        return Err(io::Error::other(format!("this needs a {wanted}:// URL of the broker")));
+    }
     let mut outcome = Outcome::default();
     let limit = raise_descriptor_limit(spec.connections + SPARE_DESCRIPTORS);
     let wanted = spec.connections.min(limit.saturating_sub(SPARE_DESCRIPTORS));
@@ -97,7 +114,7 @@ fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
 }
 
 /// Waits until the broker has used no CPU worth the name for a tenth of a second, at most two.
-fn rest(target: &Target) -> io::Result<Mark> {
+pub(super) fn rest(target: &Target) -> io::Result<Mark> {
     let deadline = Instant::now() + Duration::from_secs(2);
     let mut last = Mark::take(target)?;
     loop {
@@ -117,11 +134,19 @@ mod tests {
 
     #[test]
     fn idle_connections_are_made_and_measured() {
-        let outcome = run(&crate::null::in_process(), &IdleSpec { connections: 40 }).unwrap();
+        let outcome =
+            run(&crate::null::in_process(), &IdleSpec { connections: 40, ..IDLE }).unwrap();
         assert_eq!((outcome.connections, outcome.sent), (40, 0));
         assert!(outcome.values.contains_key(&Metric::BytesPerConnection));
         // Zero is possible: threads of other tests end meanwhile, then only clock ticks count.
         assert!(outcome.values.contains_key(&Metric::BrokerUsPerConnect));
         assert_eq!(outcome.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_wrong_transport_is_not_measured_by_mistake() {
+        let spec = IdleSpec { connections: 1, transport: Transport::Ws };
+        let error = run(&crate::null::in_process(), &spec).unwrap_err().to_string();
+        assert_eq!(error, "this needs a ws:// URL of the broker");
     }
 }
