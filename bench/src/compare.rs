@@ -150,10 +150,7 @@ fn order(round: usize, count: usize) -> Vec<usize> {
 
 fn empty(scenario: &Scenario, running: &[Running]) -> ScenarioResult {
     let cell = |running: &Running| {
-        let not_applicable = match running.target(scenario.transport()) {
-            Some(_) => None,
-            None => Some(format!("it has no {} listener", scenario.transport().name())),
-        };
+        let not_applicable = running.target(scenario.needs()).err();
         Cell { not_applicable, ..Cell::default() }
     };
     ScenarioResult {
@@ -178,8 +175,8 @@ fn run_once(scenario: &Scenario, broker: &Broker, running: &mut Running) -> io::
 }
 
 fn run_with(scenario: &Scenario, running: &Running) -> io::Result<Outcome> {
-    let target = running.target(scenario.transport());
-    scenario.run(target.ok_or_else(|| io::Error::other("it has no such listener"))?)
+    let target = running.target(scenario.needs());
+    scenario.run(target.map_err(|why| io::Error::new(io::ErrorKind::Unsupported, why))?)
 }
 
 fn in_one_line(outcome: &io::Result<Outcome>) -> String {
@@ -230,6 +227,13 @@ impl Cell {
     /// Whether every message came, once and in order.
     pub(crate) fn is_whole(&self) -> bool {
         self.sum(|seen| seen.lost + seen.duplicated + seen.reordered) == 0
+    }
+}
+
+impl BrokerInfo {
+    /// Whether it is its kind as it comes, and not a variant of it.
+    pub(crate) fn is_default(&self) -> bool {
+        self.name == self.kind.name()
     }
 }
 

@@ -44,7 +44,9 @@ pub(crate) fn rewritten(text: &str, comparison: &Comparison) -> Result<String, S
 
 fn speed(comparison: &Comparison) -> String {
     let shown: Vec<usize> = (0..comparison.brokers.len())
-        .filter(|&at| comparison.brokers[at].kind != Kind::Null)
+        .filter(|&at| {
+            comparison.brokers[at].is_default() && comparison.brokers[at].kind != Kind::Null
+        })
         .collect();
     let brokers: Vec<&BrokerInfo> = shown.iter().map(|&at| &comparison.brokers[at]).collect();
     let at = |kind| comparison.brokers.iter().position(|broker| broker.kind == kind);
