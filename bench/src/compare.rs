@@ -99,7 +99,7 @@ pub(crate) fn compare(
         }
         let (scenario, broker) = (&scenarios[turn.scenario], &brokers[turn.broker]);
         let place = format!("round {}/{rounds}  {progress}", turn.round + 1);
-        eprint!("{place}  {:<12} {:<10} ", scenario.name, broker.name);
+        eprint!("{place}  {:<26} {:<10} ", scenario.name, broker.name);
         let begin = Instant::now();
         let outcome = run_once(scenario, broker, &mut running[turn.broker]);
         progress.took(*turn, begin.elapsed());

@@ -44,8 +44,10 @@ fn main() -> ExitCode {
         Args::Report(args) => report_again(&args),
         Args::Null => null::serve(),
         Args::List => {
+            println!("* is what `compare` runs when nothing is named");
             for scenario in scenario::all() {
-                println!("{:<10} {}", scenario.name, scenario.about());
+                let mark = if scenario.by_default { '*' } else { ' ' };
+                println!("{mark} {:<27} {}", scenario.name, scenario.about());
             }
             Ok(())
         }
@@ -77,7 +79,7 @@ fn compare(args: &Compare) -> io::Result<()> {
     }
     if scenarios.is_empty() {
         scenarios = scenario::all();
-        scenarios.retain(|scenario| scenario.by_default);
+        scenarios.retain(|scenario| args.all || scenario.by_default);
     }
     let scenarios: Vec<_> =
         scenarios.into_iter().map(|scenario| scenario.with(&overrides)).collect();
