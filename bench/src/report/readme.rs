@@ -102,6 +102,12 @@ mod tests {
     }
 
     #[test]
+    fn the_project_s_readme_has_a_place_for_it() {
+        let readme = include_str!("../../../README.md");
+        assert!(rewritten(readme, &comparison()).is_ok());
+    }
+
+    #[test]
     fn a_text_without_markers_stays_as_it_is() {
         let missing = Err("there is no line <!-- speed:end -->".to_owned());
         assert_eq!(rewritten("<!-- speed:begin -->\n", &comparison()), missing);
