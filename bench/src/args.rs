@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use structopt::StructOpt;
 
+use crate::codec::Version;
 use crate::scenario::Overrides;
+use crate::target::Transport;
 
 /// Measures MQTT brokers: what a message costs them, and whether all arrive.
 #[derive(Debug, StructOpt)]
@@ -95,6 +97,15 @@ pub(crate) struct Changes {
     /// Filters or retained messages, where a scenario loads many
     #[structopt(long)]
     count: Option<u32>,
+    /// Publishers and subscribers use this QoS: 0, 1 or 2
+    #[structopt(long, possible_values = &["0", "1", "2"])]
+    qos: Option<u8>,
+    /// The version of MQTT that messages flow in: 3.1.1 or 5
+    #[structopt(long, parse(try_from_str = version))]
+    mqtt: Option<Version>,
+    /// What messages flow over; `run` takes it from the URL
+    #[structopt(long, parse(try_from_str = transport), possible_values = &["tcp", "ws"])]
+    transport: Option<Transport>,
 }
 
 impl Changes {
@@ -107,7 +118,26 @@ impl Changes {
             rate: self.rate,
             connections: self.connections,
             count: self.count,
+            qos: self.qos,
+            version: self.mqtt,
+            transport: self.transport,
         }
+    }
+}
+
+fn version(text: &str) -> Result<Version, &'static str> {
+    match text {
+        "3.1.1" | "4" => Ok(Version::V311),
+        "5" | "5.0" => Ok(Version::V5),
+        _ => Err("it is 3.1.1 or 5"),
+    }
+}
+
+fn transport(text: &str) -> Result<Transport, &'static str> {
+    match text {
+        "tcp" => Ok(Transport::Tcp),
+        "ws" => Ok(Transport::Ws),
+        _ => Err("it is tcp or ws"),
     }
 }
 
@@ -129,5 +159,24 @@ mod tests {
         assert_eq!((compare.rounds, compare.scenarios.len()), (5, 1));
         assert_eq!(compare.only, ["hrotti"]);
         assert!(Args::from_iter_safe(["x", "compare", "--only", "other"]).is_err());
+    }
+
+    #[test]
+    fn a_load_s_protocol_may_be_changed() {
+        let overrides = |words: &[&str]| {
+            let words = [&["x", "run", "--broker", "tcp://h", "pairs"], words].concat();
+            match Args::from_iter_safe(words) {
+                Ok(Args::Run(run)) => Some(run.changes.overrides()),
+                _ => None,
+            }
+        };
+        let changed = overrides(&["--qos", "2", "--mqtt", "5", "--transport", "ws"]).unwrap();
+        assert_eq!((changed.qos, changed.version), (Some(2), Some(Version::V5)));
+        assert_eq!(changed.transport, Some(Transport::Ws));
+        let changed = overrides(&["--mqtt", "3.1.1"]).unwrap();
+        assert_eq!((changed.qos, changed.version), (None, Some(Version::V311)));
+        for wrong in [["--qos", "3"], ["--mqtt", "3.1"], ["--transport", "udp"]] {
+            assert!(overrides(&wrong).is_none(), "{wrong:?}");
+        }
     }
 }

@@ -35,6 +35,14 @@ pub(crate) trait Load {
         Transport::Tcp
     }
 
+    /// What a broker must be able to do for it. Who sets brokers side by side leaves out those that
+    /// cannot, as "not applicable" (see `null::can`); a run that finds it out by itself, because
+    /// the broker announces or grants less, fails with [`io::ErrorKind::Unsupported`] and means
+    /// the same.
+    fn needs(&self) -> Needs {
+        Needs { transport: self.transport(), qos: 0 }
+    }
+
     /// Takes what the command line wants different, as far as it means something here.
     fn change(&mut self, overrides: &Overrides);
 
@@ -47,6 +55,13 @@ pub(crate) trait Load {
     ///
     /// When the broker cannot be reached or measured, or breaks off.
     fn run(&self, target: &Target) -> io::Result<Outcome>;
+}
+
+/// What a load asks of a broker beyond QoS 0 over tcp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) transport: Transport,
+    pub(crate) qos: u8,
 }
 
 /// What one run of one load saw.

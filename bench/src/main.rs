@@ -21,6 +21,7 @@ mod scenario;
 mod sequence;
 mod stats;
 mod target;
+mod ws;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,16 +1,19 @@
 //! The null broker: the cheapest relay that still frames PUBLISH, as the floor under the others.
 //!
-//! It answers CONNECT and SUBSCRIBE, hands on at QoS 0 what comes, and knows nothing else: no
-//! sessions, no QoS, no checks, no bounds. One thread. A run of packets with the same topic in one
+//! It answers CONNECT, SUBSCRIBE, UNSUBSCRIBE and PINGREQ of 3.1.1 and 5, hands on at QoS 0 what
+//! comes, as it comes, and knows nothing else: no sessions, no QoS, no WebSocket, no checks, no
+//! bounds. One thread. A run of packets with the same topic in one
 //! read goes out in one write per subscriber.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
 
-use crate::codec::{Frame, frame};
+use crate::codec::{Frame, frame, properties, put_packet};
 use crate::link::{Link, ReadBuffer};
+use crate::load::Needs;
 use crate::poll::{Poll, Ready};
+use crate::target::Transport;
 
 /// The poll's name of the listener; connections count from 0.
 const LISTENER: usize = usize::MAX - 1;
@@ -21,9 +24,16 @@ struct Null {
     /// Who has subscribed to a filter; those with a wildcard apart, since all of them are tried.
     exact: HashMap<Vec<u8>, Vec<usize>>,
     wild: HashMap<Vec<u8>, Vec<usize>>,
+    /// Who speaks MQTT 5.
+    modern: HashSet<usize>,
     /// Who gets a topic; forgotten with every change of the subscriptions.
     routes: HashMap<Vec<u8>, Vec<usize>>,
     next: usize,
+}
+
+/// Whether a load can run against the null broker.
+pub(crate) fn can(needs: Needs) -> bool {
+    needs.transport == Transport::Tcp && needs.qos == 0
 }
 
 /// Listens on a free port of the loopback interface, prints where, and relays until it is ended.
@@ -108,19 +118,8 @@ impl Null {
                 self.relay(from, run_topic, &bytes[run_begin..used], own);
                 (run_begin, run_topic) = (used, topic);
             }
-            match (head >> 4, body) {
-                (1, _) => answer.extend([0x20, 2, 0, 0]),
-                (8, &[high, low, ref filters @ ..]) => {
-                    self.subscribers(string(filters)?).push(from);
-                    answer.extend([0x90, 3, high, low, 0]);
-                }
-                (10, &[high, low, ref filters @ ..]) => {
-                    self.subscribers(string(filters)?).retain(|&token| token != from);
-                    answer.extend([0xb0, 2, high, low]);
-                }
-                (12, _) => answer.extend([0xd0, 0]),
-                (14, _) => return Err(ErrorKind::ConnectionAborted.into()),
-                _ => {}
+            if head >> 4 != 3 {
+                self.answer(from, head, body, answer)?;
             }
             used += len;
         }
@@ -131,9 +130,53 @@ impl Null {
     /// Those of a filter, about to change.
     fn subscribers(&mut self, filter: &[u8]) -> &mut Vec<usize> {
         self.routes.clear();
-        let is_wild = matches!(filter, [.., b'+' | b'#']);
+        let is_wild = filter.iter().any(|byte| matches!(byte, b'+' | b'#'));
         let map = if is_wild { &mut self.wild } else { &mut self.exact };
         map.entry(filter.to_vec()).or_default()
+    }
+
+    /// Answers anything but PUBLISH. What no load at QoS 0 sends, such as HTTP, is an error.
+    fn answer(
+        &mut self,
+        from: usize,
+        head: u8,
+        body: &[u8],
+        answer: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        match (head >> 4, body) {
+            (1, &[0, 4, b'M', b'Q', b'T', b'T', level, ..]) => {
+                if level == 5 {
+                    self.modern.insert(from);
+                    answer.extend([0x20, 3, 0, 0, 0]);
+                } else {
+                    answer.extend([0x20, 2, 0, 0]);
+                }
+            }
+            (8 | 10, &[high, low, ref rest @ ..]) => {
+                let is_modern = self.modern.contains(&from);
+                let mut filters = if is_modern { properties(rest)?.1 } else { rest };
+                let mut codes = Vec::new();
+                while !filters.is_empty() {
+                    let filter = string(filters)?;
+                    // A filter in SUBSCRIBE is followed by its options.
+                    let options = usize::from(head >> 4 == 8);
+                    filters = filters.get(2 + filter.len() + options..).unwrap_or_default();
+                    let subscribers = self.subscribers(filter);
+                    subscribers.retain(|&subscriber| subscriber != from);
+                    if head >> 4 == 8 {
+                        subscribers.push(from);
+                    }
+                    codes.push(0);
+                }
+                if head >> 4 == 10 && !is_modern {
+                    codes.clear();
+                }
+                put_answer(answer, head, is_modern, [high, low], &codes);
+            }
+            (12, _) => answer.extend([0xd0, 0]),
+            _ => return Err(ErrorKind::ConnectionAborted.into()),
+        }
+        Ok(())
     }
 
     /// Sends these packets of one topic to all who want it.
@@ -164,13 +207,29 @@ impl Null {
                 !tokens.is_empty()
             });
         }
+        self.modern.remove(&token);
         self.routes.clear();
     }
 }
 
-/// Only what the scenarios need: all that begins like a filter ending in `+` or `#`.
+/// SUBACK or UNSUBACK.
+fn put_answer(out: &mut Vec<u8>, asked: u8, is_modern: bool, packet_id: [u8; 2], codes: &[u8]) {
+    let properties: &[u8] = if is_modern { &[0] } else { &[] };
+    put_packet(out, (asked & 0xf0) + 0x10, &[&packet_id, properties, codes].concat());
+}
+
+/// Whether a topic fits a filter; `$` means nothing special here.
 fn fits(filter: &[u8], topic: &[u8]) -> bool {
-    filter.split_last().is_some_and(|(_, start)| topic.starts_with(start))
+    let mut levels = topic.split(|&byte| byte == b'/');
+    for wanted in filter.split(|&byte| byte == b'/') {
+        match (wanted, levels.next()) {
+            (b"#", _) => return true,
+            (_, None) => return false,
+            (wanted, Some(level)) if wanted != b"+" && wanted != level => return false,
+            _ => {}
+        }
+    }
+    levels.next().is_none()
 }
 
 /// The string with a length before it at the start of `bytes`.
@@ -187,22 +246,55 @@ pub(crate) fn in_process() -> crate::target::Target {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || relay_on(&listener));
-    crate::target::Target {
-        transport: crate::target::Transport::Tcp,
-        address,
-        pid: Some(std::process::id()),
-    }
+    crate::target::Target { transport: Transport::Tcp, address, pid: Some(std::process::id()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
+    use crate::codec::{self, Version};
 
     #[test]
     fn filters_fit_their_topics() {
-        assert!(fits(b"bench/+", b"bench/0001"));
-        assert!(!fits(b"b/+", b"a/1"));
+        for (filter, topic, wanted) in [
+            ("bench/+", "bench/0001", true),
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("b/+", "a/1", false),
+            ("mesh/+/03", "mesh/07/03", true),
+            ("mesh/+/03", "mesh/07/04", false),
+            ("mesh/07/#", "mesh/07/04", true),
+            ("mesh/07/#", "mesh/07", true),
+            ("mesh/+", "mesh/07/04", false),
+            ("mesh/07/04/+", "mesh/07/04", false),
+            ("#", "a/b", true),
+        ] {
+            assert_eq!(fits(filter.as_bytes(), topic.as_bytes()), wanted, "{filter} {topic}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_mqtt_5_is_answered_in_its_own_words() {
+        let mut null = Null::default();
+        let mut bytes = codec::connect_as(Version::V5, "c", 0);
+        bytes.extend(codec::subscribe_as(Version::V5, 9, "t", 1));
+        bytes.extend(b"\xa2\x06\x00\x0a\x00\x00\x01t");
+        let (mut answer, mut own) = (Vec::new(), Vec::new());
+        null.take(0, &bytes, &mut answer, &mut own).unwrap();
+        assert_eq!(answer, b"\x20\x03\x00\x00\x00\x90\x04\x00\x09\x00\x00\xb0\x04\x00\x0a\x00\x00");
+        assert!(null.exact.values().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn what_it_cannot_serve_is_refused() {
+        let request = crate::ws::request("127.0.0.1:80".parse().unwrap());
+        let (mut answer, mut own) = (Vec::new(), Vec::new());
+        let taken = Null::default().take(0, request.as_bytes(), &mut answer, &mut own);
+        assert!(taken.is_err());
+        let needs = Needs { transport: Transport::Tcp, qos: 0 };
+        assert!(can(needs));
+        assert!(!can(Needs { transport: Transport::Ws, ..needs }));
+        assert!(!can(Needs { qos: 1, ..needs }));
     }
 
     #[test]

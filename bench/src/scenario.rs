@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::load::{self, Load, Outcome};
+use crate::codec::Version;
+use crate::load::{self, Load, Needs, Outcome};
 use crate::metric::Metric;
 use crate::target::{Target, Transport};
 
@@ -14,10 +15,10 @@ pub(crate) struct Scenario {
     pub(crate) fresh_broker: bool,
     /// Part of `compare` when no scenario is named.
     pub(crate) by_default: bool,
-    /// The ratio to mosquitto that hrotti means not to exceed, and in what.
-    pub(crate) at_most: Option<(Metric, f64)>,
     /// The values that hrotti means not to exceed, whatever others have.
     pub(crate) bounds: Vec<(Metric, f64)>,
+    /// The ratios to mosquitto that hrotti means not to exceed, and in what.
+    pub(crate) at_most: Vec<(Metric, f64)>,
     load: Box<dyn Load>,
 }
 
@@ -32,6 +33,9 @@ pub(crate) struct Overrides {
     pub(crate) connections: Option<u64>,
     /// Filters or retained messages, where a scenario loads many.
     pub(crate) count: Option<u32>,
+    pub(crate) qos: Option<u8>,
+    pub(crate) version: Option<Version>,
+    pub(crate) transport: Option<Transport>,
 }
 
 /// All scenarios, in the order in which they run.
@@ -68,8 +72,8 @@ impl Scenario {
             name,
             fresh_broker: false,
             by_default: false,
-            at_most: None,
             bounds: Vec::new(),
+            at_most: Vec::new(),
             load: Box::new(load),
         }
     }
@@ -84,9 +88,9 @@ impl Scenario {
         self
     }
 
-    /// Sets the ratio to mosquitto that hrotti means not to exceed.
+    /// Sets a ratio to mosquitto that hrotti means not to exceed; one for each metric.
     pub(crate) fn at_most(mut self, metric: Metric, ratio: f64) -> Self {
-        self.at_most = Some((metric, ratio));
+        self.at_most.push((metric, ratio));
         self
     }
 
@@ -99,6 +103,11 @@ impl Scenario {
     /// Over what its clients connect.
     pub(crate) fn transport(&self) -> Transport {
         self.load.transport()
+    }
+
+    /// What a broker must be able to do for it, see [`Load::needs`].
+    pub(crate) fn needs(&self) -> Needs {
+        self.load.needs()
     }
 
     /// What it does, in one line.
