@@ -14,8 +14,10 @@ use crate::target::Transport;
 pub(crate) enum Args {
     /// Measures one broker that is running already.
     Run(Run),
-    /// Starts hrotti and mosquitto and measures them in turn.
+    /// Starts hrotti and its peers and measures them in turn.
     Compare(Compare),
+    /// Makes tables and charts again from what an earlier `compare` wrote.
+    Report(Report),
     /// Lists the scenarios.
     List,
     /// Is the null broker: relays PUBLISH on a free port and does nothing else.
@@ -41,22 +43,8 @@ pub(crate) struct Run {
 
 #[derive(Debug, StructOpt)]
 pub(crate) struct Compare {
-    /// The hrotti program [default: beside this program, or in the path]
-    #[structopt(long)]
-    pub(crate) hrotti: Option<PathBuf>,
-    /// The mosquitto program [default: /usr/sbin/mosquitto, or in the path]
-    #[structopt(long)]
-    pub(crate) mosquitto: Option<PathBuf>,
-    /// Measures the null broker too: the floor that no broker can be below
-    #[structopt(long)]
-    pub(crate) floor: bool,
-    /// Only this broker; may be given several times
-    #[structopt(
-        long,
-        number_of_values = 1,
-        possible_values = &["hrotti", "mosquitto", "null"]
-    )]
-    pub(crate) only: Vec<String>,
+    #[structopt(flatten)]
+    pub(crate) brokers: Brokers,
     /// How often every scenario runs with every broker
     #[structopt(long, default_value = "5")]
     pub(crate) rounds: usize,
@@ -65,12 +53,64 @@ pub(crate) struct Compare {
     pub(crate) scenarios: Vec<String>,
     #[structopt(flatten)]
     pub(crate) changes: Changes,
-    /// Writes all rounds to this file as JSON
+    /// Writes all rounds to this file as JSON, from which `report` makes the rest again
     #[structopt(long)]
     pub(crate) json: Option<PathBuf>,
+    #[structopt(flatten)]
+    pub(crate) documents: Documents,
+}
+
+/// Which brokers are compared, and where they are.
+#[derive(Debug, Default, StructOpt)]
+pub(crate) struct Brokers {
+    /// The hrotti program [default: beside this program, or in the path]
+    #[structopt(long)]
+    pub(crate) hrotti: Option<PathBuf>,
+    /// Measures hrotti with this many workers too; may be given several times
+    #[structopt(long, number_of_values = 1)]
+    pub(crate) hrotti_workers: Vec<u32>,
+    /// The mosquitto program [default: /usr/sbin/mosquitto, or in the path]
+    #[structopt(long)]
+    pub(crate) mosquitto: Option<PathBuf>,
+    /// The rumqttd program [default: where bench/peers/install.sh puts it, or in the path]
+    #[structopt(long)]
+    pub(crate) rumqttd: Option<PathBuf>,
+    /// The directory that aedes is installed in [default: where bench/peers/install.sh puts it]
+    #[structopt(long)]
+    pub(crate) aedes: Option<PathBuf>,
+    /// Measures the null broker too: the floor that no broker can be below
+    #[structopt(long)]
+    pub(crate) floor: bool,
+    /// Only this broker; may be given several times
+    #[structopt(
+        long,
+        number_of_values = 1,
+        possible_values = &["hrotti", "mosquitto", "rumqttd", "aedes", "null"]
+    )]
+    pub(crate) only: Vec<String>,
+}
+
+#[derive(Debug, StructOpt)]
+pub(crate) struct Report {
+    /// What `compare --json` wrote
+    #[structopt(long)]
+    pub(crate) json: PathBuf,
+    #[structopt(flatten)]
+    pub(crate) documents: Documents,
+    /// Puts the table of the speed section into this file, between its two markers
+    #[structopt(long)]
+    pub(crate) readme: Option<PathBuf>,
+}
+
+/// What a comparison is written to.
+#[derive(Debug, Default, StructOpt)]
+pub(crate) struct Documents {
     /// Writes the tables to this file as Markdown; they go to stdout in any case
     #[structopt(long)]
     pub(crate) markdown: Option<PathBuf>,
+    /// Writes bar charts into this directory as SVG
+    #[structopt(long)]
+    pub(crate) charts: Option<PathBuf>,
 }
 
 /// What a scenario may be given instead of its own values.
@@ -94,9 +134,6 @@ pub(crate) struct Changes {
     /// Connections of the scenarios `connect` and `idle`
     #[structopt(long)]
     connections: Option<u64>,
-    /// Filters or retained messages, where a scenario loads many
-    #[structopt(long)]
-    count: Option<u32>,
     /// Publishers and subscribers use this QoS: 0, 1 or 2
     #[structopt(long, possible_values = &["0", "1", "2"])]
     qos: Option<u8>,
@@ -106,6 +143,9 @@ pub(crate) struct Changes {
     /// What messages flow over; `run` takes it from the URL
     #[structopt(long, parse(try_from_str = transport), possible_values = &["tcp", "ws"])]
     transport: Option<Transport>,
+    /// Filters or retained messages, where a scenario loads many
+    #[structopt(long)]
+    count: Option<u32>,
 }
 
 impl Changes {
@@ -117,10 +157,10 @@ impl Changes {
             window: self.window,
             rate: self.rate,
             connections: self.connections,
-            count: self.count,
             qos: self.qos,
             version: self.mqtt,
             transport: self.transport,
+            count: self.count,
         }
     }
 }
@@ -157,8 +197,32 @@ mod tests {
             unreachable!("not compare");
         };
         assert_eq!((compare.rounds, compare.scenarios.len()), (5, 1));
-        assert_eq!(compare.only, ["hrotti"]);
+        assert_eq!(compare.brokers.only, ["hrotti"]);
         assert!(Args::from_iter_safe(["x", "compare", "--only", "other"]).is_err());
+        let compare = ["x", "compare", "--hrotti-workers", "2", "--aedes", "d", "--charts", "c"];
+        let Args::Compare(compare) = Args::from_iter_safe(compare).unwrap() else {
+            unreachable!("not compare");
+        };
+        assert_eq!(compare.brokers.hrotti_workers, [2]);
+        assert_eq!(compare.brokers.aedes, Some("d".into()));
+        assert_eq!(compare.documents.charts, Some("c".into()));
+    }
+
+    #[test]
+    fn a_report_needs_what_it_reports() {
+        let report = ["x", "report", "--json", "f", "--readme", "r"];
+        let Args::Report(report) = Args::from_iter_safe(report).unwrap() else {
+            unreachable!("not report");
+        };
+        assert_eq!((report.json, report.readme), ("f".into(), Some("r".into())));
+        assert!(Args::from_iter_safe(["x", "report"]).is_err());
+    }
+
+    #[test]
+    fn only_takes_every_broker() {
+        for kind in crate::broker::Kind::ALL {
+            assert!(Args::from_iter_safe(["x", "compare", "--only", kind.name()]).is_ok());
+        }
     }
 
     #[test]

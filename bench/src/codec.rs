@@ -86,6 +86,10 @@ impl Stamp {
     }
 }
 
+/// The keep alive of the loads: so long that none ever has to send PINGREQ, and not 0 (off), which
+/// some brokers refuse.
+pub(crate) const KEEP_ALIVE_SECS: u16 = u16::MAX;
+
 /// CONNECT for 3.1.1: Clean Session, no Will, no credentials, keep alive in seconds (0 is off).
 pub(crate) fn connect(client_id: &str, keep_alive: u16) -> Vec<u8> {
     connect_as(Version::V311, client_id, keep_alive)

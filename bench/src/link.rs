@@ -76,7 +76,7 @@ impl<'a> Dial<'a> {
         if self.target.transport == Transport::Ws {
             link.upgrade(self.target)?;
         }
-        link.send(&codec::connect_as(self.version, self.client_id, 0))?;
+        link.send(&codec::connect_as(self.version, self.client_id, codec::KEEP_ALIVE_SECS))?;
         let connack = link.answer(2, "CONNECT")?;
         if self.version == Version::V5 {
             link.announced = Announced::read(&connack)?;

@@ -17,7 +17,7 @@ mod volley;
 use std::time::Instant;
 use std::{io, process};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::metric::{Metric, Values};
 use crate::process::{CpuSample, Memory};
@@ -65,7 +65,8 @@ pub(crate) struct Needs {
 }
 
 /// What one run of one load saw.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Outcome {
     /// PUBLISH packets sent, over the whole run: warm-up, measured time and the end.
     pub(crate) sent: u64,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// One kind of figure. Reports show them in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Metric {
     MessagesPerSec,
     BrokerUsPerMessage,
@@ -106,10 +107,9 @@ impl Metric {
     pub(crate) fn is_compared(self) -> bool {
         self.shown().compared
     }
-}
 
-impl Serialize for Metric {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
+    /// Whether the larger figure is the better one: it counts what is done in a second.
+    pub(crate) fn more_is_better(self) -> bool {
+        self.name().ends_with("/s")
     }
 }

@@ -21,11 +21,11 @@ const LISTENER: usize = usize::MAX - 1;
 #[derive(Default)]
 struct Null {
     links: HashMap<usize, Link>,
+    /// Who speaks MQTT 5.
+    modern: HashSet<usize>,
     /// Who has subscribed to a filter; those with a wildcard apart, since all of them are tried.
     exact: HashMap<Vec<u8>, Vec<usize>>,
     wild: HashMap<Vec<u8>, Vec<usize>>,
-    /// Who speaks MQTT 5.
-    modern: HashSet<usize>,
     /// Who gets a topic; forgotten with every change of the subscriptions.
     routes: HashMap<Vec<u8>, Vec<usize>>,
     next: usize,
@@ -127,14 +127,6 @@ impl Null {
         Ok(used)
     }
 
-    /// Those of a filter, about to change.
-    fn subscribers(&mut self, filter: &[u8]) -> &mut Vec<usize> {
-        self.routes.clear();
-        let is_wild = filter.iter().any(|byte| matches!(byte, b'+' | b'#'));
-        let map = if is_wild { &mut self.wild } else { &mut self.exact };
-        map.entry(filter.to_vec()).or_default()
-    }
-
     /// Answers anything but PUBLISH. What no load at QoS 0 sends, such as HTTP, is an error.
     fn answer(
         &mut self,
@@ -179,6 +171,14 @@ impl Null {
         Ok(())
     }
 
+    /// Those of a filter, about to change.
+    fn subscribers(&mut self, filter: &[u8]) -> &mut Vec<usize> {
+        self.routes.clear();
+        let is_wild = filter.iter().any(|byte| matches!(byte, b'+' | b'#'));
+        let map = if is_wild { &mut self.wild } else { &mut self.exact };
+        map.entry(filter.to_vec()).or_default()
+    }
+
     /// Sends these packets of one topic to all who want it.
     fn relay(&mut self, from: usize, topic: &[u8], packets: &[u8], own: &mut Vec<u8>) {
         if topic.is_empty() || packets.is_empty() {
@@ -201,13 +201,13 @@ impl Null {
 
     fn forget(&mut self, token: usize) {
         self.links.remove(&token);
+        self.modern.remove(&token);
         for map in [&mut self.exact, &mut self.wild] {
             map.retain(|_, tokens| {
                 tokens.retain(|&subscriber| subscriber != token);
                 !tokens.is_empty()
             });
         }
-        self.modern.remove(&token);
         self.routes.clear();
     }
 }

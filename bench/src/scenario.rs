@@ -15,10 +15,12 @@ pub(crate) struct Scenario {
     pub(crate) fresh_broker: bool,
     /// Part of `compare` when no scenario is named.
     pub(crate) by_default: bool,
-    /// The values that hrotti means not to exceed, whatever others have.
-    pub(crate) bounds: Vec<(Metric, f64)>,
     /// The ratios to mosquitto that hrotti means not to exceed, and in what.
     pub(crate) at_most: Vec<(Metric, f64)>,
+    /// Every message must come, once and in order; otherwise a loss is a result like any other.
+    pub(crate) lossless: bool,
+    /// The values that hrotti means not to exceed, whatever others have.
+    pub(crate) bounds: Vec<(Metric, f64)>,
     load: Box<dyn Load>,
 }
 
@@ -31,11 +33,11 @@ pub(crate) struct Overrides {
     pub(crate) window: Option<u32>,
     pub(crate) rate: Option<f64>,
     pub(crate) connections: Option<u64>,
-    /// Filters or retained messages, where a scenario loads many.
-    pub(crate) count: Option<u32>,
     pub(crate) qos: Option<u8>,
     pub(crate) version: Option<Version>,
     pub(crate) transport: Option<Transport>,
+    /// Filters or retained messages, where a scenario loads many.
+    pub(crate) count: Option<u32>,
 }
 
 /// All scenarios, in the order in which they run.
@@ -72,8 +74,9 @@ impl Scenario {
             name,
             fresh_broker: false,
             by_default: false,
-            bounds: Vec::new(),
             at_most: Vec::new(),
+            lossless: true,
+            bounds: Vec::new(),
             load: Box::new(load),
         }
     }

@@ -13,6 +13,16 @@ pub(crate) enum Transport {
     Ws,
 }
 
+impl Transport {
+    /// The scheme of its URLs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ws => "ws",
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {

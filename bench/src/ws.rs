@@ -57,7 +57,7 @@ pub(crate) fn check_response(head: &[u8]) -> io::Result<()> {
     if status.split(' ').nth(1) != Some("101") {
         return refused("the upgrade was refused");
     }
-    let mut value_of = |wanted: &str| {
+    let value_of = |wanted: &str| {
         lines.clone().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())

@@ -182,7 +182,7 @@ impl Churn {
                 let client = self.clients;
                 self.clients += 1;
                 *place = Place { stage: Stage::ConnAck, client, since: Instant::now() };
-                let hello = codec::connect(&format!("churn-{client:08}"), 0);
+                let hello = codec::connect(&format!("churn-{client:08}"), codec::KEEP_ALIVE_SECS);
                 self.crowd.dial(token, &hello)?;
             }
         }

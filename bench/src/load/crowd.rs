@@ -256,7 +256,7 @@ pub(super) fn gather(crowd: &mut Crowd, who: &Newcomers<'_>) -> io::Result<Gathe
     let mut deadline = Instant::now() + who.patience;
     while busy > 0 || next < who.count {
         while busy < who.at_once.max(1) && next < who.count {
-            let hello = codec::connect(&(who.client_id)(next), 0);
+            let hello = codec::connect(&(who.client_id)(next), codec::KEEP_ALIVE_SECS);
             if let Err(error) = crowd.dial(who.first + next, &hello) {
                 // The others would fare no better.
                 seen.failed += who.count - next - 1;
