@@ -46,6 +46,7 @@ impl Load for IdleSpec {
 
     fn change(&mut self, overrides: &Overrides) {
         self.connections = overrides.connections.unwrap_or(self.connections).max(1);
+        self.transport = overrides.transport.unwrap_or(self.transport);
     }
 
     /// Raises this process's descriptor limit, and that of the brokers it will start.
