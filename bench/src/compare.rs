@@ -60,15 +60,17 @@ pub(crate) struct Cell {
 }
 
 /// Runs everything; says on stderr how far it is. A failed run is noted and does not stop the rest.
+/// After each round `so_far` gets what there is, so that a long run which is broken off leaves it.
 ///
 /// # Errors
 ///
-/// When a broker cannot be started at all.
+/// When a broker cannot be started at all, or `so_far` fails.
 pub(crate) fn compare(
     choice: &Choice,
     scenarios: &[Scenario],
     rounds: usize,
     command: &str,
+    so_far: impl Fn(&Comparison) -> io::Result<()>,
 ) -> io::Result<Comparison> {
     for scenario in scenarios {
         scenario.prepare();
@@ -92,7 +94,12 @@ pub(crate) fn compare(
     };
     let turns = turns(&comparison);
     let mut progress = Progress::new(&turns);
+    let mut round = 0;
     for turn in &turns {
+        if turn.round > round {
+            so_far(&comparison)?;
+            round = turn.round;
+        }
         if comparison.scenarios[turn.scenario].cells[turn.broker].not_applicable.is_some() {
             progress.took(*turn, Duration::ZERO);
             continue;
@@ -106,6 +113,7 @@ pub(crate) fn compare(
         eprintln!("{}", in_one_line(&outcome));
         comparison.scenarios[turn.scenario].cells[turn.broker].take(turn.round, outcome);
     }
+    so_far(&comparison)?;
     Ok(comparison)
 }
 

@@ -85,10 +85,10 @@ fn compare(args: &Compare) -> io::Result<()> {
         scenarios.into_iter().map(|scenario| scenario.with(&overrides)).collect();
     let choice = broker::choose(&args.brokers)?;
     let command = command_line(env::args().skip(1));
-    let comparison = compare::compare(&choice, &scenarios, args.rounds.max(1), &command)?;
-    if let Some(path) = &args.json {
-        write_json(path, &comparison)?;
-    }
+    let keep = |comparison: &Comparison| {
+        args.json.as_deref().map_or(Ok(()), |path| write_json(path, comparison))
+    };
+    let comparison = compare::compare(&choice, &scenarios, args.rounds.max(1), &command, keep)?;
     write_documents(&args.documents, &comparison)?;
     if comparison.is_bad() {
         return Err(io::Error::other("hrotti failed or lost messages; the tables say where"));

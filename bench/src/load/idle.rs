@@ -83,18 +83,7 @@ fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
         outcome.notes.push(short);
     }
     let (before, memory_before) = (Mark::take(target)?, target.memory()?);
-    let mut links = Vec::new();
-    for index in 0..wanted {
-        let filter = format!("idle/{index:06}");
-        match Link::open(target, &format!("idle-{index:06}"), Some(&filter)) {
-            Ok(link) => links.push(link),
-            Err(error) if links.is_empty() => return Err(error),
-            Err(error) => {
-                outcome.notes.push(format!("stopped at {} connections: {error}", links.len()));
-                break;
-            }
-        }
-    }
+    let links = open(target, wanted, &mut outcome)?;
     let after = rest(target)?;
     let memory = target.memory()?;
     outcome.connections = links.len() as u64;
@@ -112,6 +101,43 @@ fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
     outcome.set(Metric::BrokerUsPerConnect, connect);
     links.into_iter().for_each(Link::close);
     Ok(outcome)
+}
+
+/// Opens them, as many at once as there are threads: some brokers look only ten times a second for
+/// what new connections say, and it would take an hour to open thousands one after the other.
+fn open(target: &Target, wanted: u64, outcome: &mut Outcome) -> io::Result<Vec<Link>> {
+    let threads = if target.transport == Transport::Ws { 64 } else { 1 };
+    let open_some = |first: u64| {
+        let mut links = Vec::new();
+        for index in (first..wanted).step_by(threads) {
+            let filter = format!("idle/{index:06}");
+            match Link::open(target, &format!("idle-{index:06}"), Some(&filter)) {
+                Ok(link) => links.push(link),
+                Err(error) => return (links, Some(error)),
+            }
+        }
+        (links, None)
+    };
+    let (mut links, mut broken) = (Vec::new(), None);
+    thread::scope(|scope| {
+        let open_some = &open_some;
+        let running: Vec<_> =
+            (0..threads as u64).map(|first| scope.spawn(move || open_some(first))).collect();
+        for thread in running {
+            let ended = |_| (Vec::new(), Some(io::Error::other("a thread of the tool panicked")));
+            let (some, error) = thread.join().unwrap_or_else(ended);
+            links.extend(some);
+            broken = broken.take().or(error);
+        }
+    });
+    match broken {
+        Some(error) if links.is_empty() => return Err(error),
+        Some(error) => {
+            outcome.notes.push(format!("stopped at {} connections: {error}", links.len()));
+        }
+        None => {}
+    }
+    Ok(links)
 }
 
 /// Waits until the broker has used no CPU worth the name for a tenth of a second, at most two.
