@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_load_finds_the_listener_that_it_needs() {
-        let needs = |transport, version| Needs { transport, version, qos: 0 };
+        let needs = |transport, version| Needs { transport, version, qos: 0, retained: false };
         let port = |kind, transport, version| {
             let running = running(kind);
             running.target(needs(transport, version)).map(|target| target.address.port())

@@ -121,8 +121,8 @@ fn drawn(chart: &Chart, comparison: &Comparison) -> Option<String> {
     }
     let mut names: Vec<_> = comparison.brokers.iter().map(named).collect();
     names.dedup();
-    let (rounds, machine) = (comparison.rounds, &comparison.machine);
-    let foot = format!("Medians of {rounds} rounds on {machine}. {}.", names.join(", "));
+    let (rounds, machine) = (comparison.rounds_in_words(), &comparison.machine);
+    let foot = format!("Medians of {rounds} on {machine}. {}.", names.join(", "));
     y = lines(&mut svg, (MARGIN, y - 8.0), &foot, PAGE_LETTERS);
     Some(svg.finish(y + MARGIN, chart.title, &format!("{about} {foot}")))
 }
@@ -202,11 +202,16 @@ fn panel(comparison: &Comparison, scenario: &ScenarioResult, metric: Metric, nam
             },
         }
     });
+    let mut bars: Vec<Bar> = bars.collect();
+    let of_others = bars.iter().filter(|bar| bar.class != "floor").filter_map(|bar| bar.value);
+    let longest = of_others.fold(0.0, f64::max);
+    // What is above all others is no floor, and would only make their bars short.
+    bars.retain(|bar| bar.class != "floor" || bar.value.is_none_or(|value| value <= longest));
     let name = match named {
         true => format!("{}, {}", scenario.name, metric.name()),
         false => scenario.name.clone(),
     };
-    Panel { name, about: wrapped(&scenario.about, PANEL_LETTERS), bars: bars.collect() }
+    Panel { name, about: wrapped(&scenario.about.replace('`', ""), PANEL_LETTERS), bars }
 }
 
 impl Panel {

@@ -254,6 +254,11 @@ impl ScenarioResult {
 }
 
 impl Comparison {
+    /// Over how many rounds: "5 rounds".
+    pub(crate) fn rounds_in_words(&self) -> String {
+        if self.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", self.rounds) }
+    }
+
     /// Every scenario with every broker that takes part in it.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (&ScenarioResult, &BrokerInfo, &Cell)> {
         self.scenarios.iter().flat_map(|scenario| {

@@ -65,11 +65,11 @@ impl Verdict<'_> {
     }
 }
 
-/// Every goal of every scenario, and that more workers do not cost more.
+/// Every goal of every scenario; then, that more workers do not cost more.
 pub(crate) fn verdicts(comparison: &Comparison) -> Vec<Verdict<'_>> {
     let at = |kind| comparison.brokers.iter().position(|broker| broker.kind == kind);
     let (ours, theirs) = (at(Kind::Hrotti), at(Kind::Mosquitto));
-    let mut verdicts = Vec::new();
+    let (mut verdicts, mut of_workers) = (Vec::new(), Vec::new());
     for scenario in &comparison.scenarios {
         let cell = |at: Option<usize>| at.and_then(|at| scenario.cells.get(at));
         for &goal in &scenario.goals {
@@ -83,8 +83,9 @@ pub(crate) fn verdicts(comparison: &Comparison) -> Vec<Verdict<'_>> {
             };
             verdicts.push(Verdict { scenario, goal, what: what.to_owned(), seen });
         }
-        verdicts.extend(ours.into_iter().flat_map(|ours| workers(comparison, scenario, ours)));
+        of_workers.extend(ours.into_iter().flat_map(|ours| workers(comparison, scenario, ours)));
     }
+    verdicts.extend(of_workers);
     verdicts
 }
 

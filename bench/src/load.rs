@@ -41,7 +41,7 @@ pub(crate) trait Load {
     /// the broker announces or grants less, fails with [`io::ErrorKind::Unsupported`] and means
     /// the same.
     fn needs(&self) -> Needs {
-        Needs { transport: self.transport(), version: Version::V311, qos: 0 }
+        Needs { transport: self.transport(), version: Version::V311, qos: 0, retained: false }
     }
 
     /// Takes what the command line wants different, as far as it means something here.
@@ -64,6 +64,8 @@ pub(crate) struct Needs {
     pub(crate) transport: Transport,
     pub(crate) version: Version,
     pub(crate) qos: u8,
+    /// That it keeps retained messages.
+    pub(crate) retained: bool,
 }
 
 /// What one run of one load saw.

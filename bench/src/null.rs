@@ -2,8 +2,8 @@
 //!
 //! It answers CONNECT, SUBSCRIBE, UNSUBSCRIBE and PINGREQ of 3.1.1 and 5, hands on at QoS 0 what
 //! comes, as it comes, and knows nothing else: no sessions, no QoS, no WebSocket, no checks, no
-//! bounds. One thread. A run of packets with the same topic in one
-//! read goes out in one write per subscriber.
+//! bounds. One thread. What one read brings goes out in one write per subscriber, without a copy
+//! where it has one topic only.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
@@ -21,6 +21,10 @@ const LISTENER: usize = usize::MAX - 1;
 #[derive(Default)]
 struct Null {
     links: HashMap<usize, Link>,
+    /// What the read at hand has for whom, while it has several topics.
+    pending: HashMap<usize, Vec<u8>>,
+    /// Whose entry there is not empty.
+    waiting: Vec<usize>,
     /// Who speaks MQTT 5.
     modern: HashSet<usize>,
     /// Who has subscribed to a filter; those with a wildcard apart, since all of them are tried.
@@ -33,7 +37,7 @@ struct Null {
 
 /// Whether a load can run against the null broker.
 pub(crate) fn can(needs: Needs) -> bool {
-    needs.transport == Transport::Tcp && needs.qos == 0
+    needs.transport == Transport::Tcp && needs.qos == 0 && !needs.retained
 }
 
 /// Listens on a free port of the loopback interface, prints where, and relays until it is ended.
@@ -115,7 +119,7 @@ impl Null {
         while let Some(Frame { head, body, len }) = frame(&bytes[used..])? {
             let topic = if head >> 4 == 3 { string(body)? } else { &[] };
             if topic != run_topic {
-                self.relay(from, run_topic, &bytes[run_begin..used], own);
+                self.relay(from, run_topic, &bytes[run_begin..used], false, own);
                 (run_begin, run_topic) = (used, topic);
             }
             if head >> 4 != 3 {
@@ -123,7 +127,15 @@ impl Null {
             }
             used += len;
         }
-        self.relay(from, run_topic, &bytes[run_begin..used], own);
+        self.relay(from, run_topic, &bytes[run_begin..used], self.waiting.is_empty(), own);
+        for token in std::mem::take(&mut self.waiting) {
+            let Some(pending) = self.pending.get_mut(&token) else { continue };
+            if let Some(link) = self.links.get_mut(&token) {
+                // A broken connection is found and forgotten when the poll reports it.
+                let _ = link.send(pending);
+            }
+            pending.clear();
+        }
         Ok(used)
     }
 
@@ -179,8 +191,16 @@ impl Null {
         map.entry(filter.to_vec()).or_default()
     }
 
-    /// Sends these packets of one topic to all who want it.
-    fn relay(&mut self, from: usize, topic: &[u8], packets: &[u8], own: &mut Vec<u8>) {
+    /// Sends these packets of one topic to all who want it, at once or with the others of this
+    /// read.
+    fn relay(
+        &mut self,
+        from: usize,
+        topic: &[u8],
+        packets: &[u8],
+        at_once: bool,
+        own: &mut Vec<u8>,
+    ) {
         if topic.is_empty() || packets.is_empty() {
             return;
         }
@@ -189,10 +209,16 @@ impl Null {
             let wanting = self.exact.get(topic).into_iter().chain(wild.map(|(_, tokens)| tokens));
             self.routes.insert(topic.to_vec(), wanting.flatten().copied().collect());
         }
-        for token in self.routes.get(topic).into_iter().flatten() {
-            if *token == from {
+        for &token in self.routes.get(topic).into_iter().flatten() {
+            if token == from {
                 own.extend_from_slice(packets);
-            } else if let Some(link) = self.links.get_mut(token) {
+            } else if !at_once {
+                let pending = self.pending.entry(token).or_default();
+                if pending.is_empty() {
+                    self.waiting.push(token);
+                }
+                pending.extend_from_slice(packets);
+            } else if let Some(link) = self.links.get_mut(&token) {
                 // A broken connection is found and forgotten when the poll reports it.
                 let _ = link.send(packets);
             }
@@ -208,6 +234,7 @@ impl Null {
                 !tokens.is_empty()
             });
         }
+        self.pending.remove(&token);
         self.routes.clear();
     }
 }
@@ -291,10 +318,12 @@ mod tests {
         let (mut answer, mut own) = (Vec::new(), Vec::new());
         let taken = Null::default().take(0, request.as_bytes(), &mut answer, &mut own);
         assert!(taken.is_err());
-        let needs = Needs { transport: Transport::Tcp, version: Version::V5, qos: 0 };
+        let needs =
+            Needs { transport: Transport::Tcp, version: Version::V5, qos: 0, retained: false };
         assert!(can(needs));
         assert!(!can(Needs { transport: Transport::Ws, ..needs }));
         assert!(!can(Needs { qos: 1, ..needs }));
+        assert!(!can(Needs { retained: true, ..needs }));
     }
 
     #[test]

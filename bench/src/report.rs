@@ -17,11 +17,14 @@ pub(crate) fn document(comparison: &Comparison) -> String {
     let mut out = String::from("# Results\n\n");
     let _ = write!(
         out,
-        "`{}`\n\n{} on {}. {} rounds, the brokers in turn within each.\n\
+        "`{}`\n\n{} on {}. {}, the brokers in turn within each.\n\
          Medians, with the lowest and the highest round in brackets. CPU is user and system time of \
          all threads of the broker per delivered message; `tool` is the load tool's own.\n\
          Messages are counted over all rounds, from the first to the last.\n\n",
-        comparison.command, comparison.tool, comparison.machine, comparison.rounds
+        comparison.command,
+        comparison.tool,
+        comparison.machine,
+        comparison.rounds_in_words()
     );
     for line in &comparison.left_out {
         let _ = write!(out, "Not measured: {line}.\n\n");

@@ -1,6 +1,7 @@
 //! That charts are well-formed and say what was measured.
 
 use super::*;
+use crate::compare::Cell;
 use crate::compare::tests::comparison;
 
 /// The chart of CPU per message.
@@ -92,6 +93,18 @@ fn a_long_description_is_wrapped_and_bars_stay_on_the_page() {
     assert!(wrapped(&seen.scenarios[0].about, 20).iter().all(|line| line.len() <= 20));
     let longest = widths_of(&svg, "peer").into_iter().fold(0.0, f64::max);
     assert!(longest + LABEL + FIGURE <= PANEL + 0.1, "{longest}");
+}
+
+#[test]
+fn a_floor_above_all_others_is_none() {
+    let mut seen = comparison();
+    let with_floor = |seen: &mut Comparison, us| {
+        let rounds = vec![crate::compare::tests::outcome(us)];
+        seen.scenarios[0].cells[2] = Cell { rounds, ..Cell::default() };
+        widths_of(&cpu(seen), "floor").len()
+    };
+    assert_eq!(with_floor(&mut seen, 0.5), 1);
+    assert_eq!(with_floor(&mut seen, 50.0), 0);
 }
 
 #[test]

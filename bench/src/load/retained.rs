@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::crowd::{Crowd, PATIENCE, Seen};
 use super::idle::rest;
-use super::{Load, Mark, Outcome, us_each};
-use crate::codec::{self, Packet, STAMP_LEN, Stamp};
+use super::{Load, Mark, Needs, Outcome, us_each};
+use crate::codec::{self, Packet, STAMP_LEN, Stamp, Version};
 use crate::metric::Metric;
 use crate::scenario::{Overrides, Scenario};
 use crate::sequence::Tally;
@@ -46,6 +46,10 @@ impl Load for RetainedSpec {
              then {} subscribers to {FILTER}, one after the other, get them all",
             self.messages, self.payload, self.replays
         )
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { transport: self.transport(), version: Version::V311, qos: 0, retained: true }
     }
 
     fn change(&mut self, overrides: &Overrides) {

@@ -74,9 +74,9 @@ fn speed(comparison: &Comparison) -> String {
     }
     let versions: Vec<_> = brokers.iter().map(|broker| broker.version.as_str()).collect();
     format!(
-        "{}\nMedians of {} rounds on {}. {}.\n",
+        "{}\nMedians of {} on {}. {}.\n",
         table(&head, &rows),
-        comparison.rounds,
+        comparison.rounds_in_words(),
         comparison.machine,
         versions.join(", ")
     )
