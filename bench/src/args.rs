@@ -48,9 +48,12 @@ pub(crate) struct Compare {
     /// How often every scenario runs with every broker
     #[structopt(long, default_value = "5")]
     pub(crate) rounds: usize,
-    /// Only these scenarios; may be given several times
+    /// Only these scenarios; may be given several times [default: those marked in `list`]
     #[structopt(long = "scenario", number_of_values = 1)]
     pub(crate) scenarios: Vec<String>,
+    /// All scenarios
+    #[structopt(long, conflicts_with = "scenarios")]
+    pub(crate) all: bool,
     #[structopt(flatten)]
     pub(crate) changes: Changes,
     /// Writes all rounds to this file as JSON, from which `report` makes the rest again
@@ -206,6 +209,13 @@ mod tests {
         assert_eq!(compare.brokers.hrotti_workers, [2]);
         assert_eq!(compare.brokers.aedes, Some("d".into()));
         assert_eq!(compare.documents.charts, Some("c".into()));
+    }
+
+    #[test]
+    fn all_and_some_exclude_each_other() {
+        assert!(Args::from_iter_safe(["x", "compare", "--all"]).is_ok());
+        let both = ["x", "compare", "--all", "--scenario", "idle"];
+        assert!(Args::from_iter_safe(both).is_err());
     }
 
     #[test]

@@ -20,7 +20,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::choice::{Choice, choose};
 use self::config::Ports;
 use self::files::TempFile;
+use crate::codec::Version;
 use crate::link::Link;
+use crate::load::Needs;
+use crate::null;
 use crate::target::{Target, Transport};
 
 /// How long a broker may take until it answers a CONNECT, and until it has ended.
@@ -53,11 +56,16 @@ impl Kind {
         }
     }
 
-    /// The listeners it has.
-    fn transports(self) -> &'static [Transport] {
+    /// The listeners it has, and what each serves.
+    fn listeners(self) -> &'static [(Transport, &'static [Version])] {
+        use Transport::{Tcp, Ws};
+        use Version::{V5, V311};
         match self {
-            Self::Null => &[Transport::Tcp],
-            _ => &[Transport::Tcp, Transport::Ws],
+            Self::Hrotti | Self::Mosquitto => &[(Tcp, &[V311, V5]), (Ws, &[V311, V5])],
+            // A port for each version, and no MQTT 5 over WebSocket.
+            Self::Rumqttd => &[(Tcp, &[V311]), (Ws, &[V311]), (Tcp, &[V5])],
+            Self::Aedes => &[(Tcp, &[V311]), (Ws, &[V311])],
+            Self::Null => &[(Tcp, &[V311, V5])],
         }
     }
 
@@ -158,8 +166,8 @@ impl Broker {
             io::Error::new(error.kind(), text)
         })?;
         // From here on it ends with this value, whatever comes.
-        let mut running = Running { child, targets: Vec::new(), _config: file };
-        running.find_targets(self, [tcp, ws])?;
+        let mut running = Running { child, kind: self.kind, listeners: Vec::new(), _config: file };
+        running.find_targets(self, [tcp, ws, v5])?;
         running.wait_for_answer(&self.name)?;
         Ok(running)
     }
@@ -169,33 +177,63 @@ impl Broker {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    targets: Vec<Target>,
+    kind: Kind,
+    listeners: Vec<(Target, &'static [Version])>,
     _config: TempFile,
 }
 
 impl Running {
-    /// Where it listens with this transport, if it can.
-    pub(crate) fn target(&self, transport: Transport) -> Option<&Target> {
-        self.targets.iter().find(|target| target.transport == transport)
+    /// Where it listens for what a load needs.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot do that: why.
+    pub(crate) fn target(&self, needs: Needs) -> Result<&Target, String> {
+        if self.kind == Kind::Null && !null::can(needs) {
+            return Err("it relays at QoS 0 over tcp and nothing else".to_owned());
+        }
+        let mut listeners = self.listeners.iter();
+        let found = listeners.find(|(target, versions)| {
+            target.transport == needs.transport && versions.contains(&needs.version)
+        });
+        found.map(|(target, _)| target).ok_or_else(|| {
+            let transport = needs.transport.name();
+            match needs.version {
+                Version::V311 => format!("it has no {transport} listener"),
+                Version::V5 => format!("it has no {transport} listener for MQTT 5"),
+            }
+        })
     }
 
-    /// A target for each transport, as the broker says or as it was told.
-    fn find_targets(&mut self, broker: &Broker, [tcp, ws]: [u16; 2]) -> io::Result<()> {
+    /// A target for each listener, as the broker says or as it was told.
+    fn find_targets(&mut self, broker: &Broker, [tcp, ws, v5]: [u16; 3]) -> io::Result<()> {
         let pid = Some(self.child.id());
-        let lines = self.child.stdout.take().map(listening_lines);
-        for &transport in broker.kind.transports() {
-            let port = if transport == Transport::Tcp { tcp } else { ws };
-            let address = (Ipv4Addr::LOCALHOST, port).into();
-            let target = match &lines {
-                None => Target { transport, address, pid },
-                Some(lines) => Target::new(&next_url(lines, &broker.name)?, pid)?,
-            };
-            self.targets.push(target);
+        let listeners = broker.kind.listeners();
+        let mut targets = Vec::new();
+        if let Some(stdout) = self.child.stdout.take() {
+            let lines = listening_lines(stdout);
+            for _ in listeners {
+                targets.push(Target::new(&next_url(&lines, &broker.name)?, pid)?);
+            }
+            // Not every broker says it in the same order each time.
+            targets.sort_by_key(|target| target.transport == Transport::Ws);
+        } else {
+            for &(transport, versions) in listeners {
+                let port = match transport {
+                    Transport::Ws => ws,
+                    Transport::Tcp if versions == [Version::V5] => v5,
+                    Transport::Tcp => tcp,
+                };
+                let address = (Ipv4Addr::LOCALHOST, port).into();
+                targets.push(Target { transport, address, pid });
+            }
         }
+        let versions = listeners.iter().map(|(_, versions)| *versions);
+        self.listeners = targets.into_iter().zip(versions).collect();
         Ok(())
     }
 
-    /// Tries to connect until every listener accepts and the first answers a CONNECT.
+    /// Tries to connect until every listener answers.
     fn wait_for_answer(&mut self, name: &str) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -214,10 +252,10 @@ impl Running {
     }
 
     fn probe(&self) -> io::Result<()> {
-        for target in &self.targets {
-            match target.transport {
-                Transport::Tcp => Link::open(target, "bench-probe", None)?.close(),
-                Transport::Ws => drop(TcpStream::connect(target.address)?),
+        for (target, versions) in &self.listeners {
+            match versions.contains(&Version::V311) {
+                true => Link::open(target, "bench-probe", None)?.close(),
+                false => drop(TcpStream::connect(target.address)?),
             }
         }
         Ok(())
@@ -322,6 +360,39 @@ mod tests {
             let error = Broker::new(kind, program.clone()).start().unwrap_err();
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    fn running(kind: Kind) -> Running {
+        let program = files::first_there(files::in_path("sleep")).unwrap();
+        let child = Command::new(program).arg("60").stdout(Stdio::null()).spawn().unwrap();
+        let config = TempFile::new("none", "").unwrap();
+        let mut running = Running { child, kind, listeners: Vec::new(), _config: config };
+        let broker = Broker::new(kind, PathBuf::new());
+        running.find_targets(&broker, [47, 48, 49]).unwrap();
+        running
+    }
+
+    #[test]
+    fn a_load_finds_the_listener_that_it_needs() {
+        let needs = |transport, version| Needs { transport, version, qos: 0 };
+        let port = |kind, transport, version| {
+            let running = running(kind);
+            running.target(needs(transport, version)).map(|target| target.address.port())
+        };
+        use Transport::{Tcp, Ws};
+        use Version::{V5, V311};
+        assert_eq!(port(Kind::Mosquitto, Tcp, V5), Ok(47));
+        assert_eq!(port(Kind::Mosquitto, Ws, V5), Ok(48));
+        assert_eq!(port(Kind::Rumqttd, Tcp, V311), Ok(47));
+        assert_eq!(port(Kind::Rumqttd, Tcp, V5), Ok(49));
+        let none = Err("it has no ws listener for MQTT 5".to_owned());
+        assert_eq!(port(Kind::Rumqttd, Ws, V5), none);
+        let none = Err("it has no tcp listener for MQTT 5".to_owned());
+        assert_eq!(port(Kind::Aedes, Tcp, V5), none);
+        let null = running(Kind::Null);
+        assert!(null.target(needs(Tcp, V5)).is_ok());
+        assert!(null.target(needs(Ws, V311)).is_err());
+        assert!(null.target(Needs { qos: 1, ..needs(Tcp, V311) }).is_err());
     }
 
     #[test]

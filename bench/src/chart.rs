@@ -171,7 +171,15 @@ fn panels(chart: &Chart, comparison: &Comparison) -> Vec<Panel> {
     };
     // Where all panels show the same, the title of the chart says what.
     let same = shown.iter().all(|(_, metric)| *metric == shown[0].1);
-    shown.into_iter().map(|(seen, metric)| panel(comparison, seen, metric, !same)).collect()
+    let mut panels: Vec<Panel> =
+        shown.into_iter().map(|(seen, metric)| panel(comparison, seen, metric, !same)).collect();
+    if matches!(chart.shows, Shows::Highlights) {
+        let defaults: Vec<_> = comparison.brokers.iter().filter(|one| one.is_default()).collect();
+        for panel in &mut panels {
+            panel.bars.retain(|bar| defaults.iter().any(|broker| broker.name == bar.broker));
+        }
+    }
+    panels
 }
 
 fn panel(comparison: &Comparison, scenario: &ScenarioResult, metric: Metric, named: bool) -> Panel {

@@ -60,15 +60,17 @@ pub(crate) struct Cell {
 }
 
 /// Runs everything; says on stderr how far it is. A failed run is noted and does not stop the rest.
+/// After each round `so_far` gets what there is, so that a long run which is broken off leaves it.
 ///
 /// # Errors
 ///
-/// When a broker cannot be started at all.
+/// When a broker cannot be started at all, or `so_far` fails.
 pub(crate) fn compare(
     choice: &Choice,
     scenarios: &[Scenario],
     rounds: usize,
     command: &str,
+    so_far: impl Fn(&Comparison) -> io::Result<()>,
 ) -> io::Result<Comparison> {
     for scenario in scenarios {
         scenario.prepare();
@@ -92,20 +94,26 @@ pub(crate) fn compare(
     };
     let turns = turns(&comparison);
     let mut progress = Progress::new(&turns);
+    let mut round = 0;
     for turn in &turns {
+        if turn.round > round {
+            so_far(&comparison)?;
+            round = turn.round;
+        }
         if comparison.scenarios[turn.scenario].cells[turn.broker].not_applicable.is_some() {
             progress.took(*turn, Duration::ZERO);
             continue;
         }
         let (scenario, broker) = (&scenarios[turn.scenario], &brokers[turn.broker]);
         let place = format!("round {}/{rounds}  {progress}", turn.round + 1);
-        eprint!("{place}  {:<12} {:<10} ", scenario.name, broker.name);
+        eprint!("{place}  {:<26} {:<10} ", scenario.name, broker.name);
         let begin = Instant::now();
         let outcome = run_once(scenario, broker, &mut running[turn.broker]);
         progress.took(*turn, begin.elapsed());
         eprintln!("{}", in_one_line(&outcome));
         comparison.scenarios[turn.scenario].cells[turn.broker].take(turn.round, outcome);
     }
+    so_far(&comparison)?;
     Ok(comparison)
 }
 
@@ -150,10 +158,7 @@ fn order(round: usize, count: usize) -> Vec<usize> {
 
 fn empty(scenario: &Scenario, running: &[Running]) -> ScenarioResult {
     let cell = |running: &Running| {
-        let not_applicable = match running.target(scenario.transport()) {
-            Some(_) => None,
-            None => Some(format!("it has no {} listener", scenario.transport().name())),
-        };
+        let not_applicable = running.target(scenario.needs()).err();
         Cell { not_applicable, ..Cell::default() }
     };
     ScenarioResult {
@@ -178,8 +183,8 @@ fn run_once(scenario: &Scenario, broker: &Broker, running: &mut Running) -> io::
 }
 
 fn run_with(scenario: &Scenario, running: &Running) -> io::Result<Outcome> {
-    let target = running.target(scenario.transport());
-    scenario.run(target.ok_or_else(|| io::Error::other("it has no such listener"))?)
+    let target = running.target(scenario.needs());
+    scenario.run(target.map_err(|why| io::Error::new(io::ErrorKind::Unsupported, why))?)
 }
 
 fn in_one_line(outcome: &io::Result<Outcome>) -> String {
@@ -230,6 +235,13 @@ impl Cell {
     /// Whether every message came, once and in order.
     pub(crate) fn is_whole(&self) -> bool {
         self.sum(|seen| seen.lost + seen.duplicated + seen.reordered) == 0
+    }
+}
+
+impl BrokerInfo {
+    /// Whether it is its kind as it comes, and not a variant of it.
+    pub(crate) fn is_default(&self) -> bool {
+        self.name == self.kind.name()
     }
 }
 

@@ -34,11 +34,17 @@ impl Goal {
     pub(crate) fn ratio(metric: Metric, at_most: f64) -> Self {
         Self { metric, at_most, of: Of::Ratio }
     }
+
+    pub(crate) fn figure(metric: Metric, at_most: f64) -> Self {
+        Self { metric, at_most, of: Of::Figure }
+    }
 }
 
 /// The goals of a scenario.
 pub(crate) fn of(scenario: &Scenario) -> Vec<Goal> {
-    scenario.at_most.iter().map(|&(metric, at_most)| Goal::ratio(metric, at_most)).collect()
+    let ratios = scenario.at_most.iter().map(|&(metric, at_most)| Goal::ratio(metric, at_most));
+    let figures = scenario.bounds.iter().map(|&(metric, at_most)| Goal::figure(metric, at_most));
+    ratios.chain(figures).collect()
 }
 
 /// A goal and what was measured.
@@ -136,8 +142,11 @@ mod tests {
 
     #[test]
     fn a_scenario_s_bound_is_a_goal() {
-        let scenario = Scenario::new("x", Nothing).at_most(Metric::BrokerUsPerMessage, 0.5);
-        assert_eq!(of(&scenario), [Goal::ratio(Metric::BrokerUsPerMessage, 0.5)]);
+        let scenario = Scenario::new("x", Nothing)
+            .at_most(Metric::BrokerUsPerMessage, 0.5)
+            .bound(Metric::BytesPerConnection, 2500.0);
+        let ratio = Goal::ratio(Metric::BrokerUsPerMessage, 0.5);
+        assert_eq!(of(&scenario), [ratio, Goal::figure(Metric::BytesPerConnection, 2500.0)]);
         assert_eq!(of(&Scenario::new("x", Nothing)), []);
     }
 
@@ -155,7 +164,7 @@ mod tests {
     #[test]
     fn a_figure_is_bound_by_itself() {
         let mut seen = comparison();
-        let goal = Goal { metric: Metric::BrokerUsPerMessage, at_most: 1.5, of: Of::Figure };
+        let goal = Goal::figure(Metric::BrokerUsPerMessage, 1.5);
         seen.scenarios[0].goals = vec![goal];
         let verdict = &verdicts(&seen)[0];
         assert_eq!((verdict.what.as_str(), verdict.is_met()), ("hrotti", Some(true)));

@@ -19,6 +19,7 @@ use std::{io, process};
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Version;
 use crate::metric::{Metric, Values};
 use crate::process::{CpuSample, Memory};
 use crate::scenario::Overrides;
@@ -36,11 +37,11 @@ pub(crate) trait Load {
     }
 
     /// What a broker must be able to do for it. Who sets brokers side by side leaves out those that
-    /// cannot, as "not applicable" (see `null::can`); a run that finds it out by itself, because
+    /// cannot, as "not applicable" (see `Running::target`); a run that finds it out by itself, because
     /// the broker announces or grants less, fails with [`io::ErrorKind::Unsupported`] and means
     /// the same.
     fn needs(&self) -> Needs {
-        Needs { transport: self.transport(), qos: 0 }
+        Needs { transport: self.transport(), version: Version::V311, qos: 0 }
     }
 
     /// Takes what the command line wants different, as far as it means something here.
@@ -61,6 +62,7 @@ pub(crate) trait Load {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Needs {
     pub(crate) transport: Transport,
+    pub(crate) version: Version,
     pub(crate) qos: u8,
 }
 

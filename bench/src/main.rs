@@ -44,8 +44,10 @@ fn main() -> ExitCode {
         Args::Report(args) => report_again(&args),
         Args::Null => null::serve(),
         Args::List => {
+            println!("* is what `compare` runs when nothing is named");
             for scenario in scenario::all() {
-                println!("{:<10} {}", scenario.name, scenario.about());
+                let mark = if scenario.by_default { '*' } else { ' ' };
+                println!("{mark} {:<27} {}", scenario.name, scenario.about());
             }
             Ok(())
         }
@@ -77,16 +79,16 @@ fn compare(args: &Compare) -> io::Result<()> {
     }
     if scenarios.is_empty() {
         scenarios = scenario::all();
-        scenarios.retain(|scenario| scenario.by_default);
+        scenarios.retain(|scenario| args.all || scenario.by_default);
     }
     let scenarios: Vec<_> =
         scenarios.into_iter().map(|scenario| scenario.with(&overrides)).collect();
     let choice = broker::choose(&args.brokers)?;
     let command = command_line(env::args().skip(1));
-    let comparison = compare::compare(&choice, &scenarios, args.rounds.max(1), &command)?;
-    if let Some(path) = &args.json {
-        write_json(path, &comparison)?;
-    }
+    let keep = |comparison: &Comparison| {
+        args.json.as_deref().map_or(Ok(()), |path| write_json(path, comparison))
+    };
+    let comparison = compare::compare(&choice, &scenarios, args.rounds.max(1), &command, keep)?;
     write_documents(&args.documents, &comparison)?;
     if comparison.is_bad() {
         return Err(io::Error::other("hrotti failed or lost messages; the tables say where"));

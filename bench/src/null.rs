@@ -291,7 +291,7 @@ mod tests {
         let (mut answer, mut own) = (Vec::new(), Vec::new());
         let taken = Null::default().take(0, request.as_bytes(), &mut answer, &mut own);
         assert!(taken.is_err());
-        let needs = Needs { transport: Transport::Tcp, qos: 0 };
+        let needs = Needs { transport: Transport::Tcp, version: Version::V5, qos: 0 };
         assert!(can(needs));
         assert!(!can(Needs { transport: Transport::Ws, ..needs }));
         assert!(!can(Needs { qos: 1, ..needs }));

@@ -103,11 +103,6 @@ impl Scenario {
         self
     }
 
-    /// Over what its clients connect.
-    pub(crate) fn transport(&self) -> Transport {
-        self.load.transport()
-    }
-
     /// What a broker must be able to do for it, see [`Load::needs`].
     pub(crate) fn needs(&self) -> Needs {
         self.load.needs()

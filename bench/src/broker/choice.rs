@@ -151,4 +151,14 @@ mod tests {
         let error = choose(&Brokers { only, ..args() }).unwrap_err().to_string();
         assert!(error.contains("aedes is not installed"), "{error}");
     }
+
+    #[test]
+    fn the_installer_installs_what_the_line_says() {
+        let script = include_str!("../../peers/install.sh");
+        let (_, command) = remedy(Kind::Rumqttd).split_once("cargo install ").unwrap();
+        let what = command.split(',').next().unwrap();
+        assert!(script.contains(&format!("cargo install {what} ")), "{what}");
+        let lock = include_str!("../../peers/aedes/package-lock.json");
+        assert!(!lock.contains("\"resolved\""), "packages come from the user's own registry");
+    }
 }

@@ -94,7 +94,7 @@ fn a_broker_of_mqtt_5_announces_its_limits_and_says_why_it_leaves() {
     let error = link.receive(&mut ReadBuffer::new(), |_| ()).unwrap_err();
     assert!(error.to_string().contains("reason 139"), "{error}");
     drop(link);
-    assert_eq!(served.join().unwrap(), codec::connect_as(Version::V5, "c", 0));
+    assert_eq!(served.join().unwrap(), codec::connect_as(Version::V5, "c", codec::KEEP_ALIVE_SECS));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn what_the_kernel_does_not_take_is_sent_later_and_a_ping_is_answered() {
     drop(link);
     let got = served.join().unwrap();
     let mut wanted = ws::request(target.address).into_bytes();
-    ws::put_binary(&mut wanted, &codec::connect("c", 0));
+    ws::put_binary(&mut wanted, &codec::connect("c", codec::KEEP_ALIVE_SECS));
     let mut frame = Vec::new();
     ws::put_binary(&mut frame, &chunk);
     for _ in 0..sent {

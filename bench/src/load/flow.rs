@@ -129,7 +129,7 @@ impl Load for FlowSpec {
     }
 
     fn needs(&self) -> Needs {
-        Needs { transport: self.transport, qos: self.qos }
+        Needs { transport: self.transport, version: self.version, qos: self.qos }
     }
 
     fn change(&mut self, overrides: &Overrides) {
