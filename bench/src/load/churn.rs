@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_lost_message_is_counted_and_the_place_taken_again() {
         let server = rehearse(Faults { lose_every: 3, ..Faults::default() });
-        let patience = Duration::from_millis(100);
+        let patience = Duration::from_millis(500);
         let outcome = run(&server, ChurnSpec { patience, ..SHORT }).unwrap();
         assert!(outcome.lost > 0);
         assert_eq!(outcome.sent, outcome.delivered + outcome.lost);

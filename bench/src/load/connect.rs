@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn connections_that_stay_open_after_disconnect_are_noted() {
         let server = rehearse(Faults { keep_open: true, ..Faults::default() });
-        let patience = Duration::from_millis(200);
+        let patience = Duration::from_secs(1);
         let spec = ConnectSpec { connections: 3, patience, ..FEW };
         let outcome = run(&server, &spec).unwrap();
         assert_eq!(outcome.connections, 3);

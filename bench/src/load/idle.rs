@@ -1,6 +1,8 @@
 //! Connections that do nothing: what each holds resident in the broker.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,9 @@ pub(crate) struct IdleSpec {
     pub(crate) transport: Transport,
 }
 
+/// A broker that has not taken all by then gets no more.
+const OPENING_MAX: Duration = Duration::from_secs(60);
+
 const IDLE: IdleSpec = IdleSpec { connections: 5000, transport: Transport::Tcp };
 
 /// The scenarios that are such loads.
@@ -31,7 +36,18 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     let idle = |name, spec, bytes| {
         Scenario::new(name, spec).on_a_fresh_broker().bound(Metric::BytesPerConnection, bytes)
     };
-    vec![idle("idle", IDLE, 2500.0).by_default(), idle("idle-ws", over_ws, 8000.0)]
+    vec![idle("idle", IDLE, 2500.0).by_default(), idle("idle-ws", over_ws, 8000.0).by_default()]
+}
+
+impl IdleSpec {
+    /// How many connect at once. Over tcp nobody waits, so that one after the other is fast enough,
+    /// and what the broker does for each is not mixed. Some brokers serve WebSocket by the tick.
+    fn at_once(&self) -> u64 {
+        match self.transport {
+            Transport::Tcp => 1,
+            Transport::Ws => 64,
+        }
+    }
 }
 
 impl Load for IdleSpec {
@@ -59,7 +75,7 @@ impl Load for IdleSpec {
     }
 }
 
-/// Connects and subscribes one after the other, then lets the broker rest and looks at it.
+/// Connects and subscribes, then lets the broker rest and looks at it.
 ///
 /// The broker should be fresh: memory that an earlier load left to its allocator would be used
 /// again and not be seen.
@@ -83,7 +99,14 @@ fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
         outcome.notes.push(short);
     }
     let (before, memory_before) = (Mark::take(target)?, target.memory()?);
-    let links = open(target, wanted, &mut outcome)?;
+    let (links, failure) = open_all(target, wanted, spec.at_once());
+    match failure {
+        Some(error) if links.is_empty() => return Err(error),
+        Some(error) => {
+            outcome.notes.push(format!("stopped at {} connections: {error}", links.len()));
+        }
+        None => {}
+    }
     let after = rest(target)?;
     let memory = target.memory()?;
     outcome.connections = links.len() as u64;
@@ -103,41 +126,38 @@ fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Opens them, as many at once as there are threads: some brokers look only ten times a second for
-/// what new connections say, and it would take an hour to open thousands one after the other.
-fn open(target: &Target, wanted: u64, outcome: &mut Outcome) -> io::Result<Vec<Link>> {
-    let threads = if target.transport == Transport::Ws { 64 } else { 1 };
-    let open_some = |first: u64| {
-        let mut links = Vec::new();
-        for index in (first..wanted).step_by(threads) {
+/// Connects and subscribes `count` clients; with an error if it had to stop before.
+///
+/// At setup time only, and where a client would mostly wait, each of those that connect at once has
+/// a thread: a link connects blocking.
+fn open_all(target: &Target, count: u64, at_once: u64) -> (Vec<Link>, Option<io::Error>) {
+    let deadline = Instant::now() + OPENING_MAX;
+    let (next, done) = (AtomicU64::new(0), Mutex::new((Vec::new(), None)));
+    let locked = || done.lock().unwrap_or_else(PoisonError::into_inner);
+    let open_some = || {
+        while locked().1.is_none() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                break;
+            }
             let filter = format!("idle/{index:06}");
-            match Link::open(target, &format!("idle-{index:06}"), Some(&filter)) {
-                Ok(link) => links.push(link),
-                Err(error) => return (links, Some(error)),
+            let link = if Instant::now() < deadline {
+                Link::open(target, &format!("idle-{index:06}"), Some(&filter))
+            } else {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long"))
+            };
+            match link {
+                Ok(link) => locked().0.push(link),
+                Err(error) => locked().1 = Some(error),
             }
         }
-        (links, None)
     };
-    let (mut links, mut broken) = (Vec::new(), None);
     thread::scope(|scope| {
-        let open_some = &open_some;
-        let running: Vec<_> =
-            (0..threads as u64).map(|first| scope.spawn(move || open_some(first))).collect();
-        for thread in running {
-            let ended = |_| (Vec::new(), Some(io::Error::other("a thread of the tool panicked")));
-            let (some, error) = thread.join().unwrap_or_else(ended);
-            links.extend(some);
-            broken = broken.take().or(error);
+        for _ in 0..at_once {
+            scope.spawn(open_some);
         }
     });
-    match broken {
-        Some(error) if links.is_empty() => return Err(error),
-        Some(error) => {
-            outcome.notes.push(format!("stopped at {} connections: {error}", links.len()));
-        }
-        None => {}
-    }
-    Ok(links)
+    done.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until the broker has used no CPU worth the name for a tenth of a second, at most two.
@@ -158,6 +178,7 @@ pub(super) fn rest(target: &Target) -> io::Result<Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::rehearsal::{Faults, rehearse};
 
     #[test]
     fn idle_connections_are_made_and_measured() {
@@ -168,6 +189,14 @@ mod tests {
         // Zero is possible: threads of other tests end meanwhile, then only clock ticks count.
         assert!(outcome.values.contains_key(&Metric::BrokerUsPerConnect));
         assert_eq!(outcome.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn it_stops_where_the_broker_takes_no_more() {
+        let faults = Faults { refuse_connect_every: 10, ..Faults::default() };
+        let outcome = run(&rehearse(faults), &IdleSpec { connections: 40, ..IDLE }).unwrap();
+        assert_eq!(outcome.connections, 9);
+        assert!(outcome.notes[0].starts_with("stopped at 9 connections: "), "{:?}", outcome.notes);
     }
 
     #[test]

@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_retains_nothing_loses_all() {
-        let spec = RetainedSpec { patience: Duration::from_millis(50), ..FEW };
+        let spec = RetainedSpec { patience: Duration::from_secs(1), ..FEW };
         let outcome = run(&crate::null::in_process(), &spec).unwrap();
         assert_eq!((outcome.delivered, outcome.lost), (0, 2400));
     }
