@@ -130,8 +130,9 @@ fn ratios(comparison: &Comparison) -> String {
                 let (of, to) = if is_variant { (cell, ours) } else { (ours, cell) };
                 row.push(of.ratio_to(to, metric).map_or_else(String::new, |ratio| {
                     let worse = (ratio.median > 1.0) != metric.more_is_better();
+                    let clearly = (ratio.median - 1.0).abs() > 0.01;
+                    let loses = worse && clearly && other.kind != Kind::Null;
                     let median = format!("{:.3}", ratio.median);
-                    let loses = worse && median != "1.000" && other.kind != Kind::Null;
                     let text = show(ratio, 3);
                     if loses { text.replacen(&median, &format!("**{median}**"), 1) } else { text }
                 }));
@@ -154,7 +155,8 @@ fn ratios(comparison: &Comparison) -> String {
     let head: Vec<&str> =
         ["scenario", "metric"].into_iter().chain(heads.iter().map(String::as_str)).collect();
     format!(
-        "## Ratios\n\nOf each round, then their median. Bold: the broker named first is worse.\n\n{}\n",
+        "## Ratios\n\nOf each round, then their median. Bold: the broker named first is worse, \
+         by more than a hundredth.\n\n{}\n",
         table(&head, &rows)
     )
 }
