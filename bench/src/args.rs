@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use structopt::StructOpt;
 
+use crate::codec::Version;
 use crate::scenario::Overrides;
+use crate::target::Transport;
 
 /// Measures MQTT brokers: what a message costs them, and whether all arrive.
 #[derive(Debug, StructOpt)]
@@ -12,8 +14,10 @@ use crate::scenario::Overrides;
 pub(crate) enum Args {
     /// Measures one broker that is running already.
     Run(Run),
-    /// Starts hrotti and mosquitto and measures them in turn.
+    /// Starts hrotti and its peers and measures them in turn.
     Compare(Compare),
+    /// Makes tables and charts again from what an earlier `compare` wrote.
+    Report(Report),
     /// Lists the scenarios.
     List,
     /// Is the null broker: relays PUBLISH on a free port and does nothing else.
@@ -39,12 +43,44 @@ pub(crate) struct Run {
 
 #[derive(Debug, StructOpt)]
 pub(crate) struct Compare {
+    #[structopt(flatten)]
+    pub(crate) brokers: Brokers,
+    /// How often every scenario runs with every broker
+    #[structopt(long, default_value = "5")]
+    pub(crate) rounds: usize,
+    /// Only these scenarios; may be given several times [default: those marked in `list`]
+    #[structopt(long = "scenario", number_of_values = 1)]
+    pub(crate) scenarios: Vec<String>,
+    /// All scenarios
+    #[structopt(long, conflicts_with = "scenarios")]
+    pub(crate) all: bool,
+    #[structopt(flatten)]
+    pub(crate) changes: Changes,
+    /// Writes all rounds to this file as JSON, from which `report` makes the rest again
+    #[structopt(long)]
+    pub(crate) json: Option<PathBuf>,
+    #[structopt(flatten)]
+    pub(crate) documents: Documents,
+}
+
+/// Which brokers are compared, and where they are.
+#[derive(Debug, Default, StructOpt)]
+pub(crate) struct Brokers {
     /// The hrotti program [default: beside this program, or in the path]
     #[structopt(long)]
     pub(crate) hrotti: Option<PathBuf>,
+    /// Measures hrotti with this many workers too; may be given several times
+    #[structopt(long, number_of_values = 1)]
+    pub(crate) hrotti_workers: Vec<u32>,
     /// The mosquitto program [default: /usr/sbin/mosquitto, or in the path]
     #[structopt(long)]
     pub(crate) mosquitto: Option<PathBuf>,
+    /// The rumqttd program [default: where bench/peers/install.sh puts it, or in the path]
+    #[structopt(long)]
+    pub(crate) rumqttd: Option<PathBuf>,
+    /// The directory that aedes is installed in [default: where bench/peers/install.sh puts it]
+    #[structopt(long)]
+    pub(crate) aedes: Option<PathBuf>,
     /// Measures the null broker too: the floor that no broker can be below
     #[structopt(long)]
     pub(crate) floor: bool,
@@ -52,23 +88,32 @@ pub(crate) struct Compare {
     #[structopt(
         long,
         number_of_values = 1,
-        possible_values = &["hrotti", "mosquitto", "null"]
+        possible_values = &["hrotti", "mosquitto", "rumqttd", "aedes", "null"]
     )]
     pub(crate) only: Vec<String>,
-    /// How often every scenario runs with every broker
-    #[structopt(long, default_value = "5")]
-    pub(crate) rounds: usize,
-    /// Only these scenarios; may be given several times
-    #[structopt(long = "scenario", number_of_values = 1)]
-    pub(crate) scenarios: Vec<String>,
-    #[structopt(flatten)]
-    pub(crate) changes: Changes,
-    /// Writes all rounds to this file as JSON
+}
+
+#[derive(Debug, StructOpt)]
+pub(crate) struct Report {
+    /// What `compare --json` wrote
     #[structopt(long)]
-    pub(crate) json: Option<PathBuf>,
+    pub(crate) json: PathBuf,
+    #[structopt(flatten)]
+    pub(crate) documents: Documents,
+    /// Puts the table of the speed section into this file, between its two markers
+    #[structopt(long)]
+    pub(crate) readme: Option<PathBuf>,
+}
+
+/// What a comparison is written to.
+#[derive(Debug, Default, StructOpt)]
+pub(crate) struct Documents {
     /// Writes the tables to this file as Markdown; they go to stdout in any case
     #[structopt(long)]
     pub(crate) markdown: Option<PathBuf>,
+    /// Writes bar charts into this directory as SVG
+    #[structopt(long)]
+    pub(crate) charts: Option<PathBuf>,
 }
 
 /// What a scenario may be given instead of its own values.
@@ -89,9 +134,21 @@ pub(crate) struct Changes {
     /// Open loop: messages a second over all publishers
     #[structopt(long, conflicts_with = "window")]
     rate: Option<f64>,
-    /// Connections of the scenario `idle`
+    /// Connections of the scenarios `connect` and `idle`
     #[structopt(long)]
     connections: Option<u64>,
+    /// Publishers and subscribers use this QoS: 0, 1 or 2
+    #[structopt(long, possible_values = &["0", "1", "2"])]
+    qos: Option<u8>,
+    /// The version of MQTT that messages flow in: 3.1.1 or 5
+    #[structopt(long, parse(try_from_str = version))]
+    mqtt: Option<Version>,
+    /// What messages flow over; `run` takes it from the URL
+    #[structopt(long, parse(try_from_str = transport), possible_values = &["tcp", "ws"])]
+    transport: Option<Transport>,
+    /// Filters or retained messages, where a scenario loads many
+    #[structopt(long)]
+    count: Option<u32>,
 }
 
 impl Changes {
@@ -103,7 +160,27 @@ impl Changes {
             window: self.window,
             rate: self.rate,
             connections: self.connections,
+            qos: self.qos,
+            version: self.mqtt,
+            transport: self.transport,
+            count: self.count,
         }
+    }
+}
+
+fn version(text: &str) -> Result<Version, &'static str> {
+    match text {
+        "3.1.1" | "4" => Ok(Version::V311),
+        "5" | "5.0" => Ok(Version::V5),
+        _ => Err("it is 3.1.1 or 5"),
+    }
+}
+
+fn transport(text: &str) -> Result<Transport, &'static str> {
+    match text {
+        "tcp" => Ok(Transport::Tcp),
+        "ws" => Ok(Transport::Ws),
+        _ => Err("it is tcp or ws"),
     }
 }
 
@@ -123,7 +200,57 @@ mod tests {
             unreachable!("not compare");
         };
         assert_eq!((compare.rounds, compare.scenarios.len()), (5, 1));
-        assert_eq!(compare.only, ["hrotti"]);
+        assert_eq!(compare.brokers.only, ["hrotti"]);
         assert!(Args::from_iter_safe(["x", "compare", "--only", "other"]).is_err());
+        let compare = ["x", "compare", "--hrotti-workers", "2", "--aedes", "d", "--charts", "c"];
+        let Args::Compare(compare) = Args::from_iter_safe(compare).unwrap() else {
+            unreachable!("not compare");
+        };
+        assert_eq!(compare.brokers.hrotti_workers, [2]);
+        assert_eq!(compare.brokers.aedes, Some("d".into()));
+        assert_eq!(compare.documents.charts, Some("c".into()));
+    }
+
+    #[test]
+    fn all_and_some_exclude_each_other() {
+        assert!(Args::from_iter_safe(["x", "compare", "--all"]).is_ok());
+        let both = ["x", "compare", "--all", "--scenario", "idle"];
+        assert!(Args::from_iter_safe(both).is_err());
+    }
+
+    #[test]
+    fn a_report_needs_what_it_reports() {
+        let report = ["x", "report", "--json", "f", "--readme", "r"];
+        let Args::Report(report) = Args::from_iter_safe(report).unwrap() else {
+            unreachable!("not report");
+        };
+        assert_eq!((report.json, report.readme), ("f".into(), Some("r".into())));
+        assert!(Args::from_iter_safe(["x", "report"]).is_err());
+    }
+
+    #[test]
+    fn only_takes_every_broker() {
+        for kind in crate::broker::Kind::ALL {
+            assert!(Args::from_iter_safe(["x", "compare", "--only", kind.name()]).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_load_s_protocol_may_be_changed() {
+        let overrides = |words: &[&str]| {
+            let words = [&["x", "run", "--broker", "tcp://h", "pairs"], words].concat();
+            match Args::from_iter_safe(words) {
+                Ok(Args::Run(run)) => Some(run.changes.overrides()),
+                _ => None,
+            }
+        };
+        let changed = overrides(&["--qos", "2", "--mqtt", "5", "--transport", "ws"]).unwrap();
+        assert_eq!((changed.qos, changed.version), (Some(2), Some(Version::V5)));
+        assert_eq!(changed.transport, Some(Transport::Ws));
+        let changed = overrides(&["--mqtt", "3.1.1"]).unwrap();
+        assert_eq!((changed.qos, changed.version), (None, Some(Version::V311)));
+        for wrong in [["--qos", "3"], ["--mqtt", "3.1"], ["--transport", "udp"]] {
+            assert!(overrides(&wrong).is_none(), "{wrong:?}");
+        }
     }
 }

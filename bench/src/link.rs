@@ -1,17 +1,21 @@
 //! One connection to the broker under test.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::codec::{self, Packet};
-use crate::target::Target;
+use crate::codec::{self, Announced, Frame, Malformed, Packet, Version};
+use crate::target::{Target, Transport};
+use crate::ws;
 
 /// How long the broker may take for CONNACK or SUBACK.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// One read takes up to this many bytes.
 const READ_BYTES: usize = 256 * 1024;
+/// An unfinished packet longer than this keeps the buffer that it is in instead of being copied.
+const COPIED_TAIL_MAX: usize = 16 * 1024;
 /// More than this unsent is no load but a leak.
 const UNSENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -25,12 +29,96 @@ impl ReadBuffer {
     }
 }
 
+/// How a client connects: more than [`Link::open`] says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dial<'a> {
+    target: &'a Target,
+    client_id: &'a str,
+    version: Version,
+    subscription: Option<(&'a str, u8)>,
+}
+
+impl<'a> Dial<'a> {
+    /// With MQTT 3.1.1 and without a subscription, over the target's transport.
+    pub(crate) fn new(target: &'a Target, client_id: &'a str) -> Self {
+        Self { target, client_id, version: Version::V311, subscription: None }
+    }
+
+    pub(crate) fn version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Subscribes as soon as it is connected.
+    pub(crate) fn subscribe(mut self, filter: &'a str, qos: u8) -> Self {
+        self.subscription = Some((filter, qos));
+        self
+    }
+
+    /// Connects, blocking, and waits for CONNACK; with a filter also for SUBACK. Afterwards the
+    /// link does not block.
+    ///
+    /// Over tcp nothing is read beyond the answers. Over WebSocket they may share a frame with
+    /// what comes next; the next [`Link::receive`] hands that out.
+    ///
+    /// # Errors
+    ///
+    /// When the broker refuses, does not answer within ten seconds, or answers something else.
+    /// [`ErrorKind::Unsupported`] says that it works but does not grant the QoS.
+    pub(crate) fn open(self) -> io::Result<Link> {
+        let address = self.target.address;
+        let stream = TcpStream::connect(address).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot connect to {address}: {error}"))
+        })?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+        let mut link = Link::new(stream, self.version);
+        if self.target.transport == Transport::Ws {
+            link.upgrade(self.target)?;
+        }
+        link.send(&codec::connect_as(self.version, self.client_id, codec::KEEP_ALIVE_SECS))?;
+        let connack = link.answer(2, "CONNECT")?;
+        if self.version == Version::V5 {
+            link.announced = Announced::read(&connack)?;
+        }
+        if let Some((filter, qos)) = self.subscription {
+            link.send(&codec::subscribe_as(self.version, 1, filter, qos))?;
+            let suback = link.answer(9, "SUBSCRIBE")?;
+            let granted = suback.last().copied().unwrap_or(0);
+            if granted != qos {
+                let text = format!("the broker grants QoS {granted} instead of {qos}");
+                return Err(io::Error::new(ErrorKind::Unsupported, text));
+            }
+        }
+        link.stream.set_nonblocking(true)?;
+        Ok(link)
+    }
+}
+
 /// A connected client.
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: TcpStream,
+    version: Version,
+    announced: Announced,
+    /// As they go to the kernel, from `unsent_from` on.
     unsent: Vec<u8>,
+    unsent_from: usize,
+    /// MQTT that came and is no whole packet yet.
     tail: Vec<u8>,
+    /// The same where it is long: the first `large_len` bytes of a buffer of its own.
+    large: Vec<u8>,
+    large_len: usize,
+    /// The tail holds whole packets that nobody has seen.
+    unseen: bool,
+    ws: Option<Box<Ws>>,
+}
+
+/// What a link over WebSocket has in addition.
+#[derive(Debug, Default)]
+struct Ws {
+    decoder: ws::Decoder,
+    framed: Vec<u8>,
 }
 
 impl AsFd for Link {
@@ -40,33 +128,41 @@ impl AsFd for Link {
 }
 
 impl Link {
-    /// Connects, blocking, and waits for CONNACK; with a filter also for SUBACK. Afterwards the
-    /// link does not block.
+    /// Connects with MQTT 3.1.1 and subscribes at QoS 0, see [`Dial::open`].
     ///
     /// # Errors
     ///
     /// When the broker refuses, does not answer within ten seconds, or answers something else.
     pub(crate) fn open(target: &Target, client_id: &str, filter: Option<&str>) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(target.address).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot connect to {}: {error}", target.address))
-        })?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
-        stream.write_all(&codec::connect(client_id, 0))?;
-        expect(&mut stream, 4, |packet| matches!(packet, Packet::ConnAck(0)), "CONNECT")?;
-        if let Some(filter) = filter {
-            stream.write_all(&codec::subscribe(1, filter, 0))?;
-            expect(&mut stream, 5, |packet| matches!(packet, Packet::SubAck(1, 0)), "SUBSCRIBE")?;
-        }
-        stream.set_nonblocking(true)?;
-        Ok(Self { stream, unsent: Vec::new(), tail: Vec::new() })
+        let dial = Dial::new(target, client_id);
+        filter.map_or(dial, |filter| dial.subscribe(filter, 0)).open()
     }
 
     /// A link from the broker's side.
     pub(crate) fn accepted(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, unsent: Vec::new(), tail: Vec::new() })
+        Ok(Self::new(stream, Version::V311))
+    }
+
+    fn new(stream: TcpStream, version: Version) -> Self {
+        Self {
+            stream,
+            version,
+            announced: Announced::default(),
+            unsent: Vec::new(),
+            unsent_from: 0,
+            tail: Vec::new(),
+            large: Vec::new(),
+            large_len: 0,
+            unseen: false,
+            ws: None,
+        }
+    }
+
+    /// What the broker said of itself.
+    pub(crate) fn announced(&self) -> Announced {
+        self.announced
     }
 
     /// Whether the broker has not closed the connection.
@@ -83,11 +179,27 @@ impl Link {
         self.unsent.is_empty()
     }
 
-    /// Writes what the kernel takes and keeps the rest for [`Link::flush`].
+    /// Writes what the kernel takes and keeps the rest for [`Link::flush`]. Over WebSocket these
+    /// bytes become one frame.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(ws) = &mut self.ws else { return self.send_raw(bytes) };
+        let mut framed = mem::take(&mut ws.framed);
+        framed.clear();
+        ws::put_binary(&mut framed, bytes);
+        let sent = self.send_raw(&framed);
+        if let Some(ws) = &mut self.ws {
+            ws.framed = framed;
+        }
+        sent
+    }
+
+    fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut written = 0;
         if self.unsent.is_empty() {
             written = write_some(&self.stream, bytes)?;
+        }
+        if self.unsent_from > self.unsent.len() / 2 {
+            self.unsent.drain(..mem::take(&mut self.unsent_from));
         }
         if self.unsent.len() + bytes.len() - written > UNSENT_BYTES_MAX {
             return Err(io::Error::other("the broker does not take what it is sent"));
@@ -99,8 +211,11 @@ impl Link {
     /// Writes what is left, as far as the kernel takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if !self.unsent.is_empty() {
-            let written = write_some(&self.stream, &self.unsent)?;
-            self.unsent.drain(..written);
+            self.unsent_from += write_some(&self.stream, &self.unsent[self.unsent_from..])?;
+            if self.unsent_from == self.unsent.len() {
+                self.unsent.clear();
+                self.unsent_from = 0;
+            }
         }
         Ok(())
     }
@@ -111,41 +226,125 @@ impl Link {
         buffer: &mut ReadBuffer,
         mut each: impl FnMut(Packet<'_>),
     ) -> io::Result<()> {
-        self.receive_bytes(buffer, |bytes| Ok(codec::each_packet(bytes, &mut each)?))
+        let version = self.version;
+        self.receive_bytes(buffer, |bytes| each_packet(version, bytes, &mut each))
+    }
+
+    /// Reads all that is there, hands out the whole packets, and sends what `each` puts into
+    /// `answers`, one write for each read.
+    pub(crate) fn converse(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        answers: &mut Vec<u8>,
+        mut each: impl FnMut(Packet<'_>, &mut Vec<u8>),
+    ) -> io::Result<()> {
+        let version = self.version;
+        loop {
+            let more = self.receive_once(buffer, |bytes| {
+                each_packet(version, bytes, |packet| each(packet, answers))
+            })?;
+            if !answers.is_empty() {
+                let sent = self.send(answers);
+                answers.clear();
+                sent?;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
     }
 
     /// Reads all that is there; `take` says how much of it was whole packets.
-    ///
-    /// A read that leaves room in the buffer has emptied the socket: the edge-triggered poll will
-    /// report what comes later, so there is no second read for EAGAIN.
     #[inline]
     pub(crate) fn receive_bytes(
         &mut self,
         buffer: &mut ReadBuffer,
         mut take: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
-        loop {
-            let kept = self.tail.len();
-            if kept * 2 > buffer.0.len() {
-                buffer.0.resize(buffer.0.len() * 2, 0);
+        while self.receive_once(buffer, &mut take)? {}
+        Ok(())
+    }
+
+    /// Reads once and says whether there may be more.
+    ///
+    /// A read that leaves room in the buffer has emptied the socket: the edge-triggered poll will
+    /// report what comes later, so there is no second read for EAGAIN.
+    #[inline]
+    fn receive_once(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        mut take: impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
+        let kept = self.put_back(buffer);
+        if mem::take(&mut self.unseen) {
+            let used = take(&buffer.0[..kept])?;
+            self.keep(buffer, used, kept);
+            return Ok(true);
+        }
+        let room = &mut buffer.0[kept..];
+        let room_len = room.len();
+        let read = match (&self.stream).read(room) {
+            Ok(0) => return Err(closed()),
+            Ok(read) => read,
+            Err(error) => {
+                self.keep(buffer, 0, kept);
+                return match error.kind() {
+                    ErrorKind::WouldBlock => Ok(false),
+                    ErrorKind::Interrupted => Ok(true),
+                    _ => Err(error),
+                };
             }
-            buffer.0[..kept].copy_from_slice(&self.tail);
-            let room = &mut buffer.0[kept..];
-            let room_len = room.len();
-            let read = match (&self.stream).read(room) {
-                Ok(0) => return Err(closed()),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let filled = &buffer.0[..kept + read];
-            let used = take(filled)?;
-            self.tail.clear();
-            self.tail.extend_from_slice(&filled[used..]);
-            if read < room_len {
-                return Ok(());
+        };
+        let mut plain = read;
+        if let Some(ws) = &mut self.ws {
+            plain = ws.decoder.unframe(&mut room[..read])?;
+            let pongs = mem::take(&mut ws.decoder.pongs);
+            if !pongs.is_empty() {
+                self.send_raw(&pongs)?;
             }
+        }
+        let used = take(&buffer.0[..kept + plain])?;
+        self.keep(buffer, used, kept + plain);
+        Ok(read == room_len)
+    }
+
+    /// Puts the tail to the start of the buffer, and says how long it is.
+    #[inline]
+    fn put_back(&mut self, buffer: &mut ReadBuffer) -> usize {
+        let kept = if self.large_len > 0 {
+            mem::swap(&mut self.large, &mut buffer.0);
+            mem::take(&mut self.large_len)
+        } else {
+            let len = self.tail.len();
+            if len > buffer.0.len() {
+                buffer.0.resize(len, 0);
+            }
+            buffer.0[..len].copy_from_slice(&self.tail);
+            len
+        };
+        if kept * 2 > buffer.0.len() {
+            buffer.0.resize(buffer.0.len() * 2, 0);
+        }
+        kept
+    }
+
+    /// Keeps what is between `used` and `filled` as the tail. A long one stays where it is, and
+    /// the others get this link's buffer: copied with every read, a packet of many reads would
+    /// cost its length many times.
+    #[inline]
+    fn keep(&mut self, buffer: &mut ReadBuffer, used: usize, filled: usize) {
+        self.tail.clear();
+        if filled - used <= COPIED_TAIL_MAX {
+            self.tail.extend_from_slice(&buffer.0[used..filled]);
+            return;
+        }
+        if used > 0 {
+            buffer.0.copy_within(used..filled, 0);
+        }
+        mem::swap(&mut self.large, &mut buffer.0);
+        self.large_len = filled - used;
+        if buffer.0.len() < READ_BYTES {
+            buffer.0.resize(READ_BYTES, 0);
         }
     }
 
@@ -154,8 +353,136 @@ impl Link {
         if self.is_flushed() {
             // The run is over; a connection that is gone already needs no farewell.
             let _ = self.send(&codec::DISCONNECT);
+            if self.ws.is_some() {
+                let mut goodbye = Vec::new();
+                ws::put_close(&mut goodbye);
+                let _ = self.send_raw(&goodbye);
+            }
         }
     }
+
+    /// Blocking: asks for WebSocket and waits until it is granted.
+    fn upgrade(&mut self, target: &Target) -> io::Result<()> {
+        self.send_raw(ws::request(target.address).as_bytes())?;
+        let mut head = Vec::new();
+        let mut chunk = [0; 1024];
+        loop {
+            // Looks first, so that nothing behind the head is taken with it.
+            let seen =
+                self.stream.peek(&mut chunk).map_err(|error| no_answer("upgrade", &error))?;
+            let before = head.len();
+            head.extend_from_slice(&chunk[..seen]);
+            let whole = ws::response_len(&head);
+            let take = whole.map_or(seen, |len| len - before);
+            self.stream.read_exact(&mut chunk[..take])?;
+            if let Some(len) = whole {
+                ws::check_response(&head[..len])?;
+                self.ws = Some(Box::default());
+                return Ok(());
+            }
+            if seen == 0 || head.len() > ws::RESPONSE_MAX {
+                return Err(io::Error::other("the broker does not answer HTTP with HTTP"));
+            }
+        }
+    }
+
+    /// Blocking: the body of the answer of type `wanted`, if it says yes. Messages that come
+    /// before it are kept.
+    fn answer(&mut self, wanted: u8, asked: &str) -> io::Result<Vec<u8>> {
+        loop {
+            let mut packets = mem::take(&mut self.tail);
+            let mut at = 0;
+            while let Some(Frame { head, body, len }) = codec::frame(&packets[at..])? {
+                if head >> 4 == 3 {
+                    at += len;
+                    continue;
+                }
+                let is_yes = match codec::decode(self.version, head, body)? {
+                    Packet::ConnAck(code) => code == 0,
+                    Packet::SubAck(_, code) => code < 0x80,
+                    _ => false,
+                };
+                if !is_yes || head >> 4 != wanted {
+                    let answer = &packets[at..at + len.min(32)];
+                    let text = format!("the broker answered {asked} with {answer:02x?}");
+                    return Err(io::Error::other(text));
+                }
+                let body = body.to_vec();
+                packets.drain(at..at + len);
+                self.unseen = !packets.is_empty();
+                self.tail = packets;
+                return Ok(body);
+            }
+            self.read_packets(&mut packets).map_err(|error| no_answer(asked, &error))?;
+            self.tail = packets;
+        }
+    }
+
+    /// Blocking: appends one packet, or over WebSocket what the next frame carries.
+    fn read_packets(&mut self, packets: &mut Vec<u8>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let whole = |bytes: &[u8], is_ws: bool| match is_ws {
+            true => ws::frame_len(bytes),
+            false => packet_len(bytes),
+        };
+        loop {
+            let need = match whole(&bytes, self.ws.is_some()) {
+                Ok(len) => usize::try_from(len).map_err(io::Error::other)?,
+                Err(need) => need,
+            };
+            if need > READ_BYTES {
+                return Err(Malformed("this is no answer").into());
+            }
+            let have = bytes.len();
+            if need == have {
+                break;
+            }
+            bytes.resize(need, 0);
+            self.stream.read_exact(&mut bytes[have..])?;
+        }
+        if let Some(ws) = &mut self.ws {
+            let plain = ws.decoder.unframe(&mut bytes)?;
+            bytes.truncate(plain);
+            let pongs = mem::take(&mut ws.decoder.pongs);
+            self.send_raw(&pongs)?;
+        }
+        packets.append(&mut bytes);
+        Ok(())
+    }
+}
+
+/// The length of the packet that begins with these bytes; `Err` says how many bytes it takes to
+/// know more.
+fn packet_len(start: &[u8]) -> Result<u64, usize> {
+    let mut remaining = 0;
+    for (index, &byte) in start.iter().skip(1).take(4).enumerate() {
+        remaining |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok(2 + index as u64 + remaining);
+        }
+    }
+    // After four bytes of length it is as long as it is; what it is not will be found then.
+    if start.len() < 5 { Err((start.len() + 1).max(2)) } else { Ok(start.len() as u64) }
+}
+
+fn each_packet(
+    version: Version,
+    bytes: &[u8],
+    mut each: impl FnMut(Packet<'_>),
+) -> io::Result<usize> {
+    let mut reason = None;
+    let used = codec::each_packet(version, bytes, |packet| match packet {
+        Packet::Disconnect(code) => reason = Some(code),
+        packet => each(packet),
+    })?;
+    match reason {
+        Some(code) => Err(io::Error::other(format!("the broker said DISCONNECT, reason {code}"))),
+        None => Ok(used),
+    }
+}
+
+fn no_answer(asked: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("no whole answer to {asked}: {error}"))
 }
 
 fn closed() -> io::Error {
@@ -175,22 +502,5 @@ fn write_some(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     Ok(written)
 }
 
-/// Reads one packet of `len` bytes and checks it.
-fn expect(
-    stream: &mut TcpStream,
-    len: usize,
-    wanted: impl Fn(&Packet<'_>) -> bool,
-    asked: &str,
-) -> io::Result<()> {
-    let mut answer = [0; 8];
-    let answer = &mut answer[..len];
-    stream.read_exact(answer).map_err(|error| {
-        io::Error::new(error.kind(), format!("no whole answer to {asked}: {error}"))
-    })?;
-    let mut good = false;
-    let used = codec::each_packet(answer, |packet| good = wanted(&packet));
-    if good && used == Ok(len) {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("the broker answered {asked} with {answer:02x?}")))
-}
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,76 @@
 //! The loads: each runs once against one broker and says what it saw.
 
+pub(crate) mod beside;
+pub(crate) mod churn;
+pub(crate) mod connect;
+mod crowd;
+pub(crate) mod filters;
 pub(crate) mod flow;
 pub(crate) mod idle;
+#[cfg(test)]
+mod rehearsal;
+pub(crate) mod resubscribe;
+pub(crate) mod retained;
+pub(crate) mod subscribe;
+mod volley;
 
 use std::time::Instant;
 use std::{io, process};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::codec::Version;
+use crate::metric::{Metric, Values};
 use crate::process::{CpuSample, Memory};
+use crate::scenario::Overrides;
 use crate::sequence::Tally;
-use crate::target::Target;
+use crate::target::{Target, Transport};
+
+/// A load: what a scenario does to a broker.
+pub(crate) trait Load {
+    /// What it does, in one line for the reports.
+    fn about(&self) -> String;
+
+    /// Over what its clients connect.
+    fn transport(&self) -> Transport {
+        Transport::Tcp
+    }
+
+    /// What a broker must be able to do for it. Who sets brokers side by side leaves out those that
+    /// cannot, as "not applicable" (see `Running::target`); a run that finds it out by itself, because
+    /// the broker announces or grants less, fails with [`io::ErrorKind::Unsupported`] and means
+    /// the same.
+    fn needs(&self) -> Needs {
+        Needs { transport: self.transport(), version: Version::V311, qos: 0, retained: false }
+    }
+
+    /// Takes what the command line wants different, as far as it means something here.
+    fn change(&mut self, overrides: &Overrides);
+
+    /// What must be done before the brokers start, such as raising limits that they inherit.
+    fn prepare(&self) {}
+
+    /// Runs it once against one broker.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or measured, or breaks off.
+    fn run(&self, target: &Target) -> io::Result<Outcome>;
+}
+
+/// What a load asks of a broker beyond QoS 0 over tcp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) transport: Transport,
+    pub(crate) version: Version,
+    pub(crate) qos: u8,
+    /// That it keeps retained messages.
+    pub(crate) retained: bool,
+}
 
 /// What one run of one load saw.
-#[derive(Debug, Default, Clone, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Outcome {
     /// PUBLISH packets sent, over the whole run: warm-up, measured time and the end.
     pub(crate) sent: u64,
@@ -24,20 +81,10 @@ pub(crate) struct Outcome {
     pub(crate) reordered: u64,
     /// Of the lost, those given up after two seconds without progress.
     pub(crate) stalled: u64,
-    /// Delivered within the measured time; what the rates below are made of.
+    /// Delivered within the measured time; what the rates are made of.
     pub(crate) measured: u64,
-    pub(crate) messages_per_sec: Option<f64>,
-    pub(crate) broker_us_per_message: Option<f64>,
-    pub(crate) tool_us_per_message: Option<f64>,
-    pub(crate) latency_p50_us: Option<f64>,
-    pub(crate) latency_p99_us: Option<f64>,
-    /// How late the tool itself sent: at the 99th percentile, within the latency above.
-    pub(crate) send_delay_p99_us: Option<f64>,
-    /// The broker's memory at the end of the measured time.
-    pub(crate) memory: Option<Memory>,
     pub(crate) connections: u64,
-    pub(crate) bytes_per_connection: Option<f64>,
-    pub(crate) broker_us_per_connect: Option<f64>,
+    pub(crate) values: Values,
     pub(crate) notes: Vec<String>,
 }
 
@@ -47,6 +94,22 @@ impl Outcome {
         self.lost += tally.lost;
         self.duplicated += tally.duplicated;
         self.reordered += tally.reordered;
+    }
+
+    /// Notes a figure, if there is one.
+    fn set(&mut self, metric: Metric, value: Option<f64>) {
+        if let Some(value) = value {
+            self.values.insert(metric, value);
+        }
+    }
+
+    /// Notes the broker's memory.
+    fn set_memory(&mut self, memory: Option<Memory>) {
+        const MIB: f64 = 1_048_576.0;
+        let mib = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64 / MIB);
+        self.set(Metric::RssMib, mib(memory.map(|memory| memory.rss)));
+        self.set(Metric::PssMib, mib(memory.and_then(|memory| memory.pss)));
+        self.set(Metric::PrivateMib, mib(memory.and_then(|memory| memory.private)));
     }
 }
 

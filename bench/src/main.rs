@@ -8,18 +8,23 @@
 
 mod args;
 mod broker;
+mod chart;
 mod codec;
 mod compare;
+mod goal;
 mod link;
 mod load;
+mod metric;
 mod null;
 mod poll;
 mod process;
+mod progress;
 mod report;
 mod scenario;
 mod sequence;
 mod stats;
 mod target;
+mod ws;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,18 +33,21 @@ use std::{env, fs, io};
 use serde::Serialize;
 use structopt::StructOpt;
 
-use crate::args::{Args, Compare, Run};
-use crate::broker::{Broker, Kind};
+use crate::args::{Args, Compare, Documents, Report, Run};
+use crate::compare::Comparison;
 use crate::target::Target;
 
 fn main() -> ExitCode {
     let result = match Args::from_args() {
         Args::Run(args) => run(&args),
         Args::Compare(args) => compare(&args),
+        Args::Report(args) => report_again(&args),
         Args::Null => null::serve(),
         Args::List => {
+            println!("* is what `compare` runs when nothing is named");
             for scenario in scenario::all() {
-                println!("{:<10} {}", scenario.name, scenario.about);
+                let mark = if scenario.by_default { '*' } else { ' ' };
+                println!("{mark} {:<27} {}", scenario.name, scenario.about());
             }
             Ok(())
         }
@@ -56,7 +64,7 @@ fn main() -> ExitCode {
 fn run(args: &Run) -> io::Result<()> {
     let scenario = scenario::named(&args.scenario)?.with(&args.changes.overrides());
     let target = Target::new(&args.broker, args.pid)?;
-    eprintln!("{}: {}", scenario.name, scenario.about);
+    eprintln!("{scenario:?}");
     scenario.prepare();
     let outcome = scenario.run(&target)?;
     print!("{}", report::single(&outcome));
@@ -71,50 +79,61 @@ fn compare(args: &Compare) -> io::Result<()> {
     }
     if scenarios.is_empty() {
         scenarios = scenario::all();
-        scenarios.retain(|scenario| scenario.by_default);
+        scenarios.retain(|scenario| args.all || scenario.by_default);
     }
     let scenarios: Vec<_> =
         scenarios.into_iter().map(|scenario| scenario.with(&overrides)).collect();
-    let brokers = chosen_brokers(args)?;
-    let comparison = compare::compare(&brokers, &scenarios, args.rounds.max(1))?;
-    let document = report::document(&comparison, &command_line());
-    print!("{document}");
-    if let Some(path) = &args.markdown {
-        fs::write(path, &document).map_err(|error| naming(path, &error))?;
-    }
-    if let Some(path) = &args.json {
-        write_json(path, &comparison)?;
-    }
-    if comparison.has_failures() {
-        return Err(io::Error::other("some runs failed; the tables say which"));
+    let choice = broker::choose(&args.brokers)?;
+    let command = command_line(env::args().skip(1));
+    let keep = |comparison: &Comparison| {
+        args.json.as_deref().map_or(Ok(()), |path| write_json(path, comparison))
+    };
+    let comparison = compare::compare(&choice, &scenarios, args.rounds.max(1), &command, keep)?;
+    write_documents(&args.documents, &comparison)?;
+    if comparison.is_bad() {
+        return Err(io::Error::other("hrotti failed or lost messages; the tables say where"));
     }
     Ok(())
 }
 
-/// hrotti and mosquitto, and the null broker if it is wanted; or those of them that were named.
-fn chosen_brokers(args: &Compare) -> io::Result<Vec<Broker>> {
-    let hrotti = args.hrotti.clone().unwrap_or_else(broker::default_hrotti);
-    let mosquitto = args.mosquitto.clone().unwrap_or_else(broker::default_mosquitto);
-    let mut brokers = vec![
-        Broker { kind: Kind::Hrotti, binary: hrotti },
-        Broker { kind: Kind::Mosquitto, binary: mosquitto },
-        Broker { kind: Kind::Null, binary: env::current_exe()? },
-    ];
-    brokers.retain(|broker| {
-        let (kind, only) = (broker.kind, &args.only);
-        let named = only.iter().any(|name| name == kind.name());
-        named || (if kind == Kind::Null { args.floor } else { only.is_empty() })
-    });
-    Ok(brokers)
+fn report_again(args: &Report) -> io::Result<()> {
+    let text = fs::read_to_string(&args.json).map_err(|error| naming(&args.json, &error))?;
+    let comparison: Comparison = serde_json::from_str(&text)?;
+    write_documents(&args.documents, &comparison)?;
+    if let Some(path) = &args.readme {
+        let text = fs::read_to_string(path).map_err(|error| naming(path, &error))?;
+        let text = report::readme::rewritten(&text, &comparison).map_err(io::Error::other);
+        let text = text.map_err(|error| naming(path, &error))?;
+        fs::write(path, text).map_err(|error| naming(path, &error))?;
+    }
+    Ok(())
+}
+
+fn write_documents(to: &Documents, comparison: &Comparison) -> io::Result<()> {
+    let document = report::document(comparison);
+    print!("{document}");
+    if let Some(path) = &to.markdown {
+        fs::write(path, &document).map_err(|error| naming(path, &error))?;
+    }
+    if let Some(path) = &to.charts {
+        chart::write(path, comparison).map_err(|error| naming(path, &error))?;
+    }
+    Ok(())
 }
 
 /// How this program was called, without the paths of this machine.
-fn command_line() -> String {
-    let shown = |word: String| match Path::new(&word).file_name() {
-        Some(name) if word.starts_with('/') => name.to_string_lossy().into_owned(),
-        _ => word,
+fn command_line(words: impl Iterator<Item = String>) -> String {
+    let shown = |word: String| {
+        let (option, value) = match word.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => (format!("{option}="), value),
+            _ => (String::new(), word.as_str()),
+        };
+        match Path::new(value).file_name() {
+            Some(name) if value.starts_with('/') => option + &name.to_string_lossy(),
+            _ => word,
+        }
     };
-    let words = env::args().skip(1).map(shown);
+    let words = words.map(shown);
     ["hrotti-bench".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
 }
 
@@ -125,4 +144,16 @@ fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
 
 fn naming(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_no_path_of_the_machine() {
+        let words = ["compare", "--hrotti", "/a/b/hrotti", "--json=/tmp/x.json", "--charts", "c/d"];
+        let line = command_line(words.into_iter().map(str::to_owned));
+        assert_eq!(line, "hrotti-bench compare --hrotti hrotti --json=x.json --charts c/d");
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Ready {
     pub(crate) token: usize,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
+    /// The other side closed it, or it broke: reading on will say so.
+    pub(crate) closed: bool,
 }
 
 /// See the module.
@@ -81,6 +83,7 @@ impl Poll {
                 token: usize::try_from(token).unwrap_or(usize::MAX),
                 readable: flags.intersects(EventFlags::IN | closed),
                 writable: flags.intersects(EventFlags::OUT | closed),
+                closed: flags.intersects(closed),
             });
         }
         Ok(())

@@ -1,56 +1,37 @@
 //! Results as tables: Markdown, with the columns aligned, so that a terminal shows them well too.
 
+pub(crate) mod readme;
+mod table;
+
 use std::fmt::Write as _;
 
+pub(crate) use self::table::short;
+use self::table::{show, table};
+use crate::broker::Kind;
 use crate::compare::{Cell, Comparison, ScenarioResult};
+use crate::goal::{Of, Verdict, verdicts};
 use crate::load::Outcome;
-use crate::stats::Spread;
-
-/// A value that a run may have, and how it is shown.
-struct Metric {
-    name: &'static str,
-    get: fn(&Outcome) -> Option<f64>,
-    digits: usize,
-}
-
-const MIB: f64 = 1_048_576.0;
-
-/// What is shown as a median with its spread.
-const METRICS: [Metric; 11] = [
-    Metric { name: "messages/s", get: |seen| seen.messages_per_sec, digits: 0 },
-    Metric { name: "CPU µs/message", get: |seen| seen.broker_us_per_message, digits: 3 },
-    Metric { name: "tool µs/message", get: |seen| seen.tool_us_per_message, digits: 3 },
-    Metric { name: "p50 µs", get: |seen| seen.latency_p50_us, digits: 1 },
-    Metric { name: "p99 µs", get: |seen| seen.latency_p99_us, digits: 1 },
-    Metric { name: "tool late p99 µs", get: |seen| seen.send_delay_p99_us, digits: 1 },
-    Metric { name: "B/connection", get: |seen| seen.bytes_per_connection, digits: 0 },
-    Metric { name: "CPU µs/connect", get: |seen| seen.broker_us_per_connect, digits: 1 },
-    Metric { name: "RSS MiB", get: |seen| Some(seen.memory?.rss as f64 / MIB), digits: 2 },
-    Metric { name: "PSS MiB", get: |seen| Some(seen.memory?.pss? as f64 / MIB), digits: 2 },
-    Metric { name: "private MiB", get: |seen| Some(seen.memory?.private? as f64 / MIB), digits: 2 },
-];
-
-/// Metrics in which two brokers are set against each other.
-const COMPARED: [&str; 6] =
-    ["CPU µs/message", "messages/s", "p50 µs", "p99 µs", "B/connection", "CPU µs/connect"];
 
 /// The whole document.
-pub(crate) fn document(comparison: &Comparison, command: &str) -> String {
+pub(crate) fn document(comparison: &Comparison) -> String {
     let mut out = String::from("# Results\n\n");
     let _ = write!(
         out,
-        "`{command}`\n\n{} on {}. {} rounds, the brokers in turn within each.\n\
+        "`{}`\n\n{} on {}. {}, the brokers in turn within each.\n\
          Medians, with the lowest and the highest round in brackets. CPU is user and system time of \
          all threads of the broker per delivered message; `tool` is the load tool's own.\n\
          Messages are counted over all rounds, from the first to the last.\n\n",
-        comparison.tool, comparison.machine, comparison.rounds
+        comparison.command,
+        comparison.tool,
+        comparison.machine,
+        comparison.rounds_in_words()
     );
-    let ratios = ratio_table(comparison);
-    if !ratios.is_empty() {
-        out.push_str("## Ratios\n\nOf each round, then their median.\n\n");
-        out.push_str(&ratios);
-        out.push('\n');
+    for line in &comparison.left_out {
+        let _ = write!(out, "Not measured: {line}.\n\n");
     }
+    out.push_str(&wrong(comparison));
+    out.push_str(&targets(comparison));
+    out.push_str(&ratios(comparison));
     for scenario in &comparison.scenarios {
         let _ = write!(out, "## {}\n\n{}.\n\n", scenario.name, scenario.about);
         out.push_str(&scenario_table(comparison, scenario));
@@ -68,80 +49,175 @@ pub(crate) fn document(comparison: &Comparison, command: &str) -> String {
     out
 }
 
-/// One line per broker pair and compared metric that the scenario has.
-fn ratio_table(comparison: &Comparison) -> String {
+/// What must be known before any figure is read: messages that were not whole, runs that failed.
+fn wrong(comparison: &Comparison) -> String {
+    let mut out = String::from("## Not whole\n\n");
+    let mut rows = Vec::new();
+    for (scenario, broker, cell) in comparison.not_whole() {
+        let mut row = vec![scenario.name.clone(), broker.name.clone()];
+        row.extend(COUNTS.map(|(_, get)| cell.sum(get).to_string()));
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        out.push_str("Nothing was lost, duplicated or reordered where it must not be.\n\n");
+    } else {
+        let head: Vec<_> = ["scenario", "broker"].into_iter().chain(COUNTS.map(|c| c.0)).collect();
+        let _ = write!(
+            out,
+            "Messages that had to arrive, once and in order, and did not. A figure of such a run \
+             says what the work cost that was done, not what was asked for.\n\n{}\n",
+            table(&head, &rows)
+        );
+    }
+    let failed: Vec<_> = comparison
+        .cells()
+        .filter(|(_, _, cell)| !cell.failures.is_empty())
+        .map(|(scenario, broker, cell)| {
+            let count = cell.failures.len();
+            let of = comparison.rounds;
+            format!("- {} with {}: {count} of {of} runs\n", scenario.name, broker.name)
+        })
+        .collect();
+    if !failed.is_empty() {
+        let _ = write!(out, "Failed, see there:\n\n{}\n", failed.concat());
+    }
+    out
+}
+
+/// What hrotti means to reach.
+fn targets(comparison: &Comparison) -> String {
+    let row = |verdict: &Verdict| {
+        let Verdict { scenario, goal, what, seen } = verdict;
+        let (seen_digits, digits) = match goal.of {
+            Of::Ratio => (3, 2),
+            Of::Figure => (goal.metric.digits(), goal.metric.digits()),
+        };
+        vec![
+            scenario.name.clone(),
+            goal.metric.name().to_owned(),
+            what.clone(),
+            seen.map_or_else(String::new, |spread| show(spread, seen_digits)),
+            format!("{:.digits$}", goal.at_most),
+            match verdict.is_met() {
+                Some(true) => "met".to_owned(),
+                Some(false) => "**MISSED**".to_owned(),
+                None => "not measured".to_owned(),
+            },
+        ]
+    };
+    let rows: Vec<_> = verdicts(comparison).iter().map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = ["scenario", "metric", "of", "median (spread)", "at most", ""];
+    format!(
+        "## Targets\n\nThe median of the rounds counts. A ratio is that of the two brokers within \
+         each round.\n\n{}\n",
+        table(&head, &rows)
+    )
+}
+
+/// The first broker against each other one, in every figure that both have.
+fn ratios(comparison: &Comparison) -> String {
     let Some((ours, others)) = comparison.brokers.split_first() else { return String::new() };
     let mut rows = Vec::new();
     for scenario in &comparison.scenarios {
-        for (at, other) in others.iter().enumerate() {
-            for metric in METRICS.iter().filter(|metric| COMPARED.contains(&metric.name)) {
-                let pairs = paired(&scenario.cells[0], &scenario.cells[at + 1], metric.get);
-                let Some(spread) = Spread::of_ratios(pairs) else { continue };
-                rows.push(vec![
-                    scenario.name.to_owned(),
-                    metric.name.to_owned(),
-                    format!("{} / {}", ours.name, other.name),
-                    show(spread, 3),
-                ]);
+        for metric in scenario.metrics().into_iter().filter(|metric| metric.is_compared()) {
+            let mut row = vec![scenario.name.clone(), metric.name().to_owned()];
+            for (other, cell) in others.iter().zip(scenario.cells.iter().skip(1)) {
+                let ours = &scenario.cells[0];
+                let is_variant = other.kind == Kind::Hrotti;
+                let (of, to) = if is_variant { (cell, ours) } else { (ours, cell) };
+                row.push(of.ratio_to(to, metric).map_or_else(String::new, |ratio| {
+                    let worse = (ratio.median > 1.0) != metric.more_is_better();
+                    let clearly = (ratio.median - 1.0).abs() > 0.01;
+                    let loses = worse && clearly && other.kind != Kind::Null;
+                    let median = format!("{:.3}", ratio.median);
+                    let text = show(ratio, 3);
+                    if loses { text.replacen(&median, &format!("**{median}**"), 1) } else { text }
+                }));
+            }
+            if row[2..].iter().any(|cell| !cell.is_empty()) {
+                rows.push(row);
             }
         }
     }
     if rows.is_empty() {
         return String::new();
     }
-    table(&["scenario", "metric", "of", "ratio"], &rows)
+    let heads: Vec<String> = others
+        .iter()
+        .map(|other| match other.kind {
+            Kind::Hrotti => format!("{} / {}", other.name, ours.name),
+            _ => format!("{} / {}", ours.name, other.name),
+        })
+        .collect();
+    let head: Vec<&str> =
+        ["scenario", "metric"].into_iter().chain(heads.iter().map(String::as_str)).collect();
+    format!(
+        "## Ratios\n\nOf each round, then their median. Bold: the broker named first is worse, \
+         by more than a hundredth.\n\n{}\n",
+        table(&head, &rows)
+    )
 }
 
-/// The values of two brokers in the rounds that both finished.
-fn paired(
-    ours: &Cell,
-    theirs: &Cell,
-    get: fn(&Outcome) -> Option<f64>,
-) -> impl Iterator<Item = (f64, f64)> {
-    let rounds = ours.rounds.iter().zip(&theirs.rounds);
-    rounds.filter_map(move |(ours, theirs)| get(ours.as_ref()?).zip(get(theirs.as_ref()?)))
-}
+type Count = (&'static str, fn(&Outcome) -> u64);
+
+/// What must be zero.
+const COUNTS: [Count; 3] = [
+    ("lost", |seen| seen.lost),
+    ("duplicated", |seen| seen.duplicated),
+    ("reordered", |seen| seen.reordered),
+];
 
 fn scenario_table(comparison: &Comparison, scenario: &ScenarioResult) -> String {
-    let spread_of =
-        |cell: &Cell, metric: &Metric| Spread::of(cell.outcomes().filter_map(metric.get));
-    let present =
-        |metric: &&Metric| scenario.cells.iter().any(|cell| spread_of(cell, metric).is_some());
-    let metrics: Vec<_> = METRICS.iter().filter(present).collect();
+    let metrics = scenario.metrics();
     let has_messages = scenario.cells.iter().flat_map(Cell::outcomes).any(|seen| seen.sent > 0);
     let mut head = vec!["broker"];
     if has_messages {
-        head.extend(["sent", "delivered", "lost", "duplicated", "reordered"]);
+        head.extend(["sent", "delivered"]);
+        head.extend(COUNTS.map(|(name, _)| name));
     } else {
         head.push("connections");
     }
-    head.extend(metrics.iter().map(|metric| metric.name));
+    head.extend(metrics.iter().map(|metric| metric.name()));
     let mut rows = Vec::new();
     for (broker, cell) in comparison.brokers.iter().zip(&scenario.cells) {
-        let sum = |get: fn(&Outcome) -> u64| cell.outcomes().map(get).sum::<u64>().to_string();
-        let mut row = vec![broker.name.to_owned()];
+        let mut row = vec![broker.name.clone()];
+        if cell.not_applicable.is_some() {
+            row.resize(head.len(), "n/a".to_owned());
+            rows.push(row);
+            continue;
+        }
         if has_messages {
-            row.extend([sum(|seen| seen.sent), sum(|seen| seen.delivered), sum(|seen| seen.lost)]);
-            row.extend([sum(|seen| seen.duplicated), sum(|seen| seen.reordered)]);
+            row.extend(
+                [cell.sum(|seen| seen.sent), cell.sum(|seen| seen.delivered)]
+                    .map(|n| n.to_string()),
+            );
+            row.extend(COUNTS.map(|(_, get)| match cell.sum(get) {
+                wrong if wrong > 0 && scenario.lossless => format!("**{wrong}**"),
+                count => count.to_string(),
+            }));
         } else {
             let least = cell.outcomes().map(|seen| seen.connections).min();
             row.push(least.unwrap_or(0).to_string());
         }
-        row.extend(metrics.iter().map(|metric| {
-            spread_of(cell, metric).map_or_else(String::new, |spread| show(spread, metric.digits))
+        row.extend(metrics.iter().map(|&metric| {
+            cell.spread(metric).map_or_else(String::new, |spread| show(spread, metric.digits()))
         }));
         rows.push(row);
     }
     table(&head, &rows)
 }
 
-/// Notes and failures, each once.
+/// Who does not take part, notes and failures, each once.
 fn remarks(comparison: &Comparison, scenario: &ScenarioResult) -> String {
     let mut lines: Vec<String> = Vec::new();
     for (broker, cell) in comparison.brokers.iter().zip(&scenario.cells) {
+        let absent = cell.not_applicable.iter().map(|why| format!("not applicable: {why}"));
         let notes = cell.outcomes().flat_map(|outcome| &outcome.notes);
         let failures = cell.failures.iter().map(|failure| format!("failed in {failure}"));
-        for text in notes.cloned().chain(failures) {
+        for text in absent.chain(notes.cloned()).chain(failures) {
             let line = format!("- {}: {text}\n", broker.name);
             if !lines.contains(&line) {
                 lines.push(line);
@@ -155,119 +231,93 @@ fn remarks(comparison: &Comparison, scenario: &ScenarioResult) -> String {
 pub(crate) fn single(outcome: &Outcome) -> String {
     let mut rows = Vec::new();
     if outcome.sent > 0 {
-        for (name, count) in [
-            ("sent", outcome.sent),
-            ("delivered", outcome.delivered),
-            ("lost", outcome.lost),
-            ("duplicated", outcome.duplicated),
-            ("reordered", outcome.reordered),
-        ] {
-            rows.push(vec![name.to_owned(), count.to_string()]);
+        let first: [Count; 2] = [("sent", |seen| seen.sent), ("delivered", |seen| seen.delivered)];
+        for (name, get) in first.into_iter().chain(COUNTS) {
+            rows.push(vec![name.to_owned(), get(outcome).to_string()]);
         }
     }
     rows.push(vec!["connections".to_owned(), outcome.connections.to_string()]);
-    for metric in &METRICS {
-        if let Some(value) = (metric.get)(outcome) {
-            rows.push(vec![metric.name.to_owned(), format!("{value:.*}", metric.digits)]);
-        }
+    for (metric, value) in &outcome.values {
+        rows.push(vec![metric.name().to_owned(), format!("{value:.*}", metric.digits())]);
     }
     let notes: String = outcome.notes.iter().map(|note| format!("- {note}\n")).collect();
     table(&["", "value"], &rows) + &notes
 }
 
-fn show(spread: Spread, digits: usize) -> String {
-    let Spread { median, min, max } = spread;
-    if min == max {
-        return format!("{median:.digits$}");
-    }
-    format!("{median:.digits$} ({min:.digits$}..{max:.digits$})")
-}
-
-/// A Markdown table; the first column to the left, all others to the right.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let width_of = |at: usize, title: &str| {
-        let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
-        cells.chain([title.chars().count(), 3]).max().unwrap_or(3)
-    };
-    let widths: Vec<_> = head.iter().enumerate().map(|(at, title)| width_of(at, title)).collect();
-    let mut out = String::new();
-    let mut line = |cells: &[&str]| {
-        for (at, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-            let _ = if at == 0 {
-                write!(out, "| {cell:<width$} ")
-            } else {
-                write!(out, "| {cell:>width$} ")
-            };
-        }
-        out.push_str("|\n");
-    };
-    line(head);
-    let rules: Vec<String> = widths
-        .iter()
-        .enumerate()
-        .map(|(at, width)| match at {
-            0 => "-".repeat(*width),
-            _ => format!("{}:", "-".repeat(width - 1)),
-        })
-        .collect();
-    line(&rules.iter().map(String::as_str).collect::<Vec<_>>());
-    for row in rows {
-        line(&row.iter().map(String::as_str).collect::<Vec<_>>());
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::BrokerInfo;
+    use crate::compare::tests::{comparison, outcome};
 
-    fn outcome(us: f64) -> Option<Outcome> {
-        let notes = vec!["short".to_owned()];
-        let broker_us_per_message = Some(us);
-        Some(Outcome {
-            sent: 10,
-            delivered: 9,
-            lost: 1,
-            broker_us_per_message,
-            notes,
-            ..Outcome::default()
-        })
-    }
-
-    fn comparison() -> Comparison {
-        let broker = |name| BrokerInfo {
-            name,
-            version: format!("{name} 9"),
-            configuration: "quick true\n".to_owned(),
-        };
-        let ours = vec![outcome(1.0), outcome(2.0), None];
-        let theirs = vec![outcome(10.0), outcome(10.0), outcome(1.0)];
-        let failures = vec!["round 3: gone".to_owned()];
-        let cells =
-            vec![Cell { rounds: ours, failures }, Cell { rounds: theirs, failures: vec![] }];
-        Comparison {
-            tool: "tool 1",
-            machine: "machine".to_owned(),
-            rounds: 3,
-            brokers: vec![broker("hrotti"), broker("peer")],
-            scenarios: vec![ScenarioResult { name: "pairs", about: "two".to_owned(), cells }],
+    fn assert_has(text: &str, parts: &[&str]) {
+        let narrow = text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        for part in parts {
+            assert!(narrow.contains(part), "{part}\nis not in\n{text}");
         }
     }
 
     #[test]
-    fn the_document_has_ratios_medians_counts_and_failures() {
-        let text = document(&comparison(), "cmd");
-        for part in [
-            "| pairs    | CPU µs/message | hrotti / peer | 0.150 (0.100..0.200) |",
-            "| hrotti |   20 |        18 |    2 |          0 |         0 |   1.500 (1.000..2.000) |",
-            "| peer   |   30 |        27 |    3 |          0 |         0 | 10.000 (1.000..10.000) |",
-            "- hrotti: short\n- hrotti: failed in round 3: gone\n- peer: short\n",
-            "peer: peer 9\n\n```text\nquick true\n```\n",
-        ] {
-            assert!(text.contains(part), "{part}\nis not in\n{text}");
-        }
-        assert!(comparison().has_failures());
+    fn the_document_has_everything() {
+        let text = document(&comparison());
+        assert_has(
+            &text,
+            &[
+                "`hrotti-bench compare`\n\ntool 1 on machine. 3 rounds",
+                "Not measured: aedes is not installed: get it.\n",
+                "| pairs | mosquitto | 1 | 0 | 0 |\n",
+                "Failed, see there:\n\n- pairs with hrotti: 1 of 3 runs\n",
+                "| pairs | CPU µs/message | hrotti / mosquitto | 0.150 (0.100..0.200) | 0.10 | **MISSED** |",
+                "| pairs | CPU µs/message | 0.150 (0.100..0.200) | |\n",
+                "| hrotti | 20 | 20 | 0 | 0 | 0 |",
+                "| mosquitto | 30 | 29 | **1** | 0 | 0 |",
+                "| null | n/a | n/a | n/a | n/a | n/a | n/a | n/a |",
+                "- hrotti: failed in round 3: gone\n- mosquitto: short\n- null: not applicable: it has no ws",
+                "mosquitto: mosquitto 9\n\n```text\nquick <true>\n```\n",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_stands_before_any_figure() {
+        let text = document(&comparison());
+        let at = |part: &str| text.find(part).unwrap();
+        assert!(at("## Not whole") < at("## Targets"));
+        assert!(at("## Targets") < at("## Ratios"));
+        assert!(at("## Ratios") < at("## pairs"));
+    }
+
+    #[test]
+    fn a_whole_run_says_so() {
+        let mut seen = comparison();
+        seen.scenarios[0].lossless = false;
+        seen.scenarios[0].cells[0].failures.clear();
+        let text = document(&seen);
+        assert_has(&text, &["Nothing was lost, duplicated or reordered where it must not be.\n"]);
+        assert!(!text.contains("Failed, see there"), "{text}");
+        assert!(!text.contains("**1**"), "a loss that is part of the scenario is no flag: {text}");
+    }
+
+    #[test]
+    fn a_row_that_we_lose_is_bold() {
+        let mut seen = comparison();
+        seen.scenarios[0].cells[0].rounds = vec![outcome(20.0), outcome(30.0)];
+        let text = document(&seen);
+        assert_has(&text, &["| messages/s | **0.417** (", "| CPU µs/message | **2.500** ("]);
+    }
+
+    #[test]
+    fn a_target_that_nobody_measured_is_not_met() {
+        let mut seen = comparison();
+        seen.brokers[1].kind = Kind::Rumqttd;
+        assert_has(&document(&seen), &["| hrotti / mosquitto | | 0.10 | not measured |"]);
+    }
+
+    #[test]
+    fn a_report_is_what_the_run_printed() {
+        let seen = comparison();
+        let json = serde_json::to_string_pretty(&seen).unwrap();
+        let again: Comparison = serde_json::from_str(&json).unwrap();
+        assert_eq!(document(&again), document(&seen));
     }
 
     #[test]

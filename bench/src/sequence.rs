@@ -29,6 +29,16 @@ pub(crate) struct Tally {
     pub(crate) reordered: u64,
 }
 
+impl Tally {
+    /// Adds another.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+    }
+}
+
 impl Checker {
     /// Takes the number of the message that came.
     #[inline]

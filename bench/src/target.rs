@@ -5,9 +5,28 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::process::{CpuSample, Memory};
 
+/// What carries the packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    /// WebSocket, at the path `/`.
+    Ws,
+}
+
+impl Transport {
+    /// The scheme of its URLs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ws => "ws",
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
+    pub(crate) transport: Transport,
     pub(crate) address: SocketAddr,
     /// Without it CPU and memory are not measured.
     pub(crate) pid: Option<u32>,
@@ -16,20 +35,24 @@ pub(crate) struct Target {
 impl Target {
     /// # Errors
     ///
-    /// When the URL is not `tcp://HOST[:PORT]` or the host is unknown.
+    /// When the URL is not `tcp://HOST[:PORT]` or `ws://HOST[:PORT]`, or the host is unknown.
     pub(crate) fn new(url: &str, pid: Option<u32>) -> io::Result<Self> {
         let wrong = |why: &str| io::Error::other(format!("broker URL {url:?}: {why}"));
-        let place = url.strip_prefix("tcp://").ok_or_else(|| wrong("only tcp:// is supported"))?;
+        let (transport, place, port) = match url.split_once("://") {
+            Some(("tcp", place)) => (Transport::Tcp, place, 1883),
+            Some(("ws", place)) => (Transport::Ws, place, 80),
+            _ => return Err(wrong("only tcp:// and ws:// are supported")),
+        };
         let place = place.trim_end_matches('/');
         let has_port = place.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok());
         let with_port = if has_port && !place.ends_with(']') {
             place.to_owned()
         } else {
-            format!("{place}:1883")
+            format!("{place}:{port}")
         };
         let mut addresses = with_port.to_socket_addrs().map_err(|why| wrong(&why.to_string()))?;
         let address = addresses.next().ok_or_else(|| wrong("the host has no address"))?;
-        Ok(Self { address, pid })
+        Ok(Self { transport, address, pid })
     }
 
     /// CPU so far; `None` without a pid.
