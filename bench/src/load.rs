@@ -79,7 +79,8 @@ pub(crate) struct Outcome {
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
-    /// Of the lost, those given up after two seconds without progress.
+    /// Given up as lost: nothing came from the broker for two seconds, or of a publisher for ten.
+    /// What comes later all the same counts as reordered.
     pub(crate) stalled: u64,
     /// Delivered within the measured time; what the rates are made of.
     pub(crate) measured: u64,

@@ -18,8 +18,10 @@ use crate::poll::{Poll, Ready};
 use crate::sequence::Tally;
 use crate::target::Target;
 
-/// Without progress for this long, what is outstanding is given up.
+/// When nothing has come from the broker for this long, what is outstanding is given up.
 const STALL_NS: u64 = 2_000_000_000;
+/// The same for one publisher while others go on: a broker on a busy machine may serve it late.
+const STALL_OF_ONE_NS: u64 = 10_000_000_000;
 /// How often stalls are looked for.
 const CHECK_NS: u64 = 250_000_000;
 /// Whatever the broker does, a run ends this long after its last message was sent.
@@ -69,8 +71,9 @@ pub(super) struct Flow {
     armed: u64,
     pub(super) delivered: u64,
     given_up: u64,
-    /// When an acknowledgement last came, and whether those that are missing are waited for.
-    acknowledged_ns: u64,
+    /// When something last came from the broker.
+    heard_ns: u64,
+    /// Acknowledgements that are missing are not waited for any more.
     acknowledgements_given_up: bool,
 }
 
@@ -117,7 +120,7 @@ impl Flow {
             armed: 0,
             delivered: 0,
             given_up: 0,
-            acknowledged_ns: 0,
+            heard_ns: 0,
             acknowledgements_given_up: false,
         })
     }
@@ -134,6 +137,9 @@ impl Flow {
         }
         loop {
             let mut now = self.now();
+            if ready.iter().any(|event: &Ready| event.readable) {
+                self.heard_ns = now;
+            }
             if now >= until || (!self.producing && self.nothing_outstanding()) {
                 return Ok(());
             }
@@ -157,8 +163,8 @@ impl Flow {
     /// Stops sending and takes what is still under way.
     pub(super) fn drain(&mut self) -> io::Result<()> {
         self.producing = false;
-        // From now on: what has stood still so far may still move.
-        self.acknowledged_ns = self.now();
+        // What has been quiet so far may have had nothing to say.
+        self.heard_ns = self.now();
         self.drive(self.now() + DRAIN_NS)?;
         // Only what moved to the very end and never finished is left here.
         self.give_up_stalled(u64::MAX)
@@ -192,7 +198,6 @@ impl Flow {
                 outbox.take(&packet, answers);
             };
             publisher.link.converse(&mut self.buffer, &mut self.answers, take)?;
-            self.acknowledged_ns = as_ns(self.clock.elapsed());
         }
         if !was_flushed || publisher.outbox.unfinished() < before {
             self.refill(event.token)?;
@@ -211,9 +216,6 @@ impl Flow {
             inbox.take(&packet, answers, &mut record);
         })?;
         self.delivered += inbox.delivered - before;
-        if self.spec.qos == 2 {
-            self.acknowledged_ns = as_ns(self.clock.elapsed());
-        }
         for at in 0..self.subscribers[index].inbox.streams.len() {
             let stream = &mut self.subscribers[index].inbox.streams[at];
             let publisher = stream.publisher;
@@ -317,11 +319,13 @@ impl Flow {
     /// Gives up what is outstanding where nothing has moved for long, so that a loss at the end
     /// of a window cannot hold the window for ever.
     fn give_up_stalled(&mut self, now: u64) -> io::Result<()> {
+        let all_quiet = now.saturating_sub(self.heard_ns) >= STALL_NS;
+        let stall = if all_quiet { STALL_NS } else { STALL_OF_ONE_NS };
         for index in 0..self.publishers.len() {
             let publisher = &self.publishers[index];
             let quiet = now.saturating_sub(publisher.progressed_ns);
             let sent = publisher.outbox.sent();
-            if publisher.accounted >= sent || quiet < STALL_NS {
+            if publisher.accounted >= sent || quiet < stall {
                 continue;
             }
             for &(who, at) in &publisher.heard_by {
@@ -329,8 +333,7 @@ impl Flow {
             }
             self.account(index)?;
         }
-        let quiet = now.saturating_sub(self.acknowledged_ns);
-        self.acknowledgements_given_up |= !self.producing && quiet >= STALL_NS;
+        self.acknowledgements_given_up |= !self.producing && all_quiet;
         Ok(())
     }
 
@@ -428,7 +431,7 @@ impl Flow {
         };
         let last = if self.spec.qos == 2 { "PUBCOMP" } else { "PUBACK" };
         let counts = [
-            (self.given_up, "messages given up after a stall of 2 s".to_owned()),
+            (self.given_up, "messages given up after a stall".to_owned()),
             (
                 published(|outbox| outbox.unfinished() as u64),
                 format!("PUBLISH packets without {last} at the end"),
