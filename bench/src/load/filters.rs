@@ -107,12 +107,7 @@ fn run(target: &Target, spec: &FiltersSpec) -> io::Result<Outcome> {
     let loaded = target.memory()?;
     let among = phase(target, spec, &mut crowd, &mut volley, &topics(all))?;
 
-    ask(&mut crowd, shares, Verb::Unsubscribe, spec.patience)?;
-    let shares = Shares { filters: few, connections: few };
-    ask(&mut crowd, shares, Verb::Subscribe, spec.patience)?;
-    rest(target)?;
-    let alone = phase(target, spec, &mut crowd, &mut volley, &topics(few))?;
-
+    let alone = few_phase(target, spec, &mut crowd, &mut volley);
     let mut outcome = Outcome { measured: among.measured, ..Outcome::default() };
     outcome.connections = u64::from(few + PUBLISHERS);
     volley.report(&mut outcome);
@@ -122,14 +117,36 @@ fn run(target: &Target, spec: &FiltersSpec) -> io::Result<Outcome> {
     outcome.set(Metric::MessagesPerSec, Some(among.measured as f64 / among.seconds));
     outcome.set(Metric::BrokerUsPerMessage, among.broker_us);
     outcome.set(Metric::ToolUsPerMessage, among.tool_us);
-    outcome.set(Metric::FewFiltersUsPerMessage, alone.broker_us);
-    let more = alone.broker_us.zip(among.broker_us).map(|(alone, among)| among - alone);
+    let alone_us = match alone {
+        Ok(phase) => phase.broker_us,
+        Err(error) => {
+            outcome.notes.push(format!("nothing measured among few filters: {error}"));
+            None
+        }
+    };
+    outcome.set(Metric::FewFiltersUsPerMessage, alone_us);
+    let more = alone_us.zip(among.broker_us).map(|(alone, among)| among - alone);
     outcome.set(Metric::MatchUs, more);
     let left = crowd.leave(spec.patience)?;
     if left > 0 {
         outcome.notes.push(format!("the broker left {left} connections open after DISCONNECT"));
     }
     Ok(outcome)
+}
+
+/// The same messages with one filter for each connection instead of all.
+fn few_phase(
+    target: &Target,
+    spec: &FiltersSpec,
+    crowd: &mut Crowd,
+    volley: &mut Volley,
+) -> io::Result<Phase> {
+    let connections = spec.connections;
+    let all = Shares { filters: spec.filters, connections };
+    ask(crowd, all, Verb::Unsubscribe, spec.patience)?;
+    ask(crowd, Shares { filters: connections, connections }, Verb::Subscribe, spec.patience)?;
+    rest(target)?;
+    phase(target, spec, crowd, volley, &topics(connections))
 }
 
 /// As [`request`]; says on stderr how far it is, if it takes long.
@@ -220,6 +237,17 @@ mod tests {
         assert_eq!(outcome.notes, Vec::<String>::new());
         assert!(outcome.values.contains_key(&Metric::BytesPerSubscription));
         assert!(outcome.values.contains_key(&Metric::MatchUs));
+    }
+
+    #[test]
+    fn what_was_found_before_a_failure_is_kept() {
+        let deaf = Faults { deaf_to_unsubscribe: true, ..Faults::default() };
+        let spec = FiltersSpec { patience: Duration::from_secs(1), ..FEW };
+        let outcome = run(&measured(rehearse(deaf)), &spec).unwrap();
+        assert!(outcome.measured > 0 && outcome.values.contains_key(&Metric::BytesPerSubscription));
+        assert!(!outcome.values.contains_key(&Metric::MatchUs));
+        let note = "nothing measured among few filters: Unsubscribe: no answer after 0";
+        assert_eq!(outcome.notes, [note]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Faults {
     pub(super) deaf_to_subscribe: bool,
     /// Does not answer PINGREQ.
     pub(super) deaf_to_ping: bool,
+    /// Does not answer UNSUBSCRIBE.
+    pub(super) deaf_to_unsubscribe: bool,
     /// Answers SUBSCRIBE with 0x80.
     pub(super) refuse_subscribe: bool,
     /// Does not deliver every so many messages.
@@ -103,6 +105,7 @@ impl State {
                 Ok(())
             }
             8 | 10 if faults.deaf_to_subscribe => Ok(()),
+            10 if faults.deaf_to_unsubscribe => Ok(()),
             8 => {
                 let filter = text(&body[2..]).to_owned();
                 let code = if faults.refuse_subscribe { 0x80 } else { 0 };
