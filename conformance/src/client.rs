@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::capabilities::Capabilities;
 use crate::codec::{
     Connect, Kind, Packet, Property, Publish, Received, Subscribe, Value, Version, Will, check,
-    decode, find, hex, packet, prop, pubrel, unsubscribe,
+    decode, find, hex, one_of, packet, prop, pubrel, sent, unsubscribe,
 };
 use crate::failure::{Failure, Step};
 use crate::target::{Server, prefixed};
@@ -184,7 +184,7 @@ impl std::fmt::Debug for Client {
 
 /// A packet as a failure shows it.
 fn seen(packet: Option<&Packet>) -> String {
-    packet.map_or("the end of the stream".into(), |packet| format!("{packet:02x?}"))
+    packet.map_or_else(|| "the end of the stream".into(), ToString::to_string)
 }
 
 impl Client {
@@ -218,7 +218,7 @@ impl Client {
     /// A stream that does not take them.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) -> Step {
-        self.note(format!("→ type {:2}  [{}]", bytes.first().map_or(0, |b| b >> 4), hex(bytes)));
+        self.note(format!("→ {}  [{}]", sent(bytes, self.version), hex(bytes)));
         self.wire.send(bytes).map_err(|e| self.fail("the stream takes the packet", e.to_string()))
     }
 
@@ -244,10 +244,10 @@ impl Client {
         loop {
             match decode(&self.buffer, self.version) {
                 Ok(Some((packet, n))) => {
-                    self.note(format!("← {packet:?}  [{}]", hex(&self.buffer[..n])));
+                    self.note(format!("← {packet}  [{}]", hex(&self.buffer[..n])));
                     self.buffer.drain(..n);
                     if n > self.limit {
-                        let came = format!("a packet of {n} bytes: {packet:02x?}");
+                        let came = format!("a packet of {n} bytes: {packet}");
                         return Err(self.fail(format!("at most {} bytes", self.limit), came));
                     }
                     if let Err(fault) = check(&packet, self.version) {
@@ -318,7 +318,7 @@ impl Client {
     /// Another packet or code; Session Present with a refusal (MQTT-3.2.2-4 in 3.1.1, -6 in 5.0).
     #[track_caller]
     pub fn expect_connack(&mut self, codes: &[u8]) -> Step {
-        let wanted = format!("CONNACK {codes:02x?}");
+        let wanted = format!("CONNACK {}", one_of(codes));
         match self.next_packet(&wanted)? {
             Some(Packet::Connack { session_present, code, props })
                 if codes.contains(&code) && !(code != 0 && session_present) =>
@@ -338,7 +338,7 @@ impl Client {
     /// Any other answer.
     #[track_caller]
     pub fn expect_refusal(&mut self, codes: &[u8]) -> Step {
-        let wanted = format!("CONNACK {codes:02x?} or the end of the stream");
+        let wanted = format!("CONNACK {} or the end of the stream", one_of(codes));
         match self.next_packet(&wanted)? {
             None => Ok(()),
             Some(Packet::Connack { code, session_present: false, .. }) if codes.contains(&code) => {
@@ -394,7 +394,7 @@ impl Client {
         self.send(&subscribe.encode(self.version, id))?;
         match self.control("SUBACK")? {
             Packet::Suback { id: came, codes, .. } if came == id => Ok(codes),
-            other => Err(self.fail(format!("SUBACK with id {id}"), format!("{other:02x?}"))),
+            other => Err(self.fail(format!("SUBACK with id {id}"), other.to_string())),
         }
     }
 
@@ -428,7 +428,7 @@ impl Client {
         self.send(&subscribe.encode(self.version, id))?;
         match self.control("SUBACK")? {
             Packet::Suback { codes, .. } if codes == vec![qos; filters.len()] => Ok(()),
-            other => Err(self.fail(format!("SUBACK with id {id}"), format!("{other:02x?}"))),
+            other => Err(self.fail(format!("SUBACK with id {id}"), other.to_string())),
         }
     }
 
@@ -453,7 +453,7 @@ impl Client {
         self.send(&unsubscribe(self.version, id, &full))?;
         match self.control("UNSUBACK")? {
             Packet::Unsuback { id: came, codes, .. } if came == id => Ok(codes),
-            other => Err(self.fail(format!("UNSUBACK with id {id}"), format!("{other:02x?}"))),
+            other => Err(self.fail(format!("UNSUBACK with id {id}"), other.to_string())),
         }
     }
 
@@ -503,10 +503,10 @@ impl Client {
     /// Another packet.
     #[track_caller]
     pub fn expect_ack(&mut self, kind: Kind, id: u16) -> Step<u8> {
-        let wanted = format!("{kind:?} with id {id}");
+        let wanted = format!("{} with id {id}", format!("{kind:?}").to_uppercase());
         match self.control(&wanted)? {
             Packet::Ack { kind: k, id: i, code, .. } if k == kind && i == id => Ok(code),
-            other => Err(self.fail(wanted, format!("{other:02x?}"))),
+            other => Err(self.fail(wanted, other.to_string())),
         }
     }
 
@@ -610,7 +610,7 @@ impl Client {
     pub fn expect_pingresp(&mut self) -> Step {
         match self.control("PINGRESP")? {
             Packet::Pingresp => Ok(()),
-            other => Err(self.fail("PINGRESP", format!("{other:02x?}"))),
+            other => Err(self.fail("PINGRESP", other.to_string())),
         }
     }
 
@@ -674,7 +674,7 @@ impl Client {
     pub fn expect_end(&mut self) -> Step {
         match self.next_packet("the end of the stream")? {
             None => Ok(()),
-            other => Err(self.fail("the end of the stream", format!("{other:02x?}"))),
+            other => Err(self.fail("the end of the stream", seen(other.as_ref()))),
         }
     }
 
@@ -707,7 +707,7 @@ impl Client {
         if self.version < Version::V5 {
             return self.expect_closed();
         }
-        let wanted = format!("DISCONNECT {codes:02x?} and the end of the stream");
+        let wanted = format!("DISCONNECT {} and the end of the stream", one_of(codes));
         loop {
             match self.next_packet(&wanted)? {
                 Some(Packet::Disconnect { code, .. }) if codes.contains(&code) => {
