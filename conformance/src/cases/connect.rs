@@ -219,7 +219,7 @@ pub(crate) fn unknown_authentication_method(server: &Server) -> Step {
 }
 
 pub(crate) fn fields_are_read_in_order(server: &Server) -> Step {
-    let mut watch = server.v5("watch").connect()?;
+    let mut watch = server.helper(V5, "watch").connect()?;
     watch.subscribe("w/+", 1)?;
     for version in server.spoken(ALL) {
         let id = format!("a{}", version as u8);
@@ -242,7 +242,7 @@ pub(crate) fn fields_are_read_in_order(server: &Server) -> Step {
 }
 
 pub(crate) fn sessions_belong_to_their_client_ids(server: &Server) -> Step {
-    let mut publisher = server.v5("p").connect()?;
+    let mut publisher = server.helper(V5, "p").connect()?;
     for version in server.spoken(ALL) {
         // Alike but for case, and one the beginning of the other.
         let ids = ["same", "Same", "same1"];

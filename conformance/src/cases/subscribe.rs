@@ -102,7 +102,8 @@ pub(crate) fn same_filter_replaces(server: &Server) -> Step {
     Ok(())
 }
 
-/// One copy at the highest QoS, or one for each subscription: the standard allows both.
+/// One copy at the highest QoS, or one for each subscription: MQTT-3.3.5-1 (3.1.1) and MQTT-3.3.4-2 (5.0) allow
+/// both. MQTT 3.1 does not say which subscription lends its QoS to the one copy.
 pub(crate) fn overlapping_uses_the_highest_qos(server: &Server) -> Step {
     for version in server.spoken(ALL) {
         let mut publisher = server.client(version, "p").connect()?;
@@ -118,7 +119,8 @@ pub(crate) fn overlapping_uses_the_highest_qos(server: &Server) -> Step {
             next = sub.message()?;
         }
         levels.sort_unstable();
-        if levels != [1, 2] {
+        let silent = version == Version::V31 && levels == [1];
+        if levels != [1, 2] && !silent {
             expect_eq("QoS of the copies", &levels, &vec![2])?;
         }
     }
@@ -237,7 +239,7 @@ pub(crate) fn several_filters_are_a_sequence(server: &Server) -> Step {
 
 /// One filter in vain leaves the others as they would be alone. 3.1 has no code for a failure.
 pub(crate) fn a_refused_filter_stands_alone(server: &Server) -> Step {
-    let mut publisher = server.v5("p").connect()?;
+    let mut publisher = server.helper(Version::V5, "p").connect()?;
     for version in server.spoken([Version::V311, Version::V5]) {
         let mut sub = server.client(version, "s").connect()?;
         let id = sub.fresh_id();
