@@ -129,7 +129,8 @@ macro_rules! for_each_case {
             no_response_information_unasked: "", "3.1.2-28";
             no_authentication_unasked: "", "4.12.0-6";
             auth_without_a_method_is_a_fault: "", "4.12.0-7 4.12.1-2";
-            announced_or_supported: "", "3.2.2-9 3.2.2-10 3.2.2-12 3.2.2-13";
+            announced_or_supported: "",
+                "3.2.2-9 3.2.2-10 3.2.2-11 3.2.2-12 3.2.2-13 3.2.2-14";
         }
         refused {
             will_bits_without_will_flag: "3.1.2-11 3.1.2-13 3.1.2-15 3.1.4-1",
@@ -206,6 +207,7 @@ macro_rules! for_each_case {
             identifiers_come_back: "", "3.3.4-3 3.3.4-4 3.3.4-5";
             no_local_withholds_ones_own: "", "3.8.3-3";
             no_local_is_about_the_client_alone: "", "3.8.3-3";
+            wildcards_work_or_are_refused: "3.8.3-2", "";
             wildcard_misplaced_is_refused: "4.7.1-2 4.7.1-3 4.7.3-1", "4.7.1-1 4.7.1-2 4.7.3-1";
             several_filters_are_a_sequence: "3.8.4-4 3.8.4-3", "3.8.4-5 3.8.4-3";
             a_refused_filter_stands_alone: "3.8.4-4 3.8.4-5 3.9.3-2", "3.8.4-5 3.8.4-7 3.9.3-2";

@@ -1,7 +1,7 @@
 //! Sections 3.8 to 3.11 and 4.7: SUBSCRIBE, UNSUBSCRIBE, Topic Names and Topic Filters.
 
 use crate::codec::{ALL, Kind, Packet, Publish, Subscribe, Version, packet, prop, text};
-use crate::failure::{Step, expect_eq};
+use crate::failure::{Failure, Step, expect_eq};
 use crate::target::Server;
 
 pub(crate) fn suback_answers_each_filter_in_order(server: &Server) -> Step {
@@ -45,6 +45,30 @@ pub(crate) fn wildcards_match(server: &Server) -> Step {
             }
             let marker = format!("{row}marker");
             sub.expect_nothing_before(&mut publisher, &marker, 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// A Server without wildcards rejects filters that have them. 3.1.1 does not announce it, so whatever is granted
+/// has to match.
+pub(crate) fn wildcards_work_or_are_refused(server: &Server) -> Step {
+    for version in server.spoken([Version::V311, Version::V5]) {
+        let mut publisher = server.client(version, "p").connect()?;
+        for filter in ["a/+", "a/#", "+/b"] {
+            let mut sub = server.client(version, "s").connect()?;
+            let full = sub.full(filter);
+            let id = sub.fresh_id();
+            sub.send(&Subscribe::to(&full, 1).and(&sub.full("m"), 1).encode(version, id))?;
+            let Packet::Suback { codes, .. } = sub.control("SUBACK")? else {
+                return Err(Failure::new("SUBACK", "another packet"));
+            };
+            publisher.publish(Publish::new("a/b", filter).qos(1))?;
+            match codes.first() {
+                Some(0..=2) => sub.expect_publish("a/b", filter).map(drop)?,
+                Some(0x80 | 0xA2) => sub.expect_nothing_before(&mut publisher, "m", 1)?,
+                other => return Err(Failure::new("a QoS, or a failure", format!("{other:02x?}"))),
+            }
         }
     }
     Ok(())
