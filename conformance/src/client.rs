@@ -354,7 +354,10 @@ impl Client {
     /// Any other answer.
     #[track_caller]
     pub fn expect_refusal(&mut self, codes: &[u8]) -> Step {
-        let wanted = format!("CONNACK {} or the end of the stream", one_of(codes));
+        let wanted = match codes {
+            [] => "the end of the stream".into(),
+            _ => format!("CONNACK {} or the end of the stream", one_of(codes)),
+        };
         match self.next_packet(&wanted)? {
             None => Ok(()),
             Some(Packet::Connack { code, session_present: false, .. }) if codes.contains(&code) => {

@@ -151,7 +151,7 @@ pub(crate) fn nothing_behind_it_is_processed(server: &Server) -> Step {
     let mut sub = server.helper(V5, "s").connect()?;
     sub.subscribe("t", 1)?;
     for version in server.spoken(ALL) {
-        let (dialling, codes) = not_welcome(server, version);
+        let (dialling, codes) = not_welcome(server, version)?;
         let mut client = dialling.open()?;
         let mut bytes = dialling.bytes();
         let topic = client.full("t");

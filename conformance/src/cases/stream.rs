@@ -112,11 +112,17 @@ pub(crate) fn every_size_arrives_whole(server: &Server) -> Step {
     let near = |at: usize| at - 12..at + 4;
     let versions = server.spoken(ALL);
     let sizes = [126, 128, 4096, 16_384, 65_536].into_iter().flat_map(near);
+    let connected = versions.iter().map(|&version| {
+        let mut client = server.client(version, &format!("a{}", version as u8)).connect()?;
+        client.subscribe(&format!("t/{version}"), 1)?;
+        Ok(client)
+    });
+    let mut clients = connected.collect::<Step<Vec<Client>>>()?;
+    let many = clients.len();
     for (i, size) in (0..4).chain(sizes).enumerate() {
-        let version = versions[i % versions.len()];
-        let mut client = server.client(version, "a").connect()?;
-        client.subscribe("t", 1)?;
-        client.publish(Publish::new("t", pattern(size)).qos(1))?;
+        let client = &mut clients[i % many];
+        let topic = format!("t/{}", client.version());
+        client.publish(Publish::new(&topic, pattern(size)).qos(1))?;
         let came = client.message()?.payload;
         expect(came == pattern(size), "every byte in its place", format!("another {size}"))?;
     }
@@ -153,7 +159,7 @@ pub(crate) fn answers_wait_for_a_late_reader(server: &Server) -> Step {
 /// What was written before the end arrives before the end.
 pub(crate) fn close_implies_flush(server: &Server) -> Step {
     for version in server.spoken(ALL) {
-        let (dialling, codes) = not_welcome(server, version);
+        let (dialling, codes) = not_welcome(server, version)?;
         for _ in 0..20 {
             dialling.expect_refused(codes)?;
         }
@@ -191,7 +197,7 @@ pub(crate) fn close_follows_disconnect(server: &Server) -> Step {
 /// A server that closes with input unread makes TCP reset the connection, and the last packet is lost.
 pub(crate) fn unread_input_hides_no_last_packet(server: &Server) -> Step {
     for version in server.spoken(ALL).repeat(4) {
-        let (dialling, codes) = not_welcome(server, version);
+        let (dialling, codes) = not_welcome(server, version)?;
         let mut client = dialling.open()?;
         let mut bytes = dialling.bytes();
         bytes.extend(packet(0xC0, &[]).repeat(16_000));
