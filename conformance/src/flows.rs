@@ -5,11 +5,11 @@
 //! leaves a choice, every choice passes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use crate::codec::Version;
 
 mod play;
+mod show;
 
 pub(crate) use play::play;
 
@@ -29,7 +29,6 @@ pub(crate) enum Focus {
 /// One story: who there is, and what they say.
 #[derive(Clone)]
 pub(crate) struct Flow {
-    pub(crate) seed: u64,
     /// Retained before anybody subscribes.
     pub(crate) before: Vec<Message>,
     pub(crate) parties: Vec<Party>,
@@ -39,7 +38,7 @@ pub(crate) struct Flow {
 }
 
 /// A client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Party {
     pub(crate) version: Version,
     pub(crate) alias_maximum: u16,
@@ -48,7 +47,7 @@ pub(crate) struct Party {
     pub(crate) comes_back_as: Option<Version>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Subscription {
     pub(crate) share: Option<&'static str>,
     pub(crate) filter: &'static str,
@@ -59,7 +58,7 @@ pub(crate) struct Subscription {
     pub(crate) id: Option<u32>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Message {
     /// Which party says it.
     pub(crate) from: usize,
@@ -71,22 +70,6 @@ pub(crate) struct Message {
     pub(crate) expiry: Option<u32>,
     pub(crate) user: bool,
     pub(crate) alias: Option<u16>,
-}
-
-impl fmt::Display for Flow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}", self.seed)?;
-        for message in &self.before {
-            writeln!(f, "      before: {message:?}")?;
-        }
-        for (i, party) in self.parties.iter().enumerate() {
-            writeln!(f, "      party {i}: {party:?}")?;
-        }
-        for message in &self.live {
-            writeln!(f, "      live: {message:?}")?;
-        }
-        write!(f, "      late: {:?}", self.late)
-    }
 }
 
 /// A sequence that a seed determines: SplitMix64.
@@ -154,7 +137,7 @@ impl Flow {
             live[clearing].retain = true;
         }
         let late = Party { comes_back_as: None, ..Party::draw(&mut dice, Focus::Live, versions) };
-        Flow { seed, before, parties, live, late }
+        Flow { before, parties, live, late }
     }
 
     /// The version of who said it.
@@ -257,7 +240,7 @@ fn matches(filter: &str, topic: &str) -> bool {
 }
 
 /// One PUBLISH as the model expects it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Copy {
     pub(crate) qos: u8,
     /// `None`: either.
