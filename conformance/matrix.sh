@@ -64,12 +64,14 @@ version=$("$target/hrotti" --version | grep -oE '[0-9]+\.[0-9.]+' | head -1 || t
 run "hrotti $version ($commit)" hrotti --capabilities "$here/capabilities/hrotti.json" \
     --url "tcp://127.0.0.1:$tcp" --ws-url "ws://127.0.0.1:$ws"
 
-# mosquitto: its defaults, with clients allowed that have no name, and everybody's bytes sent at once.
+# mosquitto: its defaults, with clients allowed that have no name. The other line makes 2.0 deliver a copy for each
+# overlapping subscription; by default its clients of 3.x get one, at the QoS of any of them (MQTT-3.3.5-1).
 mosquitto=${MOSQUITTO:-$(command -v mosquitto || ls /usr/sbin/mosquitto 2>/dev/null || true)}
 if [[ -n $mosquitto ]]; then
     read -r tcp ws < <(free_ports 2)
     cat >"$scratch/mosquitto.conf" <<CONF
 allow_anonymous true
+allow_duplicate_messages true
 listener $tcp 127.0.0.1
 listener $ws 127.0.0.1
 protocol websockets

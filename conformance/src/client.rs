@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use crate::capabilities::Capabilities;
 use crate::codec::{
     Connect, Kind, Packet, Property, Publish, Received, Subscribe, Value, Version, Will, check,
-    decode, find, hex, packet, prop, pubrel, unsubscribe,
+    decode, find, hex, one_of, packet, prop, pubrel, sent, unsubscribe,
 };
 use crate::failure::{Failure, Step};
 use crate::target::{Server, prefixed};
 use crate::wire::Wire;
 
+mod endings;
 pub(crate) mod limits;
 
 const TRANSCRIPT: usize = 16;
@@ -182,9 +183,17 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// What came next.
+enum Next {
+    Packet(Packet),
+    End,
+    /// Nothing in time.
+    Nothing,
+}
+
 /// A packet as a failure shows it.
 fn seen(packet: Option<&Packet>) -> String {
-    packet.map_or("the end of the stream".into(), |packet| format!("{packet:02x?}"))
+    packet.map_or_else(|| "the end of the stream".into(), ToString::to_string)
 }
 
 impl Client {
@@ -218,7 +227,7 @@ impl Client {
     /// A stream that does not take them.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) -> Step {
-        self.note(format!("→ type {:2}  [{}]", bytes.first().map_or(0, |b| b >> 4), hex(bytes)));
+        self.note(format!("→ {}  [{}]", sent(bytes, self.version), hex(bytes)));
         self.wire.send(bytes).map_err(|e| self.fail("the stream takes the packet", e.to_string()))
     }
 
@@ -240,20 +249,29 @@ impl Client {
     /// The next packet from the wire, `None` at the end of the stream.
     #[track_caller]
     fn next_packet(&mut self, wanted: &str) -> Step<Option<Packet>> {
-        let until = Instant::now() + self.deadline;
+        match self.next_within(wanted, self.deadline)? {
+            Next::Packet(packet) => Ok(Some(packet)),
+            Next::End => Ok(None),
+            Next::Nothing => Err(self.fail(wanted, format!("nothing within {:?}", self.deadline))),
+        }
+    }
+
+    #[track_caller]
+    fn next_within(&mut self, wanted: &str, within: Duration) -> Step<Next> {
+        let until = Instant::now() + within;
         loop {
             match decode(&self.buffer, self.version) {
                 Ok(Some((packet, n))) => {
-                    self.note(format!("← {packet:?}  [{}]", hex(&self.buffer[..n])));
+                    self.note(format!("← {packet}  [{}]", hex(&self.buffer[..n])));
                     self.buffer.drain(..n);
                     if n > self.limit {
-                        let came = format!("a packet of {n} bytes: {packet:02x?}");
+                        let came = format!("a packet of {n} bytes: {packet}");
                         return Err(self.fail(format!("at most {} bytes", self.limit), came));
                     }
                     if let Err(fault) = check(&packet, self.version) {
                         return Err(self.fail(wanted, fault));
                     }
-                    return Ok(Some(packet));
+                    return Ok(Next::Packet(packet));
                 }
                 Ok(None) => {}
                 Err(fault) => {
@@ -264,12 +282,10 @@ impl Client {
             match self.wire.receive(until.saturating_duration_since(Instant::now())) {
                 Ok(bytes) if bytes.is_empty() => {
                     self.note("← the end of the stream".into());
-                    return Ok(None);
+                    return Ok(Next::End);
                 }
                 Ok(bytes) => self.buffer.extend(bytes),
-                Err(e) if e.kind() == ErrorKind::TimedOut => {
-                    return Err(self.fail(wanted, format!("nothing within {:?}", self.deadline)));
-                }
+                Err(e) if e.kind() == ErrorKind::TimedOut => return Ok(Next::Nothing),
                 Err(e) => return Err(self.fail(wanted, e.to_string())),
             }
         }
@@ -318,7 +334,7 @@ impl Client {
     /// Another packet or code; Session Present with a refusal (MQTT-3.2.2-4 in 3.1.1, -6 in 5.0).
     #[track_caller]
     pub fn expect_connack(&mut self, codes: &[u8]) -> Step {
-        let wanted = format!("CONNACK {codes:02x?}");
+        let wanted = format!("CONNACK {}", one_of(codes));
         match self.next_packet(&wanted)? {
             Some(Packet::Connack { session_present, code, props })
                 if codes.contains(&code) && !(code != 0 && session_present) =>
@@ -338,7 +354,10 @@ impl Client {
     /// Any other answer.
     #[track_caller]
     pub fn expect_refusal(&mut self, codes: &[u8]) -> Step {
-        let wanted = format!("CONNACK {codes:02x?} or the end of the stream");
+        let wanted = match codes {
+            [] => "the end of the stream".into(),
+            _ => format!("CONNACK {} or the end of the stream", one_of(codes)),
+        };
         match self.next_packet(&wanted)? {
             None => Ok(()),
             Some(Packet::Connack { code, session_present: false, .. }) if codes.contains(&code) => {
@@ -394,7 +413,7 @@ impl Client {
         self.send(&subscribe.encode(self.version, id))?;
         match self.control("SUBACK")? {
             Packet::Suback { id: came, codes, .. } if came == id => Ok(codes),
-            other => Err(self.fail(format!("SUBACK with id {id}"), format!("{other:02x?}"))),
+            other => Err(self.fail(format!("SUBACK with id {id}"), other.to_string())),
         }
     }
 
@@ -428,7 +447,7 @@ impl Client {
         self.send(&subscribe.encode(self.version, id))?;
         match self.control("SUBACK")? {
             Packet::Suback { codes, .. } if codes == vec![qos; filters.len()] => Ok(()),
-            other => Err(self.fail(format!("SUBACK with id {id}"), format!("{other:02x?}"))),
+            other => Err(self.fail(format!("SUBACK with id {id}"), other.to_string())),
         }
     }
 
@@ -453,7 +472,7 @@ impl Client {
         self.send(&unsubscribe(self.version, id, &full))?;
         match self.control("UNSUBACK")? {
             Packet::Unsuback { id: came, codes, .. } if came == id => Ok(codes),
-            other => Err(self.fail(format!("UNSUBACK with id {id}"), format!("{other:02x?}"))),
+            other => Err(self.fail(format!("UNSUBACK with id {id}"), other.to_string())),
         }
     }
 
@@ -503,10 +522,10 @@ impl Client {
     /// Another packet.
     #[track_caller]
     pub fn expect_ack(&mut self, kind: Kind, id: u16) -> Step<u8> {
-        let wanted = format!("{kind:?} with id {id}");
+        let wanted = format!("{} with id {id}", format!("{kind:?}").to_uppercase());
         match self.control(&wanted)? {
             Packet::Ack { kind: k, id: i, code, .. } if k == kind && i == id => Ok(code),
-            other => Err(self.fail(wanted, format!("{other:02x?}"))),
+            other => Err(self.fail(wanted, other.to_string())),
         }
     }
 
@@ -610,7 +629,7 @@ impl Client {
     pub fn expect_pingresp(&mut self) -> Step {
         match self.control("PINGRESP")? {
             Packet::Pingresp => Ok(()),
-            other => Err(self.fail("PINGRESP", format!("{other:02x?}"))),
+            other => Err(self.fail("PINGRESP", other.to_string())),
         }
     }
 
@@ -624,99 +643,6 @@ impl Client {
         match self.inbox.pop_front() {
             None => Ok(()),
             Some(message) => Err(self.fail("no PUBLISH", format!("{message:?}"))),
-        }
-    }
-
-    /// DISCONNECT with code 0, then waits for the server to close (MQTT-3.14.4-1).
-    ///
-    /// # Errors
-    /// A connection that stays open.
-    #[track_caller]
-    pub fn disconnect(mut self) -> Step {
-        self.send(&packet(0xE0, &[]))?;
-        self.expect_closed()
-    }
-
-    /// DISCONNECT (5.0) with a code and raw property bytes, then waits for the server to close.
-    ///
-    /// # Errors
-    /// A connection that stays open.
-    #[track_caller]
-    pub fn disconnect_with(mut self, code: u8, props: &[u8]) -> Step {
-        let mut body = vec![code, u8::try_from(props.len()).unwrap_or(0)];
-        body.extend_from_slice(props);
-        self.send(&packet(0xE0, &body))?;
-        self.expect_closed()
-    }
-
-    /// Expects the server to close; messages under way are passed over.
-    ///
-    /// # Errors
-    /// Any other packet, or an open connection at the deadline.
-    #[track_caller]
-    pub fn expect_closed(&mut self) -> Step {
-        loop {
-            match self.next_packet("the end of the stream")? {
-                None => return Ok(()),
-                Some(Packet::Publish(_)) => {}
-                other => {
-                    return Err(self.fail("the end of the stream", seen(other.as_ref())));
-                }
-            }
-        }
-    }
-
-    /// Expects the end of the stream and nothing before it, as after DISCONNECT (MQTT-3.14.4-1).
-    ///
-    /// # Errors
-    /// Any packet, or an open connection at the deadline.
-    #[track_caller]
-    pub fn expect_end(&mut self) -> Step {
-        match self.next_packet("the end of the stream")? {
-            None => Ok(()),
-            other => Err(self.fail("the end of the stream", format!("{other:02x?}"))),
-        }
-    }
-
-    /// Asks for PINGRESP and returns what came before it, PUBLISH aside; a server may also end the
-    /// connection, where it cannot answer otherwise.
-    ///
-    /// # Errors
-    /// Neither in time.
-    #[track_caller]
-    pub fn answers(&mut self) -> Step<Vec<Packet>> {
-        // A stream that has ended already does not take it; then its end is what comes.
-        let _ = self.send(&packet(0xC0, &[]));
-        let mut seen = Vec::new();
-        loop {
-            match self.next_packet("PINGRESP or the end of the stream")? {
-                None | Some(Packet::Pingresp) => return Ok(seen),
-                Some(Packet::Publish(_)) => {}
-                Some(packet) => seen.push(packet),
-            }
-        }
-    }
-
-    /// Expects the server to end the connection for a fault: in 5.0 by DISCONNECT with one of these codes
-    /// (a bare close passes where the target says so), in 3.x by closing.
-    ///
-    /// # Errors
-    /// Another packet or code, or an open connection at the deadline.
-    #[track_caller]
-    pub fn expect_fault(&mut self, codes: &[u8]) -> Step {
-        if self.version < Version::V5 {
-            return self.expect_closed();
-        }
-        let wanted = format!("DISCONNECT {codes:02x?} and the end of the stream");
-        loop {
-            match self.next_packet(&wanted)? {
-                Some(Packet::Disconnect { code, .. }) if codes.contains(&code) => {
-                    return self.expect_end();
-                }
-                Some(Packet::Publish(_)) => {}
-                None if !self.can.server_disconnect => return Ok(()),
-                other => return Err(self.fail(wanted, seen(other.as_ref()))),
-            }
         }
     }
 }

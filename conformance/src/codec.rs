@@ -5,10 +5,12 @@ use std::fmt;
 mod decode;
 mod encode;
 mod legal;
+mod show;
 
 pub use decode::decode;
 pub use encode::{Connect, Publish, Subscribe, Will, packet, pubrel, text, unsubscribe, varint};
 pub use legal::check;
+pub use show::{one_of, sent};
 
 /// A protocol version, by its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,7 +184,7 @@ impl fmt::Debug for Received {
         }
         write!(f, "PUBLISH {:?} {payload:?} qos {}", self.topic, self.qos)?;
         write!(f, " dup {} retain {} id {}", self.dup, self.retain, self.id)?;
-        if self.props.is_empty() { Ok(()) } else { write!(f, " {:?}", self.props) }
+        show::listed(f, &self.props)
     }
 }
 

@@ -5,11 +5,11 @@
 //! leaves a choice, every choice passes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use crate::codec::Version;
 
 mod play;
+mod show;
 
 pub(crate) use play::play;
 
@@ -29,7 +29,6 @@ pub(crate) enum Focus {
 /// One story: who there is, and what they say.
 #[derive(Clone)]
 pub(crate) struct Flow {
-    pub(crate) seed: u64,
     /// Retained before anybody subscribes.
     pub(crate) before: Vec<Message>,
     pub(crate) parties: Vec<Party>,
@@ -39,7 +38,7 @@ pub(crate) struct Flow {
 }
 
 /// A client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Party {
     pub(crate) version: Version,
     pub(crate) alias_maximum: u16,
@@ -48,7 +47,7 @@ pub(crate) struct Party {
     pub(crate) comes_back_as: Option<Version>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Subscription {
     pub(crate) share: Option<&'static str>,
     pub(crate) filter: &'static str,
@@ -59,7 +58,7 @@ pub(crate) struct Subscription {
     pub(crate) id: Option<u32>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Message {
     /// Which party says it.
     pub(crate) from: usize,
@@ -71,22 +70,6 @@ pub(crate) struct Message {
     pub(crate) expiry: Option<u32>,
     pub(crate) user: bool,
     pub(crate) alias: Option<u16>,
-}
-
-impl fmt::Display for Flow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}", self.seed)?;
-        for message in &self.before {
-            writeln!(f, "      before: {message:?}")?;
-        }
-        for (i, party) in self.parties.iter().enumerate() {
-            writeln!(f, "      party {i}: {party:?}")?;
-        }
-        for message in &self.live {
-            writeln!(f, "      live: {message:?}")?;
-        }
-        write!(f, "      late: {:?}", self.late)
-    }
 }
 
 /// A sequence that a seed determines: SplitMix64.
@@ -154,7 +137,7 @@ impl Flow {
             live[clearing].retain = true;
         }
         let late = Party { comes_back_as: None, ..Party::draw(&mut dice, Focus::Live, versions) };
-        Flow { seed, before, parties, live, late }
+        Flow { before, parties, live, late }
     }
 
     /// The version of who said it.
@@ -257,7 +240,7 @@ fn matches(filter: &str, topic: &str) -> bool {
 }
 
 /// One PUBLISH as the model expects it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Copy {
     pub(crate) qos: u8,
     /// `None`: either.
@@ -279,9 +262,10 @@ impl Copy {
     }
 }
 
-/// What a plain subscriber may get of a live message: one copy for all its subscriptions (MQTT-3.3.4-2), or
-/// one for each; the standard allows both.
-pub(crate) fn live_copies(message: &Message, party: &Party, number: usize) -> [Vec<Copy>; 2] {
+/// What a subscriber may get of a live message: one copy for all its subscriptions (MQTT-3.3.5-1 in 3.1.1,
+/// MQTT-3.3.4-2 in 5.0), or one for each; the standards allow both. MQTT 3.1 does not say which of overlapping
+/// subscriptions lends its QoS to the one copy.
+pub(crate) fn live_copies(message: &Message, party: &Party, number: usize) -> Vec<Vec<Copy>> {
     let matching: Vec<&Subscription> = party
         .subscriptions
         .iter()
@@ -290,7 +274,8 @@ pub(crate) fn live_copies(message: &Message, party: &Party, number: usize) -> [V
     let away = party.comes_back_as.is_some();
     let mut each: Vec<Copy> = matching.iter().map(|s| Copy::of(message, s, false)).collect();
     // Subscription Identifiers are for clients of 5.0.
-    if party.comes_back_as.unwrap_or(party.version) < Version::V5 {
+    let version = party.comes_back_as.unwrap_or(party.version);
+    if version < Version::V5 {
         each.iter_mut().for_each(|copy| copy.ids.clear());
     }
     let mut merged = each.clone().into_iter().reduce(|mut all, one| {
@@ -304,14 +289,21 @@ pub(crate) fn live_copies(message: &Message, party: &Party, number: usize) -> [V
         copy.optional = away && copy.qos == 0;
         copy.ids.sort_unstable();
     }
-    [merged.into_iter().collect(), each]
+    let mut allowed = vec![merged.into_iter().collect()];
+    if version == Version::V31 || party.version == Version::V31 {
+        allowed.extend(each.iter().cloned().map(|copy| vec![copy]));
+    }
+    allowed.push(each);
+    allowed
 }
 
-/// What a new subscriber gets of what is retained: one copy for each subscription (MQTT-3.3.1-9).
+/// What a new subscriber gets of what is retained: one copy for each subscription (MQTT-3.3.1-9). That a shared
+/// one gets none is said without a number (5.0, section 4.8.2): a case of its own asks for it, here both pass.
 pub(crate) fn replayed_copies(message: &Message, party: &Party) -> Vec<Copy> {
-    let wanted = |s: &&Subscription| s.share.is_none() && s.handling < 2;
-    let matching = party.subscriptions.iter().filter(wanted).filter(|s| s.matches(message.topic));
-    matching.map(|s| Copy::of(message, s, true)).collect()
+    let matching = party.subscriptions.iter().filter(|s| s.handling < 2);
+    let copy =
+        |s: &Subscription| Copy { optional: s.share.is_some(), ..Copy::of(message, s, true) };
+    matching.filter(|s| s.matches(message.topic)).map(copy).collect()
 }
 
 #[cfg(test)]
@@ -332,6 +324,46 @@ mod tests {
         ] {
             assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
         }
+    }
+
+    #[test]
+    fn where_the_standards_leave_a_choice_every_choice_is_allowed() {
+        let subscription = |filter, qos| Subscription {
+            share: None,
+            filter,
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            handling: 0,
+            id: None,
+        };
+        let mut party = Party {
+            version: Version::V311,
+            alias_maximum: 0,
+            subscriptions: vec![subscription("f/#", 0), subscription("f/a", 2)],
+            comes_back_as: None,
+        };
+        let message = Message {
+            from: 1,
+            topic: "f/a",
+            payload: "x".into(),
+            qos: 1,
+            retain: false,
+            expiry: None,
+            user: false,
+            alias: None,
+        };
+        let levels = |party: &Party| -> Vec<Vec<u8>> {
+            let allowed = live_copies(&message, party, 0);
+            allowed.iter().map(|copies| copies.iter().map(|copy| copy.qos).collect()).collect()
+        };
+        assert_eq!(levels(&party), [vec![1], vec![0, 1]]);
+        party.version = Version::V31;
+        assert_eq!(levels(&party), [vec![1], vec![0], vec![1], vec![0, 1]]);
+        party.subscriptions[0].share = Some("g");
+        let optional: Vec<bool> =
+            replayed_copies(&message, &party).iter().map(|copy| copy.optional).collect();
+        assert_eq!(optional, [true, false]);
     }
 
     #[test]

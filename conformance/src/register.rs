@@ -129,7 +129,8 @@ macro_rules! for_each_case {
             no_response_information_unasked: "", "3.1.2-28";
             no_authentication_unasked: "", "4.12.0-6";
             auth_without_a_method_is_a_fault: "", "4.12.0-7 4.12.1-2";
-            announced_or_supported: "", "3.2.2-9 3.2.2-10 3.2.2-12 3.2.2-13";
+            announced_or_supported: "",
+                "3.2.2-9 3.2.2-10 3.2.2-11 3.2.2-12 3.2.2-13 3.2.2-14";
         }
         refused {
             will_bits_without_will_flag: "3.1.2-11 3.1.2-13 3.1.2-15 3.1.4-1",
@@ -206,6 +207,7 @@ macro_rules! for_each_case {
             identifiers_come_back: "", "3.3.4-3 3.3.4-4 3.3.4-5";
             no_local_withholds_ones_own: "", "3.8.3-3";
             no_local_is_about_the_client_alone: "", "3.8.3-3";
+            wildcards_work_or_are_refused: "3.8.3-2", "";
             wildcard_misplaced_is_refused: "4.7.1-2 4.7.1-3 4.7.3-1", "4.7.1-1 4.7.1-2 4.7.3-1";
             several_filters_are_a_sequence: "3.8.4-4 3.8.4-3", "3.8.4-5 3.8.4-3";
             a_refused_filter_stands_alone: "3.8.4-4 3.8.4-5 3.9.3-2", "3.8.4-5 3.8.4-7 3.9.3-2";
@@ -253,7 +255,7 @@ macro_rules! for_each_case {
             receive_maximum_of_the_client: "", "3.3.4-9 4.9.0-1 4.9.0-2";
             receive_maximum_counts_qos_2_until_pubcomp: "", "3.3.4-9 4.9.0-2";
             quota_holds_back_no_other_packet: "", "3.3.4-10 4.9.0-3";
-            receive_maximum_of_the_server: "", "3.3.4-7 4.13.1-1";
+            receive_maximum_of_the_server: "", "3.3.4-7";
             maximum_packet_size_of_the_client: "", "3.1.2-24 3.1.2-25";
             maximum_packet_size_of_the_server: "", "3.2.2-15 4.13.1-1";
             prompt_reader_loses_nothing_at_qos_0: "", "";
@@ -325,17 +327,18 @@ macro_rules! for_each_case {
             others_are_undisturbed: "4.8.0-1", "4.13.1-1";
         }
         stream {
-            split_at_every_byte: "6.0.0-2", "6.0.0-2 4.2-1";
-            split_in_two_at_every_border: "6.0.0-2", "6.0.0-2 4.2-1";
-            many_packets_in_one_write: "6.0.0-2 7.1.1-1", "4.2-1 6.0.0-2";
-            a_packet_and_a_half_in_one_write: "6.0.0-2", "4.2-1 6.0.0-2";
-            every_size_arrives_whole: "6.0.0-2", "4.2-1 6.0.0-2";
-            large_payload_arrives_whole: "6.0.0-2 7.1.1-1", "4.2-1 6.0.0-2";
-            answers_wait_for_a_late_reader: "", "4.2-1";
-            close_implies_flush: "", "4.2-1";
-            unread_input_hides_no_last_packet: "3.2.0-1", "3.2.0-1";
+            split_at_every_byte: "7.1.1-1", "4.2-1";
+            split_in_two_at_every_border: "7.1.1-1", "4.2-1";
+            many_packets_in_one_write: "7.1.1-1", "4.2-1";
+            a_packet_and_a_half_in_one_write: "7.1.1-1", "4.2-1";
+            every_size_arrives_whole: "7.1.1-1", "4.2-1";
+            large_payload_arrives_whole: "7.1.1-1", "4.2-1";
+            answers_wait_for_a_late_reader: "3.12.4-1", "3.12.4-1";
+            close_implies_flush: "7.1.1-1 3.2.2-5", "4.2-1 3.2.2-7";
+            close_follows_disconnect: "", "";
+            unread_input_hides_no_last_packet: "3.2.0-1 3.2.2-5", "3.2.0-1 3.2.2-7";
             reset_ends_one_connection: "3.1.2-8", "3.1.2-8";
-            end_in_one_direction: "3.1.2-8", "3.1.2-8";
+            end_in_one_direction: "7.1.1-1 3.1.2-8", "4.2-1 3.1.2-8";
             hung_set_up_holds_up_nobody: "", "";
             many_connections: "", "";
         }

@@ -211,8 +211,12 @@ impl Record {
     #[must_use]
     pub fn explanation(&self) -> Vec<String> {
         let Some(detail) = &self.failure else { return Vec::new() };
+        let bound = self.all_statements().join(", ");
         let mut lines = vec![
-            format!("statements: {}", self.all_statements().join(", ")),
+            format!(
+                "statements: {}",
+                if bound.is_empty() { "beyond the numbered ones" } else { &bound }
+            ),
             format!("versions:   {}", self.failed_with.join(", ")),
             format!("expected:   {}", detail.expected),
             format!("came:       {}", detail.came),
@@ -239,6 +243,14 @@ impl Report {
     /// Any other text.
     pub fn from_json(text: &str) -> serde_json::Result<Report> {
         serde_json::from_str(text)
+    }
+
+    /// A URL in short: its scheme, if no other URL has that.
+    #[must_use]
+    pub fn label<'a>(&self, url: &'a str) -> &'a str {
+        let scheme = |url: &'a str| url.split(':').next().unwrap_or(url);
+        let same = self.urls.iter().filter(|other| other.split(':').next() == Some(scheme(url)));
+        if same.count() > 1 { url } else { scheme(url) }
     }
 
     /// Counts the cases.

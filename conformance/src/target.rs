@@ -136,6 +136,16 @@ impl House {
         &self.broker
     }
 
+    /// Another listener in this broker, by this name.
+    ///
+    /// # Errors
+    /// Whatever keeps it from listening.
+    #[track_caller]
+    pub(crate) fn listen(&self, name: &str, url: &str) -> Step<Endpoint> {
+        let bound = listen(&self.broker, name, url);
+        bound.map_err(|e| Failure::new("a listener", e.to_string()))
+    }
+
     /// A fresh listener of the transport in this broker, by the name that the fixture gives it.
     ///
     /// # Errors
@@ -173,23 +183,23 @@ pub struct Tcp;
 #[derive(Debug)]
 pub struct Ws;
 
-fn listen(broker: &Broker, url: &str) -> io::Result<Endpoint> {
+fn listen(broker: &Broker, name: &str, url: &str) -> io::Result<Endpoint> {
     let config =
         hrotti::ListenerConfig::new(url).map_err(|e| io::Error::other(format!("{e:?}")))?;
-    let bound = block_on(broker.add_listener("case", config))
+    let bound = block_on(broker.add_listener(name, config))
         .map_err(|e| io::Error::other(format!("{e:?}")))?;
     Endpoint::parse(&bound)
 }
 
 impl Fixture for Tcp {
     fn bind(broker: &Broker) -> io::Result<Endpoint> {
-        listen(broker, "tcp://127.0.0.1:0")
+        listen(broker, "case", "tcp://127.0.0.1:0")
     }
 }
 
 impl Fixture for Ws {
     fn bind(broker: &Broker) -> io::Result<Endpoint> {
-        listen(broker, "ws://127.0.0.1:0")
+        listen(broker, "case", "ws://127.0.0.1:0")
     }
 }
 
@@ -355,6 +365,11 @@ impl Server {
                 TcpStream::connect((host, url.port_or_known_default().unwrap_or(80)))
             }
         }
+    }
+
+    /// Whether a stream can be ended in one direction and read in the other: a WebSocket cannot.
+    pub(crate) fn can_be_half_closed(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| matches!(endpoint, Endpoint::Tcp(_)))
     }
 
     /// The URL of a server that is reached over WebSockets.

@@ -9,7 +9,7 @@ use std::thread;
 
 use futures_lite::future::block_on;
 use hrotti::{Broker, Limits, ListenerConfig};
-use hrotti_conformance::report::{End, Report};
+use hrotti_conformance::report::{End, Record, Report};
 
 fn program(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hrotti-conformance")).args(args).output().unwrap()
@@ -86,7 +86,7 @@ fn a_broken_server_fails_with_all_that_is_known() {
         "3.1.1 MQTT-3.12.4-1",
         "expected:   CONNACK",
         "came:       ",
-        "→ type  1  [10 ",
+        "→ CONNECT level ",
         "conformance/src/cases/flow.rs:",
         "alone:      hrotti-conformance --url tcp://",
         "--filter flow::ping_is_answered",
@@ -153,6 +153,25 @@ fn the_list_names_every_case_with_its_statements() {
     assert!(
         out(&output).contains("flow::ping_is_answered [3.1.1 MQTT-3.12.4-1] [5.0 MQTT-3.12.4-1]")
     );
+}
+
+#[test]
+fn a_version_alone_tests_every_case_with_a_statement_of_its_standard() {
+    let (_broker, urls) = broker(&["ws"]);
+    let can = concat!(env!("CARGO_MANIFEST_DIR"), "/capabilities/hrotti.json");
+    for (version, standard) in [("3.1.1", "3.1.1"), ("5", "5.0")] {
+        let json = file(&format!("only-{version}.json"), None);
+        let args = ["--url", &urls[0], "--capabilities", can, "--versions", version];
+        let output = program(&[&args[..], &["--report", &json, "--quiet"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+        let report = Report::from_json(&std::fs::read_to_string(&json).unwrap()).unwrap();
+        let left_out = report.cases.iter().filter(|r| {
+            r.reason.as_deref().is_some_and(|reason| reason.contains("left out"))
+                && !r.statements[standard].is_empty()
+        });
+        let names: Vec<String> = left_out.map(Record::full_name).collect();
+        assert_eq!(names, ["connect::takeover_across_versions"], "with {version}");
+    }
 }
 
 #[test]

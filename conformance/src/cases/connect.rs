@@ -219,7 +219,7 @@ pub(crate) fn unknown_authentication_method(server: &Server) -> Step {
 }
 
 pub(crate) fn fields_are_read_in_order(server: &Server) -> Step {
-    let mut watch = server.v5("watch").connect()?;
+    let mut watch = server.helper(V5, "watch").connect()?;
     watch.subscribe("w/+", 1)?;
     for version in server.spoken(ALL) {
         let id = format!("a{}", version as u8);
@@ -242,7 +242,7 @@ pub(crate) fn fields_are_read_in_order(server: &Server) -> Step {
 }
 
 pub(crate) fn sessions_belong_to_their_client_ids(server: &Server) -> Step {
-    let mut publisher = server.v5("p").connect()?;
+    let mut publisher = server.helper(V5, "p").connect()?;
     for version in server.spoken(ALL) {
         // Alike but for case, and one the beginning of the other.
         let ids = ["same", "Same", "same1"];
@@ -311,6 +311,22 @@ pub(crate) fn announced_or_supported(server: &Server) -> Step {
         client.publish(Publish::new(&format!("t/{qos}"), "x").qos(qos))?;
         client.expect_publish(&format!("t/{qos}"), "x")?;
     }
+    if maximum_qos < 2 {
+        // MQTT-3.2.2-11 binds the Client; its breach is a Protocol Error.
+        let above = Publish::new("t/2", "x").qos(maximum_qos + 1).id(9);
+        client.send(&above.encode(V5))?;
+        client.expect_fault(&[0x9B])?;
+    }
+    if retain == 0 {
+        // MQTT-3.2.2-14 binds the Client; its breach is a Protocol Error, the Reason Code a SHOULD.
+        let mut client = server.v5("r").connect()?;
+        client.send(&Publish::new("t/0", "x").retain().encode(V5))?;
+        client.expect_fault(&[0x9A, 0x82])?;
+    }
+    wills_keep_to_what_was_announced(server, maximum_qos, retain == 1)
+}
+
+fn wills_keep_to_what_was_announced(server: &Server, maximum_qos: u8, retain: bool) -> Step {
     let will = |qos| Will::new("w", "x").qos(qos);
     for qos in 0..=2 {
         let dialling = server.v5("w").will(will(qos));
@@ -321,11 +337,7 @@ pub(crate) fn announced_or_supported(server: &Server) -> Step {
         }
     }
     let dialling = server.v5("w").will(will(0).retain());
-    if retain == 1 {
-        dialling.connect()?.disconnect()
-    } else {
-        dialling.send()?.expect_refusal(&[0x9A])
-    }
+    if retain { dialling.connect()?.disconnect() } else { dialling.send()?.expect_refusal(&[0x9A]) }
 }
 
 pub(crate) fn connack_comes_once(server: &Server) -> Step {

@@ -29,7 +29,7 @@ fn flows(server: &Server, focus: Focus) -> Step {
     for seed in seeds {
         let flow = Flow::draw(seed, focus, &server.spoken(ALL));
         play(server, &flow)
-            .map_err(|failure| failure.within(format!("HROTTI_FLOWS_SEED={seed} {flow}")))?;
+            .map_err(|failure| failure.within(format!("HROTTI_FLOWS_SEED={seed}\n{flow}")))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the broker promises to the program that embeds it, seen through the transport under test.
 
 use futures_lite::future::block_on;
-use hrotti::{DropReason, ListenerConfig, ListenerError};
+use hrotti::{DropReason, ListenerError};
 
 use crate::codec::{ALL, Publish, Version, Will, prop};
 use crate::failure::{Failure, Step, expect, expect_eq};
@@ -9,14 +9,6 @@ use crate::target::{Endpoint, House, Server};
 use crate::wire::WsWire;
 
 /// One more listener of the same broker.
-#[track_caller]
-fn listen(house: &House, name: &str, url: &str) -> Step<Endpoint> {
-    let failed = |e: &dyn std::fmt::Display| Failure::new("a listener", e.to_string());
-    let config = ListenerConfig::new(url).map_err(|e| failed(&e))?;
-    let bound = block_on(house.broker().add_listener(name, config)).map_err(|e| failed(&e))?;
-    Endpoint::parse(&bound).map_err(|e| failed(&e))
-}
-
 #[track_caller]
 fn stop(house: &House, name: &str) -> Step {
     let stopped = block_on(house.broker().stop_listener(name));
@@ -88,7 +80,7 @@ pub(crate) fn full_queue_drops_the_newest_alone(server: &Server) -> Step {
 pub(crate) fn stop_listener_disconnects_its_clients(server: &Server) -> Step {
     let house = server.house()?;
     let name = name_of_fixture(house)?;
-    let tcp = server.by(&listen(house, "other", "tcp://127.0.0.1:0")?);
+    let tcp = server.by(&house.listen("other", "tcp://127.0.0.1:0")?);
     let mut watch = tcp.v5("watch").connect()?;
     watch.subscribe("w/#", 1)?;
     let mut gone = Vec::new();
@@ -121,7 +113,7 @@ pub(crate) fn stop_listener_disconnects_its_clients(server: &Server) -> Step {
 
 pub(crate) fn stop_listener_disconnects_no_others(server: &Server) -> Step {
     let house = server.house()?;
-    let tcp = server.by(&listen(house, "other", "tcp://127.0.0.1:0")?);
+    let tcp = server.by(&house.listen("other", "tcp://127.0.0.1:0")?);
     let mut kept = Vec::new();
     let mut gone = Vec::new();
     for version in server.spoken(ALL) {
@@ -147,8 +139,8 @@ pub(crate) fn stop_listener_disconnects_no_others(server: &Server) -> Step {
 
 pub(crate) fn listeners_share_one_topic_tree(server: &Server) -> Step {
     let house = server.house()?;
-    let tcp = server.by(&listen(house, "tcp", "tcp://127.0.0.1:0")?);
-    let ws = server.by(&listen(house, "ws", "ws://127.0.0.1:0")?);
+    let tcp = server.by(&house.listen("tcp", "tcp://127.0.0.1:0")?);
+    let ws = server.by(&house.listen("ws", "ws://127.0.0.1:0")?);
     let ways = [server, &tcp, &ws];
     let mut subs = Vec::new();
     for (i, way) in ways.into_iter().enumerate() {
@@ -180,7 +172,7 @@ pub(crate) fn listeners_share_one_topic_tree(server: &Server) -> Step {
 }
 
 pub(crate) fn sessions_and_takeovers_cross_listeners(server: &Server) -> Step {
-    let tcp = server.by(&listen(server.house()?, "tcp", "tcp://127.0.0.1:0")?);
+    let tcp = server.by(&server.house()?.listen("tcp", "tcp://127.0.0.1:0")?);
     for (here, there) in [(server, &tcp), (&tcp, server)] {
         for version in server.spoken([Version::V311, Version::V5]) {
             let mut older = here.client(version, "a").persistent().connect()?;
@@ -207,7 +199,7 @@ pub(crate) fn ws_path_is_exact(server: &Server) -> Step {
     ];
     for (i, (path, served, refused)) in table.into_iter().enumerate() {
         let name = format!("ws{i}");
-        let Endpoint::Ws(url) = listen(house, &name, &format!("ws://127.0.0.1:0{path}"))? else {
+        let Endpoint::Ws(url) = house.listen(&name, &format!("ws://127.0.0.1:0{path}"))? else {
             return Err(Failure::new("an endpoint of ws", path));
         };
         let (host, port) = ("127.0.0.1", url.port().unwrap_or(80));

@@ -343,7 +343,7 @@ pub(crate) fn everyone_who_matches_gets_it(server: &Server) -> Step {
         sub.expect_quiet()?;
     }
     drop(live);
-    ALL.into_iter().try_for_each(|version| {
+    server.spoken(ALL).into_iter().try_for_each(|version| {
         let id = format!("s{}true", version as u8);
         server.client(version, &id).connect().map(drop)
     })

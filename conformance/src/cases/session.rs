@@ -224,17 +224,19 @@ pub(crate) fn refused_by_the_client_is_not_resent(server: &Server) -> Step {
 /// Whatever the expiry: subscriptions and open messages stay while the connection does. And nothing is
 /// sent again meanwhile, which 5.0 forbids (MQTT-4.4.0-1) and 3.1.1 does not.
 pub(crate) fn lasts_as_long_as_the_connection(server: &Server) -> Step {
-    let mut publisher = server.v5("p").connect()?;
+    let mut publisher = server.helper(Version::V5, "p").connect()?;
     let mut subs = Vec::new();
-    for dialling in [
-        server.v31("a3"),
-        server.v311("a4"),
-        server.v5("a5"),
-        server.v5("b5").prop(prop::session_expiry(1)),
-    ] {
-        let mut sub = dialling.connect()?;
-        sub.subscribe("t", 2)?;
-        subs.push((sub, Vec::new()));
+    for version in server.spoken(ALL) {
+        let dialling = server.client(version, &format!("a{version}"));
+        let mut diallings = vec![dialling.clone()];
+        if version == Version::V5 {
+            diallings.push(server.v5("b").prop(prop::session_expiry(1)));
+        }
+        for dialling in diallings {
+            let mut sub = dialling.connect()?;
+            sub.subscribe("t", 2)?;
+            subs.push((sub, Vec::new()));
+        }
     }
     for qos in [1, 2] {
         publisher.publish(Publish::new("t", "early").qos(qos))?;

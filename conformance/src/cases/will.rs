@@ -157,7 +157,7 @@ pub(crate) fn properties_are_sent(server: &Server) -> Step {
 
 pub(crate) fn unretained_will(server: &Server) -> Step {
     let mut live = watcher(server)?;
-    let mut publisher = server.v5("p").connect()?;
+    let mut publisher = server.helper(V5, "p").connect()?;
     for version in server.spoken(ALL) {
         server.client(version, "a").will(will("w/r")).connect()?.cut();
         expect_eq("RETAIN", &live.expect_publish("w/r", "will")?.retain, &false)?;
@@ -171,7 +171,7 @@ pub(crate) fn unretained_will(server: &Server) -> Step {
 
 pub(crate) fn none_without_will_flag(server: &Server) -> Step {
     let mut sub = watcher(server)?;
-    let mut publisher = server.v5("p").connect()?;
+    let mut publisher = server.helper(V5, "p").connect()?;
     for version in server.spoken(ALL) {
         // The Will of an earlier connection is no Will of this one.
         let dialling = server.client(version, "a").persistent();
@@ -186,7 +186,7 @@ pub(crate) fn none_without_will_flag(server: &Server) -> Step {
 
 pub(crate) fn published_once(server: &Server) -> Step {
     let mut sub = watcher(server)?;
-    let mut publisher = server.v5("p").connect()?;
+    let mut publisher = server.helper(V5, "p").connect()?;
     for version in server.spoken(ALL) {
         let dialling = server.client(version, "a").persistent();
         dialling.clone().will(will("w/a")).connect()?.cut();

@@ -1,4 +1,7 @@
-//! Section 6: MQTT in WebSocket frames. Over other transports there are none to look at.
+//! Section 6: MQTT in WebSocket frames. Where the server is reached otherwise and runs in this process, it gets a
+//! listener for them.
+
+use std::io::{self, ErrorKind};
 
 use url::Url;
 
@@ -7,11 +10,16 @@ use crate::failure::{Failure, Step, expect, skip};
 use crate::target::Server;
 use crate::wire::{DEADLINE, Wire, WsWire};
 
-/// Does this with the URL of a server that has one.
-fn over_ws(server: &Server, then: impl FnOnce(&Url) -> Step) -> Step {
-    match server.ws_url() {
-        Some(url) => then(url),
-        None => Err(skip("needs a WebSocket")),
+/// Does this with a server that is reached over WebSockets, and with its URL.
+fn over_ws(server: &Server, then: impl FnOnce(&Server, &Url) -> Step) -> Step {
+    if let Some(url) = server.ws_url() {
+        return then(server, url);
+    }
+    let house = server.house().map_err(|_| skip("needs a WebSocket"))?;
+    let beside = server.by(&house.listen("ws beside", "ws://127.0.0.1:0")?);
+    match beside.ws_url() {
+        Some(url) => then(&beside, url),
+        None => Err(Failure::new("an endpoint of ws", "another")),
     }
 }
 
@@ -20,13 +28,20 @@ fn dial(url: &Url, offered: &'static str) -> Step<WsWire> {
         .map_err(|e| Failure::new("an upgrade to the subprotocol mqtt", e.to_string()))
 }
 
+fn unless_timed_out(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::TimedOut => format!("nothing within {DEADLINE:?}"),
+        _ => error.to_string(),
+    }
+}
+
 /// Reads until the end of the stream; packets before it are returned.
 fn until_the_end(wire: &mut WsWire) -> Step<Vec<Packet>> {
     let (mut bytes, mut seen) = (Vec::new(), Vec::new());
     loop {
         let came = wire
             .receive(DEADLINE)
-            .map_err(|e| Failure::new("the end of the stream", e.to_string()))?;
+            .map_err(|e| Failure::new("the end of the stream", unless_timed_out(&e)))?;
         if came.is_empty() {
             return Ok(seen);
         }
@@ -41,9 +56,9 @@ fn until_the_end(wire: &mut WsWire) -> Step<Vec<Packet>> {
 }
 
 pub(crate) fn text_frames_end_the_connection(server: &Server) -> Step {
-    over_ws(server, |url| {
+    over_ws(server, |server, url| {
         // A CONNECT that would be accepted in a binary frame: all of it is UTF-8.
-        let connect = server.v5("a").bytes();
+        let connect = server.helper(Version::V5, "a").bytes();
         let as_text = String::from_utf8_lossy(&connect).into_owned();
         let mut wire = dial(url, "mqtt")?;
         wire.send_text(&as_text).map_err(|e| Failure::new("a frame is taken", e.to_string()))?;
@@ -60,7 +75,7 @@ pub(crate) fn text_frames_end_the_connection(server: &Server) -> Step {
 
 pub(crate) fn the_subprotocol_is_mqtt(server: &Server) -> Step {
     // The wire refuses another answer than `mqtt`.
-    over_ws(server, |url| {
+    over_ws(server, |_, url| {
         for offered in ["mqtt", "chat, mqtt"] {
             dial(url, offered)?;
         }
@@ -70,23 +85,26 @@ pub(crate) fn the_subprotocol_is_mqtt(server: &Server) -> Step {
 
 /// Half a packet, a packet and a half, an empty frame: all that a stream allows.
 pub(crate) fn packets_are_not_aligned_with_frames(server: &Server) -> Step {
-    for version in server.spoken(ALL) {
-        let dialling = server.client(version, "a");
-        let mut client = dialling.open()?;
-        let mut bytes = dialling.bytes();
-        let topic = client.full("t");
-        for id in 1..=2 {
-            bytes.extend(Publish::new(&topic, "x").qos(1).id(id).encode(version));
-        }
-        let third = bytes.len() / 3;
-        for part in [&bytes[..third], &[], &bytes[third..2 * third], &bytes[2 * third..]] {
-            client.send(part)?;
-        }
-        client.expect_connack(&[0])?;
-        for id in 1..=2 {
-            client.expect_ack(Kind::Puback, id)?;
-        }
-        client.ping()?;
+    over_ws(server, |server, _| {
+        server.spoken(ALL).into_iter().try_for_each(|v| unaligned(server, v))
+    })
+}
+
+fn unaligned(server: &Server, version: Version) -> Step {
+    let dialling = server.client(version, "a");
+    let mut client = dialling.open()?;
+    let mut bytes = dialling.bytes();
+    let topic = client.full("t");
+    for id in 1..=2 {
+        bytes.extend(Publish::new(&topic, "x").qos(1).id(id).encode(version));
     }
-    Ok(())
+    let third = bytes.len() / 3;
+    for part in [&bytes[..third], &[], &bytes[third..2 * third], &bytes[2 * third..]] {
+        client.send(part)?;
+    }
+    client.expect_connack(&[0])?;
+    for id in 1..=2 {
+        client.expect_ack(Kind::Puback, id)?;
+    }
+    client.ping()
 }

@@ -89,7 +89,8 @@ fn ack(kind: Kind, r: &mut Reader<'_>, v5: bool) -> Result<Packet, String> {
     Ok(Packet::Ack { kind, id, code, props })
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads fields off the front of bytes.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
     fn take(&mut self, n: usize) -> Result<Vec<u8>, String> {
@@ -105,11 +106,11 @@ impl Reader<'_> {
         std::mem::take(&mut self.0).to_vec()
     }
 
-    fn byte(&mut self) -> Result<u8, String> {
+    pub(super) fn byte(&mut self) -> Result<u8, String> {
         Ok(self.take(1)?[0])
     }
 
-    fn two(&mut self) -> Result<u16, String> {
+    pub(super) fn two(&mut self) -> Result<u16, String> {
         let b = self.take(2)?;
         Ok(u16::from_be_bytes([b[0], b[1]]))
     }
@@ -119,7 +120,7 @@ impl Reader<'_> {
         Ok(u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
     }
 
-    fn text(&mut self) -> Result<String, String> {
+    pub(super) fn text(&mut self) -> Result<String, String> {
         let n = self.two()?.into();
         String::from_utf8(self.take(n)?).map_err(|e| e.to_string())
     }
@@ -141,11 +142,11 @@ impl Reader<'_> {
         Err("a Variable Byte Integer of more than four bytes".into())
     }
 
-    fn varint(&mut self) -> Result<u32, String> {
+    pub(super) fn varint(&mut self) -> Result<u32, String> {
         self.varint_or_more()?.ok_or_else(|| "a Variable Byte Integer that ends early".into())
     }
 
-    fn props(&mut self, present: bool) -> Result<Vec<Property>, String> {
+    pub(super) fn props(&mut self, present: bool) -> Result<Vec<Property>, String> {
         if !present {
             return Ok(Vec::new());
         }

@@ -45,8 +45,8 @@ pub(crate) struct Args {
     #[structopt(long, value_name = "URL", parse(try_from_str = any_url))]
     pub(crate) v5_url: Option<String>,
 
-    /// Runs only cases whose `chapter::name` contains TEXT, or that check the statement TEXT
-    /// (MQTT-3.1.2-24). May be given several times: any of them then.
+    /// Runs only cases whose name contains TEXT, whose `chapter::name` begins with TEXT (will::), or that check the
+    /// statement TEXT (MQTT-3.1.2-24). May be given several times: any of them then.
     #[structopt(long, value_name = "TEXT", number_of_values = 1)]
     pub(crate) filter: Vec<String>,
 
@@ -190,6 +190,8 @@ impl Args {
         };
         let chosen = |filter: &String| match filter.strip_prefix("MQTT-") {
             Some(id) => checks(id),
+            // `ws::` is a chapter, and no part of `flows::`.
+            None if filter.contains("::") => name.starts_with(filter.as_str()),
             None => name.contains(filter.as_str()),
         };
         self.filter.is_empty() || self.filter.iter().any(chosen)

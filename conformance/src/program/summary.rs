@@ -39,6 +39,7 @@ pub(crate) fn text(report: &Report) -> String {
         counted(&mut out, &chapter, totals);
     }
     counted(&mut out, "all", report.totals);
+    failed_again(&mut out, report);
     let Totals { passed, failed, skipped } = report.totals;
     let _ = write!(
         out,
@@ -48,6 +49,24 @@ pub(crate) fn text(report: &Report) -> String {
         report.versions.join(", ")
     );
     out
+}
+
+/// The names alone, where a reader of a long log looks first.
+fn failed_again(out: &mut String, report: &Report) {
+    let mut failed: Vec<(String, Vec<&str>)> = Vec::new();
+    for record in report.cases.iter().filter(|record| record.outcome == End::Failed) {
+        let (name, over) = (record.full_name(), report.label(&record.url));
+        match failed.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, all)) => all.push(over),
+            None => failed.push((name, vec![over])),
+        }
+    }
+    if !failed.is_empty() {
+        out.push_str("\nfailed (the first lines say how):\n");
+    }
+    for (name, over) in failed {
+        let _ = writeln!(out, "  {name} over {}", over.join(", "));
+    }
 }
 
 fn counted(out: &mut String, name: &str, Totals { passed, failed, skipped }: Totals) {

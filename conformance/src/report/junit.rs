@@ -28,7 +28,7 @@ pub fn junit(report: &Report) -> String {
             escape(report.started.trim_end_matches('Z')),
         );
         for record in &cases {
-            case(&mut out, record);
+            case(&mut out, record, report.label(url));
         }
         out.push_str("  </testsuite>\n");
     }
@@ -42,10 +42,11 @@ fn counts(cases: &[Record]) -> String {
     format!("tests=\"{all}\" failures=\"{failed}\" errors=\"0\" skipped=\"{skipped}\"")
 }
 
-fn case(out: &mut String, record: &Record) {
+/// CI systems tell cases apart by these two names alone, so the first says over which URL it was.
+fn case(out: &mut String, record: &Record, over: &str) {
     let head = format!(
         "    <testcase classname=\"{}\" name=\"{}\" time=\"{}\"",
-        escape(&record.chapter),
+        escape(&format!("{over}.{}", record.chapter)),
         escape(&record.name),
         record.seconds
     );

@@ -27,7 +27,8 @@ pub fn sections(cases: &[Record]) -> Vec<Row> {
     STANDARDS.iter().flat_map(|standard| of_standard(cases, standard)).collect()
 }
 
-fn of_standard(cases: &[Record], standard: &'static str) -> Vec<Row> {
+/// How each statement of a standard that cases name ended.
+pub(super) fn ends<'a>(cases: &'a [Record], standard: &str) -> BTreeMap<&'a str, End> {
     let mut ends: BTreeMap<&str, End> = BTreeMap::new();
     for record in cases {
         for id in record.statements.get(standard).into_iter().flatten() {
@@ -35,21 +36,26 @@ fn of_standard(cases: &[Record], standard: &'static str) -> Vec<Row> {
             *end = worse(*end, record.shows(standard));
         }
     }
+    ends
+}
+
+fn of_standard(cases: &[Record], standard: &'static str) -> Vec<Row> {
+    let ends = ends(cases, standard);
     let mut rows: BTreeMap<(u32, u32), Totals> = BTreeMap::new();
     for (id, end) in ends {
         rows.entry(section(id)).or_default().count(end);
     }
-    let row = |((chapter, part), statements)| Row {
+    let row = |(place, statements): ((u32, u32), _)| Row {
         standard,
-        section: if part == 0 { format!("{chapter}") } else { format!("{chapter}.{part}") },
-        title: title(standard, chapter, part),
+        section: section_name(place),
+        title: title(standard, place.0, place.1),
         statements,
     };
     rows.into_iter().map(row).collect()
 }
 
 /// A failure outweighs all, and something tested outweighs something skipped.
-fn worse(a: End, b: End) -> End {
+pub(super) fn worse(a: End, b: End) -> End {
     match (a, b) {
         (End::Failed, _) | (_, End::Failed) => End::Failed,
         (End::Passed, _) | (_, End::Passed) => End::Passed,
@@ -58,14 +64,20 @@ fn worse(a: End, b: End) -> End {
 }
 
 /// `MQTT-3.1.2-24` is in 3.1; outside of chapters 3 and 4 a whole chapter is one section.
-fn section(id: &str) -> (u32, u32) {
+pub(super) fn section(id: &str) -> (u32, u32) {
     let mut numbers = id.trim_start_matches("MQTT-").split(['.', '-']).map(str::parse);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
     let (chapter, part) = (next(), next());
     (chapter, if matches!(chapter, 3 | 4) { part } else { 0 })
 }
 
-fn title(standard: &str, chapter: u32, part: u32) -> &'static str {
+/// `3.1`, or `6` for a whole chapter.
+pub(super) fn section_name((chapter, part): (u32, u32)) -> String {
+    if part == 0 { format!("{chapter}") } else { format!("{chapter}.{part}") }
+}
+
+/// What a section is about.
+pub(super) fn title(standard: &str, chapter: u32, part: u32) -> &'static str {
     match (chapter, part) {
         (1, _) => "Data representation",
         (2, _) => "Packet format",

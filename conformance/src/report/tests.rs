@@ -103,6 +103,7 @@ fn junit_is_well_formed_and_counts() {
     let count = |start: &str| elements.iter().filter(|e| e.starts_with(start)).count();
     assert_eq!((count("testsuites "), count("testsuite "), count("testcase ")), (1, 2, 6));
     assert_eq!((count("failure "), count("skipped ")), (2, 2));
+    assert!(xml.contains("classname=\"ws.connect\" name=\"two\""));
     assert!(elements[1].contains("tests=\"6\" failures=\"2\" errors=\"0\" skipped=\"2\""));
     assert!(elements[2].contains("tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\""));
     assert!(xml.contains("timestamp=\"2026-01-02T03:04:05\""));
@@ -118,11 +119,31 @@ fn html_is_well_formed_and_fetches_nothing() {
     let mut bare = page.clone();
     bare.replace_range(style.start + "<style>".len()..style.end, "");
     let elements = elements(&bare);
-    assert!(!elements.iter().any(|e| e.contains("src=") || e.contains("href=")));
+    assert!(!elements.iter().any(|e| e.contains("src=")));
+    let inside = |mark: &str| -> Vec<&str> {
+        let found = elements.iter().filter_map(|e| e.split_once(mark));
+        found.filter_map(|(_, rest)| rest.split('"').next()).collect()
+    };
+    let (links, mut places) = (inside("href=\""), inside("id=\""));
+    assert!(links.len() > 20 && links.iter().all(|link| link.starts_with('#')), "{links:?}");
+    for link in links {
+        assert!(places.contains(&&link[1..]), "{link} leads nowhere");
+    }
+    let all = places.len();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), all, "two places with one name");
     assert!(!page.contains("url(") && !page.contains("@import") && !page.contains("<script"));
-    for part in
-        ["2 passed", "2 failed", "2 skipped", "connect::two", "MQTT-3.10.4-1", "3.10 UNSUBSCRIBE"]
-    {
+    for part in [
+        "2 passed",
+        "2 failed",
+        "2 skipped",
+        "connect::two",
+        "MQTT-3.10.4-1",
+        "3.10 UNSUBSCRIBE",
+        "over tcp, ws · MQTT 3.1.1, 5",
+        "an equal one is deleted",
+    ] {
         assert!(page.contains(part), "{part}");
     }
 }

@@ -1,11 +1,12 @@
 //! Mutants that get wrong what a client asks for: its connection, its Session, its subscriptions, its Will.
 
-use hrotti_conformance::codec::{Value, prop};
+use hrotti_conformance::codec::{Property, Value, prop};
 
 use super::link::Way::{ToBroker, ToClient};
 use super::packet::{Raw, number};
 use super::tamper::{
-    Mutant, change, connect_flags, connect_props, lose, misname, mutant, publish, subscribe,
+    Mutant, announce, change, connack_props, connect_flags, connect_props, lose, misname, mutant,
+    publish, subscribe,
 };
 
 pub(crate) fn all() -> Vec<Mutant> {
@@ -81,6 +82,13 @@ fn filters() -> Vec<Mutant> {
                         filter.push('#');
                     }
                 });
+            },
+        ),
+        mutant(
+            "wildcards are granted and match themselves alone",
+            &["subscribe::wildcards_work_or_are_refused", "subscribe::wildcards_match"],
+            |l, w, p| {
+                subscribe(l, w, p, |filter, _| *filter = filter.replace(['+', '#'], "itself"));
             },
         ),
         mutant("case is folded", &["subscribe::no_normalization"], |l, w, mut p| {
@@ -211,12 +219,7 @@ fn connacks() -> Vec<Mutant> {
             "no Assigned Client Identifier",
             &["connect::empty_client_id_in_5_is_assigned"],
             |l, w, p| {
-                let v5 = l.v5();
-                change(l, w, p, (ToClient, 2), |p| {
-                    if v5 {
-                        p.connack_props(|props| props.retain(|p| p.0 != 0x12));
-                    }
-                });
+                connack_props(l, w, p, |props| props.retain(|p| p.0 != 0x12));
             },
         ),
     ]
@@ -361,17 +364,22 @@ fn limits() -> Vec<Mutant> {
             |l, w, p| connect_props(l, w, p, |props| props.retain(|p| p.0 != 0x27)),
         ),
         mutant(
+            "Maximum QoS 1 is announced, and 2 is taken",
+            &["connect::announced_or_supported"],
+            |l, w, p| announce(l, w, p, Property(0x24, Value::Byte(1))),
+        ),
+        mutant(
+            "Retain Available 0 is announced, and what is retained is taken",
+            &["connect::announced_or_supported"],
+            |l, w, p| announce(l, w, p, Property(0x25, Value::Byte(0))),
+        ),
+        mutant(
             "another Receive Maximum than the one in CONNACK",
             &["flow::receive_maximum_of_the_server"],
             |l, w, p| {
-                let v5 = l.v5();
-                change(l, w, p, (ToClient, 2), |p| {
-                    if v5 {
-                        p.connack_props(|props| {
-                            if let Some(n) = number(props, 0x21) {
-                                *n = Value::Two(2000);
-                            }
-                        });
+                connack_props(l, w, p, |props| {
+                    if let Some(n) = number(props, 0x21) {
+                        *n = Value::Two(2000);
                     }
                 });
             },

@@ -110,3 +110,23 @@ pub(crate) fn connect_props(
 ) {
     change(link, way, packet, (ToBroker, 1), |p| p.connect_props(edit));
 }
+
+/// Changes the properties of CONNACK, where it has any.
+pub(crate) fn connack_props(
+    link: &mut Link,
+    way: Way,
+    packet: Raw,
+    edit: impl FnOnce(&mut Vec<Property>),
+) {
+    let v5 = link.v5();
+    change(link, way, packet, (ToClient, 2), |p| {
+        if v5 {
+            p.connack_props(edit);
+        }
+    });
+}
+
+/// Adds what the broker knows nothing of to CONNACK.
+pub(crate) fn announce(link: &mut Link, way: Way, packet: Raw, property: Property) {
+    connack_props(link, way, packet, |props| props.push(property));
+}

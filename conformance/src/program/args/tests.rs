@@ -59,6 +59,8 @@ fn filters_choose_by_name_or_by_statement() {
     assert_eq!(count(""), cases().len());
     let retained = cases().iter().filter(|case| case.chapter == "retained").count();
     assert_eq!(count("--filter retained::"), retained);
+    let ws = cases().iter().filter(|case| case.chapter == "ws").count();
+    assert_eq!(count("--filter ws::"), ws, "flows are no part of it");
     assert_eq!(count("--filter no::such --filter retained::"), retained);
     let named = cases()
         .into_iter()
