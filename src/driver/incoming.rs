@@ -13,8 +13,13 @@ use crate::time::Timestamp;
 /// A packet larger than this is read into a buffer of its own, which the message then shares.
 const OWN_BUFFER_BYTES: usize = 4 * 1024;
 
-/// What a buffer grows by at the least, before the bytes are there.
+/// What one read takes of small packets at the most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What a buffer grows by, before the bytes are there: at the least, and from one read to the next at the
+/// most.
 const GROWTH_BYTES: usize = 64 * 1024;
+const GROWTH_BYTES_MAX: usize = 256 * 1024;
 
 /// As [`GROWTH_BYTES`], for a peer without an accepted CONNECT.
 const GROWTH_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
@@ -38,6 +43,8 @@ pub(super) struct Incoming {
     partial: Vec<u8>,
     /// The size of the packet that `partial` begins, if it is known.
     total: Option<usize>,
+    /// The last packet that a read cut was a large one: the next read may take more than [`READ_BYTES`].
+    large: bool,
     /// `partial` holds whole packets, left because a subscriber was to have its turn first.
     whole: bool,
     /// Set while a packet is unfinished.
@@ -67,7 +74,8 @@ impl Incoming {
                 self.read_own(cx, stream, total, unauthenticated)
             }
             _ => {
-                let space = buffer.get_mut(kept..).unwrap_or_default();
+                let end = if self.large { buffer.len() } else { READ_BYTES.min(buffer.len()) };
+                let space = buffer.get_mut(kept..end).unwrap_or_default();
                 let read = ready!(stream.with(|io| io.poll_read(cx, space)))?;
                 if read == 0 {
                     return Poll::Ready(Ok(Read::End));
@@ -99,9 +107,15 @@ impl Incoming {
         unauthenticated: bool,
     ) -> Poll<io::Result<Read>> {
         let kept = self.partial.len();
-        let growth = if unauthenticated { GROWTH_BYTES_UNAUTHENTICATED } else { GROWTH_BYTES };
+        // Of a large packet from an accepted peer three times what has arrived is added, so that little
+        // is moved; the system gives no memory to what is not touched.
+        let (growth, ahead) = if unauthenticated {
+            (GROWTH_BYTES_UNAUTHENTICATED, kept)
+        } else {
+            (kept.clamp(GROWTH_BYTES, GROWTH_BYTES_MAX), kept.saturating_mul(3))
+        };
         if self.partial.capacity() == kept {
-            let target = total.min(kept + growth.max(kept));
+            let target = total.min(kept + growth.max(ahead));
             self.partial.reserve_exact(target - kept);
         }
         // Each read clears only what it may fill: clearing all that is reserved for every small piece
@@ -143,6 +157,7 @@ impl Incoming {
         if !rest.is_empty() {
             self.partial = rest.to_vec();
             self.total = total;
+            self.large = total.is_some_and(|total| total > OWN_BUFFER_BYTES);
         }
         if self.partial.is_empty() {
             return;

@@ -5,8 +5,9 @@ use std::cell::Cell;
 use crate::broker::fanout::Batch;
 use crate::session::outgoing::Outgoing;
 
-/// What one read can take, in bytes.
-const READ_BYTES: usize = 64 * 1024;
+/// What one read can take from a connection with large packets, in bytes. Others are read in smaller
+/// portions, so that nobody waits long for their turn; memory that is never touched costs nothing.
+const READ_BYTES: usize = 256 * 1024;
 
 /// The buffers of one turn.
 pub(super) struct Scratch {
