@@ -172,18 +172,23 @@ impl Message {
         ))
     }
 
-    /// A message without properties that is short enough.
+    /// A message without properties that is short enough. It is filled where it stays: to move what was just
+    /// written in other pieces would wait for each of them.
     fn short(topic: &str, payload: &[u8]) -> Option<Message> {
-        let mut bytes = [0; SHORT_BYTES];
-        let (name, rest) = bytes.split_at_mut_checked(topic.len())?;
-        name.copy_from_slice(topic.as_bytes());
-        rest.get_mut(..payload.len())?.copy_from_slice(payload);
-        Some(Message::from_inner(
-            Buffer::Short(bytes),
+        if topic.len() + payload.len() > SHORT_BYTES {
+            return None;
+        }
+        let mut message = Message::from_inner(
+            Buffer::Short([0; SHORT_BYTES]),
             Span::new(0, topic.len()),
             Span::new(0, 0),
             Span::new(topic.len(), payload.len()),
-        ))
+        );
+        let Buffer::Short(bytes) = &mut Arc::get_mut(&mut message.0)?.buffer else { return None };
+        let (name, rest) = bytes.split_at_mut_checked(topic.len())?;
+        name.copy_from_slice(topic.as_bytes());
+        rest.get_mut(..payload.len())?.copy_from_slice(payload);
+        Some(message)
     }
 
     fn assemble(topic: &str, properties: impl FnOnce(&mut Vec<u8>), payload: &[u8]) -> Message {
