@@ -103,7 +103,7 @@ impl Arriving<'_> {
 
 /// Messages that go the same way wait for one another up to this number, and are pushed together: each lock
 /// is taken once for all of them, which matters where two workers publish to one Session.
-const RUN_MAX: usize = 32;
+const RUN_MAX: usize = 256;
 
 /// Messages that came one behind the other and go the same way.
 #[derive(Debug, Default)]
