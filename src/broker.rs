@@ -117,8 +117,8 @@ impl BrokerBuilder {
         self
     }
 
-    /// Runs the tasks of Network Connections on so many threads of the broker's own, each an event loop,
-    /// instead of async-std's global executor. Default 0: on the global executor.
+    /// Runs the tasks of listeners and of Network Connections on so many threads of the broker's own, each an
+    /// event loop, instead of async-std's global executor. Default 0: on the global executor.
     ///
     /// TCP and WebSocket cost less so, most of all at low load. Other transports work on either. Where the
     /// platform has no such loops (anything but Linux) or gives no thread, the global executor is used,
