@@ -126,6 +126,17 @@ impl Connection {
         self.version() == ProtocolVersion::V5
     }
 
+    /// Whether the Client is a bridge.
+    pub(crate) fn is_bridge(&self) -> bool {
+        false
+    }
+
+    /// QoS 2 messages from the Client that may be open: what CONNACK said, and in 3.x as many as there are
+    /// Packet Identifiers.
+    pub(crate) fn receive_maximum(&self) -> u16 {
+        if self.is_v5() { self.limits.receive_maximum } else { u16::MAX }
+    }
+
     pub(crate) fn version(&self) -> ProtocolVersion {
         self.version.unwrap_or(ProtocolVersion::V3_1_1)
     }
@@ -309,14 +320,21 @@ impl Connection {
     }
 
     /// Answers a PUBLISH by its QoS (MQTT-3.3.4-1); in 3.x with no reason.
-    pub(crate) fn acknowledge(&self, publish: &Publish<'_>, reason: ReasonCode, out: &mut Vec<u8>) {
-        let Some(packet_id) = publish.packet_id else { return };
-        let kind = match publish.qos {
+    /// An error goes with `text`.
+    pub(crate) fn acknowledge(
+        &self,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+        reason: ReasonCode,
+        text: &str,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(packet_id) = packet_id else { return };
+        let kind = match qos {
             QoS::ExactlyOnce => AckKind::PubRec,
             QoS::AtMostOnce | QoS::AtLeastOnce => AckKind::PubAck,
         };
         if reason.is_error() && self.is_v5() && self.problem_information {
-            let text = "this Topic Name is reserved for the Server";
             encode::ack_with_text(out, kind, packet_id, reason, text, self.maximum_packet_size);
         } else {
             encode::ack(out, self.version(), kind, packet_id, reason);

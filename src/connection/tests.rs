@@ -507,7 +507,8 @@ fn answered(connection: &Connection, qos: u8, reason: ReasonCode) -> Vec<u8> {
         panic!("no PUBLISH");
     };
     let mut out = Vec::new();
-    connection.acknowledge(&publish, reason, &mut out);
+    let text = "this Topic Name is reserved for the Server";
+    connection.acknowledge(publish.qos, publish.packet_id, reason, text, &mut out);
     out
 }
 

@@ -32,7 +32,7 @@ const BACKLOG: i32 = 4_096;
 ///
 /// let client = std::net::TcpStream::connect(address)?;
 /// let incoming = transport.accept().await?;
-/// assert_eq!(incoming.peer, client.local_addr()?.to_string());
+/// assert_eq!(incoming.peer.address(), Some(client.local_addr()?));
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 pub struct TcpTransport {
@@ -93,7 +93,7 @@ impl TcpTransport {
 impl Transport for TcpTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
         let (accepted, peer) = self.accept_stream().await?;
-        Ok(Incoming::with_handshake(peer.to_string(), async move {
+        Ok(Incoming::with_handshake(peer, async move {
             let stream = accepted.into_stream()?;
             let inline: Arc<dyn TryWrite> = stream.socket.clone();
             Ok(ByteStream::new(stream).with_try_write(inline))

@@ -85,7 +85,7 @@ impl Transport for WsTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
         let (accepted, peer) = self.tcp.accept_stream().await?;
         let rules = self.rules.clone();
-        Ok(Incoming::with_handshake(peer.to_string(), async move {
+        Ok(Incoming::with_handshake(peer, async move {
             Ok(ByteStream::new(upgrade(accepted.into_stream()?, &rules).await?))
         }))
     }

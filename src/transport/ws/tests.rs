@@ -133,7 +133,7 @@ fn shake(transport: &mut WsTransport, bytes: &[u8]) -> (TcpStream, io::Result<By
     let mut peer = TcpStream::connect(transport.local_addr()).expect("the listener is there");
     peer.write_all(bytes).expect("the server reads");
     let incoming = block_on(transport.accept()).expect("dialled");
-    assert_eq!(incoming.peer, peer.local_addr().expect("connected").to_string());
+    assert_eq!(incoming.peer.address(), Some(peer.local_addr().expect("connected")));
     let handshake = thread::spawn(move || block_on(incoming.handshake));
     let mut first = [0; 12];
     peer.peek(&mut first).expect("a response");
