@@ -232,15 +232,20 @@ fn handshake_timeout_drops_a_slow_upgrade_pitfall_20() {
 }
 
 #[test]
-fn what_is_no_upgrade_is_counted() {
-    let broker = Broker::new(100);
+fn what_is_no_upgrade_is_counted_whether_or_not_the_peer_stays() {
+    let limits = Limits { handshake_timeout: Duration::from_millis(700), ..Limits::default() };
+    let broker = Broker::builder().limits(limits).build();
     let config = ListenerConfig::new("ws://127.0.0.1:0").unwrap();
     let endpoint = block_on(broker.add_listener("ws", config)).unwrap();
-    let mut wrong = Peer::dial(endpoint.trim_start_matches("ws://").trim_end_matches('/'));
-    wrong.send(b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x00\r\n\r\n");
-    wrong.until_closed();
-    wrong.vanish();
-    counted(&broker, |counters| counters.handshakes_failed = 1);
+    let address = endpoint.trim_start_matches("ws://").trim_end_matches('/');
+    let mut leaves = Peer::dial(address);
+    leaves.send(b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x00\r\n\r\n");
+    leaves.until_closed();
+    leaves.vanish();
+    let mut stays = Peer::dial(address);
+    stays.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    stays.until_closed();
+    counted(&broker, |counters| counters.handshakes_failed = 2);
 }
 
 #[test]
