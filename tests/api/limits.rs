@@ -369,8 +369,44 @@ fn receive_maximum_is_told_and_held_by_0x93_pitfall_5() {
         peer.send(&publish(version, "t", b"", 2, 2));
     }
     five.expect_disconnect(0x93);
-    four.expect_silent_close();
-    counted(&broker, |counters| counters.receive_maximum_exceeded = 2);
+    four.packet();
+    counted(&broker, |counters| counters.receive_maximum_exceeded = 1);
+}
+
+/// 3.1 and 3.1.1 have no Receive Maximum.
+#[test]
+fn packet_identifiers_bound_the_open_messages_of_3_x() {
+    let (broker, endpoint) = limited(Limits::default());
+    for version in [3, 4] {
+        let mut peer = Connect::new(version, "a").accepted(&endpoint);
+        for id in 1..=1_500_u16 {
+            peer.send(&publish(version, "t", b"", 2, id));
+            assert_eq!(peer.packet()[2..], id.to_be_bytes(), "PUBREC");
+        }
+        peer.ping();
+    }
+    counted(&broker, |_| {});
+}
+
+/// MQTT-3.1.2-24: nothing that it could be sent says that it is connected, so it is not.
+#[test]
+fn a_client_too_small_for_connack_takes_no_session() {
+    let (broker, endpoint) = limited(Limits::default());
+    let mut held = Connect::new(5, "a").persistent().accepted(&endpoint);
+    held.send(&subscribe(5, "t", 1));
+    held.packet();
+    for (maximum, told) in [(1, false), (10, true)] {
+        let mut small = Peer::dial(&endpoint);
+        small.send(&Connect::new(5, "a").props(&[0x27, 0, 0, 0, maximum]).bytes());
+        let expected: &[u8] = if told { &[0x20, 3, 0, 0x83, 0] } else { &[] };
+        assert_eq!(small.until_closed(), expected);
+    }
+    assert_eq!((broker.counters().sessions, broker.counters().subscriptions), (1, 1));
+    held.send(&publish(5, "t", b"x", 0, 0));
+    assert_eq!(held.packet()[..1], [0x30], "its connection and subscription are as before");
+    held.ping();
+    let mut fits = Connect::new(5, "b").props(&[0x27, 0, 0, 0, 11]).accepted(&endpoint);
+    fits.ping();
 }
 
 #[test]
