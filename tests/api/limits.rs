@@ -43,7 +43,7 @@ fn connect_packet_bytes_max_closes_before_the_bytes_are_there_pitfall_1() {
     let limits = Limits { connect_packet_bytes_max: 200, ..Limits::default() };
     let (broker, endpoint) = limited(limits);
     let mut other = Peer::connect(&endpoint, "other");
-    for announced in [&b"\x10\xC6\x01"[..], b"\x10\xFF\xFF\xFF\x7F", b"\x30\xC6\x01"] {
+    for announced in [&b"\x10\xC6\x01"[..], b"\x10\xFF\xFF\xFF\x7F", b"\x1F\xC6\x01"] {
         let mut peer = Peer::dial(&endpoint);
         peer.send(announced);
         peer.expect_silent_close();
