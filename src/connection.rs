@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::error::Fault;
 use crate::limits::Limits;
-use crate::packet::decode::{self, ConnectError};
+use crate::packet::decode::{self, BRIDGE_BIT, ConnectError};
 use crate::packet::encode::{self, AckKind, ConnAck};
-use crate::packet::frame::PACKET_BYTES_MAX;
+use crate::packet::frame::{Frame, PACKET_BYTES_MAX, judge_first_bytes, next_frame};
 use crate::packet::{
     Ack, Connect, Disconnect, FromClient, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
     Subscribe, Unsubscribe,
@@ -67,6 +67,9 @@ pub(crate) struct Accepted<'a> {
     pub(crate) session_expiry_secs: Option<u32>,
 }
 
+/// As long as any Client Identifier that the Server assigns.
+const LONGEST_ASSIGNED_ID: &str = "auto-0000000000000000";
+
 /// Where the Network Connection stands (section 3.1, 3.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -89,6 +92,7 @@ pub(crate) struct Connection {
     /// Seconds; 0 is off.
     keep_alive_secs: u16,
     keep_alive_overridden: bool,
+    bridge: bool,
     maximum_packet_size: Option<u32>,
     problem_information: bool,
     /// Incoming Topic Aliases, the first at index 0 (MQTT-3.3.2-7: of this Network Connection alone).
@@ -103,10 +107,24 @@ impl Connection {
             version: None,
             keep_alive_secs: 0,
             keep_alive_overridden: false,
+            bridge: false,
             maximum_packet_size: None,
             problem_information: true,
             aliases: Vec::new(),
         }
+    }
+
+    /// The next packet of `buffer`, which holds all that was read and not taken.
+    ///
+    /// # Errors
+    /// As [`next_frame`]. Before CONNECT also bytes that cannot begin one, which are told at once and by what
+    /// they look like (MQTT-3.1.0-1).
+    #[inline]
+    pub(crate) fn next_frame<'b>(&self, buffer: &'b [u8]) -> Result<Frame<'b>, Fault> {
+        if self.state == State::AwaitConnect {
+            judge_first_bytes(buffer)?;
+        }
+        next_frame(buffer, self.packet_bytes_max())
     }
 
     /// The largest packet that is read now, in bytes.
@@ -122,19 +140,20 @@ impl Connection {
         self.state == State::Connected
     }
 
+    /// QoS 1 and 2 messages of the Client that may be open (MQTT-3.3.4-7). 3.1 and 3.1.1 have no Receive Maximum:
+    /// there it is the number of Packet Identifiers.
+    pub(crate) fn receive_maximum(&self) -> u16 {
+        if self.is_v5() { self.limits.receive_maximum } else { u16::MAX }
+    }
+
     pub(crate) fn is_v5(&self) -> bool {
         self.version() == ProtocolVersion::V5
     }
 
-    /// Whether the Client is a bridge.
+    /// Whether the Client is a bridge of 3.1 or 3.1.1: its subscriptions have the options of
+    /// [`SubscriptionOptions::of_bridge`](crate::SubscriptionOptions).
     pub(crate) fn is_bridge(&self) -> bool {
-        false
-    }
-
-    /// QoS 2 messages from the Client that may be open: what CONNACK said, and in 3.x as many as there are
-    /// Packet Identifiers.
-    pub(crate) fn receive_maximum(&self) -> u16 {
-        if self.is_v5() { self.limits.receive_maximum } else { u16::MAX }
+        self.bridge
     }
 
     pub(crate) fn version(&self) -> ProtocolVersion {
@@ -180,6 +199,7 @@ impl Connection {
             }
         };
         self.version = Some(connect.version);
+        self.bridge = connect.bridge;
         self.state = State::Deciding;
         self.problem_information = connect.request_problem_information;
         self.maximum_packet_size = connect.maximum_packet_size.map(std::num::NonZeroU32::get);
@@ -192,6 +212,7 @@ impl Connection {
             let detail = "MQTT-4.12.0-1: no Authentication Method is supported";
             return Err(Fault::Refused(ReasonCode::BAD_AUTHENTICATION_METHOD, detail));
         }
+        self.check_connack_fits(&connect)?;
         Ok(Action::Open(Box::new(connect)))
     }
 
@@ -205,9 +226,10 @@ impl Connection {
     }
 
     /// A level that is not spoken here: told in the form of MQTT 5 above 5, else in that of 3.1.1
-    /// (MQTT-3.1.2-2 of both standards).
+    /// (MQTT-3.1.2-2 of both standards). Bit 7 is no part of the number: a bridge sets it.
     fn refuse_level(&mut self, level: u8, out: &mut Vec<u8>) -> Fault {
-        let version = if level > 5 { ProtocolVersion::V5 } else { ProtocolVersion::V3_1_1 };
+        let later = level > 5 && level & !BRIDGE_BIT >= 5;
+        let version = if later { ProtocolVersion::V5 } else { ProtocolVersion::V3_1_1 };
         self.version = Some(version);
         self.state = State::Deciding;
         let detail = "MQTT-3.1.2-2: this protocol level is not supported";
@@ -269,11 +291,16 @@ impl Connection {
         Ok(Topic::Packet(publish.topic))
     }
 
-    /// CONNECT was accepted: CONNACK (MQTT-3.1.4-5), and packets may follow. A Client whose Maximum Packet
-    /// Size is too small even for that is not connected.
+    /// CONNECT was accepted: CONNACK (MQTT-3.1.4-5), and packets may follow.
     pub(crate) fn accept(&mut self, accepted: &Accepted<'_>, out: &mut Vec<u8>) {
+        let ack = self.connack(accepted);
+        let written = encode::connack(out, self.version(), &ack, self.maximum_packet_size);
+        self.state = if written { State::Connected } else { State::Closed };
+    }
+
+    fn connack<'a>(&self, accepted: &Accepted<'a>) -> ConnAck<'a> {
         let limits = &self.limits;
-        let ack = ConnAck {
+        ConnAck {
             session_present: accepted.session_present,
             reason: ReasonCode::SUCCESS,
             session_expiry_secs: accepted.session_expiry_secs,
@@ -284,9 +311,25 @@ impl Connection {
             topic_alias_maximum: limits.topic_alias_maximum,
             server_keep_alive: self.keep_alive_overridden.then_some(self.keep_alive_secs),
             ..ConnAck::default()
+        }
+    }
+
+    /// That the Client can take the CONNACK that it would get: otherwise it must not get a Session, nor take one
+    /// away from another Network Connection.
+    fn check_connack_fits(&self, connect: &Connect<'_>) -> Result<(), Fault> {
+        let expiry_secs_max = self.limits.session_expiry_secs_max;
+        let largest = Accepted {
+            session_present: false,
+            assigned_client_id: connect.client_id.is_empty().then_some(LONGEST_ASSIGNED_ID),
+            session_expiry_secs: (connect.session_expiry_secs > expiry_secs_max)
+                .then_some(expiry_secs_max),
         };
-        let written = encode::connack(out, self.version(), &ack, self.maximum_packet_size);
-        self.state = if written { State::Connected } else { State::Closed };
+        let (ack, max) = (self.connack(&largest), self.maximum_packet_size);
+        if max.is_none() || encode::connack(&mut Vec::new(), connect.version, &ack, max) {
+            return Ok(());
+        }
+        let detail = "MQTT-3.1.2-24: CONNACK would exceed the Client's Maximum Packet Size";
+        Err(Fault::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, detail))
     }
 
     /// The last packet, as the state and the version allow it: CONNACK with an error, DISCONNECT, or none.

@@ -93,8 +93,9 @@ pub struct Limits {
     /// QoS 1 and 2 messages sent to a Client and not completely acknowledged. Default 1 024, range 1
     /// to 65 535. Further messages wait in the queue. MQTT 5 Clients may lower it by Receive Maximum.
     pub max_inflight: u16,
-    /// QoS 1 and 2 messages from a Client that are not completed: the Receive Maximum in CONNACK.
-    /// Default 1 024, range 1 to 65 535. At the limit the connection is closed (MQTT 5: 0x93).
+    /// QoS 1 and 2 messages from an MQTT 5 Client that are not completed: the Receive Maximum in CONNACK.
+    /// Default 1 024, range 1 to 65 535. At the limit the connection is closed with 0x93. 3.1 and 3.1.1
+    /// have no Receive Maximum: their Clients may have all 65 535 Packet Identifiers in use.
     pub receive_maximum: u16,
     /// Topic Aliases that a Client may use towards the Server: Topic Alias Maximum in CONNACK. Default
     /// 10, range 0 to 65 535; 0 allows none. A higher alias closes the connection with 0x94.
@@ -336,8 +337,8 @@ pub(crate) const LIMITS: &[LimitKey] = &[
         "QoS 1 and 2 messages sent to a Client and not completely acknowledged",
         "further messages wait in the queue"),
     limit!("limits.receiveMaximum", receive_maximum, "messages", 1..=65_535,
-        "QoS 1 and 2 messages from a Client that are not completed",
-        "the connection is closed (MQTT 5: 0x93)"),
+        "QoS 1 and 2 messages from an MQTT 5 Client that are not completed; 3.x Clients may have 65535",
+        "the connection is closed with 0x93"),
     limit!("limits.topicAliasMaximum", topic_alias_maximum, "aliases", 0..=65_535,
         "Topic Aliases that a Client may use towards the Server",
         "a higher alias closes the connection with 0x94"),

@@ -208,6 +208,8 @@ pub(crate) enum FromClient<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connect<'a> {
     pub(crate) version: ProtocolVersion,
+    /// Whether a bridge of 3.1 or 3.1.1 sent it.
+    pub(crate) bridge: bool,
     /// Clean Start; in 3.1 and 3.1.1 the Clean Session flag.
     pub(crate) clean_start: bool,
     /// Seconds; 0 turns it off.
@@ -321,6 +323,13 @@ impl SubscriptionOptions {
     pub fn with_qos(qos: QoS) -> SubscriptionOptions {
         SubscriptionOptions { qos, ..SubscriptionOptions::default() }
     }
+
+    /// What a bridge of 3.1 or 3.1.1 means by these options, which it cannot say in its version: no message
+    /// comes back that it published itself, and RETAIN is as it was published. A shared subscription cannot
+    /// have No Local (MQTT-3.8.3-4).
+    pub(crate) fn of_bridge(self, shared: bool) -> SubscriptionOptions {
+        SubscriptionOptions { no_local: !shared, retain_as_published: true, ..self }
+    }
 }
 
 /// DISCONNECT (section 3.14).
@@ -338,4 +347,20 @@ pub(crate) struct Auth<'a> {
     pub(crate) reason: ReasonCode,
     /// Always `Some`: an AUTH without one is refused.
     pub(crate) authentication_method: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_has_no_local_and_retain_as_published() {
+        for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
+            let options = SubscriptionOptions::with_qos(qos);
+            let expected = SubscriptionOptions { retain_as_published: true, ..options };
+            assert_eq!(options.of_bridge(true), expected, "MQTT-3.8.3-4");
+            let expected = SubscriptionOptions { no_local: true, ..expected };
+            assert_eq!(options.of_bridge(false), expected);
+        }
+    }
 }

@@ -333,10 +333,10 @@ fn a_refused_connect_is_told_as_its_version_allows_mqtt_3_1_4_1_and_3_2_2_6() {
 fn a_bad_connect_is_told_where_its_version_is_known() {
     for version in ALL {
         let mut connection = new(Limits::default());
-        let ask = Ask { flags: CLEAN | 1, ..Ask::new(*version) };
+        let ask = Ask { flags: CLEAN | 0b0001_1100, ..Ask::new(*version) };
         let (result, out) = handle(&mut connection, &ask.bytes());
         let fault = result.unwrap_err();
-        assert!(out.is_empty() && fault.detail().starts_with("MQTT-3.1.2-3"));
+        assert!(out.is_empty() && fault.detail().starts_with("MQTT-3.1.2-12"));
         let out = refused(&mut connection, fault);
         if *version == V5 {
             assert_eq!(last_words(&out).1, 0x81);
@@ -377,19 +377,31 @@ fn a_reason_string_yields_to_maximum_packet_size_mqtt_3_2_2_19_and_3_14_2_3() {
     }
 }
 
+/// All levels under both names. Bit 7 says "bridge" in 3.1 and 3.1.1, as mosquitto sends it.
 #[test]
-fn unknown_levels_are_told_in_a_form_the_client_may_know_mqtt_3_1_2_2() {
-    let mqtt = (0..=3).chain([6, 7, 0x84, 255]).map(|level| ("MQTT", level));
-    for (name, level) in mqtt.chain([("MQIsdp", 4), ("MQIsdp", 5), ("MQIsdp", 6)]) {
+fn unknown_levels_are_told_in_the_form_that_the_client_reads_mqtt_3_1_2_2() {
+    let all = (0..=255_u8).flat_map(|level| [("MQTT", level), ("MQIsdp", level)]);
+    for (name, level) in all {
         let mut connection = new(Limits::default());
         let bytes = packet(0x10, &[string(name), vec![level, 2, 0, 60], string("c")]);
         let (result, out) = handle(&mut connection, &bytes);
+        if matches!((name, level), ("MQTT", 4 | 0x84) | ("MQIsdp", 3 | 0x83)) {
+            assert_eq!(result.unwrap(), "open \"c\"");
+            assert_eq!(connection.version(), if name == "MQTT" { V3_1_1 } else { V3_1 });
+            assert_eq!(connection.is_bridge(), level >= 0x80);
+            continue;
+        }
         let fault = result.unwrap_err();
+        assert!(!connection.is_bridge());
+        if (name, level) == ("MQTT", 5) {
+            assert_eq!(fault.reason(), ReasonCode::MALFORMED_PACKET, "it lacks its properties");
+            continue;
+        }
         assert_eq!(fault.reason(), ReasonCode::UNSUPPORTED_PROTOCOL_VERSION);
-        if level > 5 {
-            assert_eq!(last_words(&out).1, 0x84);
+        if level & 0x7F >= 5 && level != 5 {
+            assert_eq!(last_words(&out).1, 0x84, "{name} {level}");
         } else {
-            assert_eq!(out, [0x20, 2, 0, 1]);
+            assert_eq!(out, [0x20, 2, 0, 1], "{name} {level}");
         }
         assert!(refused(&mut connection, fault).is_empty(), "told already");
     }
@@ -618,10 +630,6 @@ fn an_answer_that_the_client_cannot_take_ends_it_mqtt_3_1_2_24() {
         assert_eq!(answer.unwrap_err().reason(), ReasonCode::PACKET_TOO_LARGE);
     }
     assert_eq!(out.len(), 2 + 15 + 15, "what was there stays, and nothing more");
-    // Not even CONNACK can be sent.
-    let mut deciding = open(&maximum(4), Limits::default());
-    deciding.accept(&plain(), &mut out);
-    assert!(!deciding.is_connected() && out.len() == 32);
 }
 
 #[test]
@@ -646,6 +654,71 @@ fn packets_may_be_larger_once_connect_was_accepted_pitfall_1() {
     assert_eq!(new(limits.clone()).packet_bytes_max(), 200);
     assert_eq!(open(&Ask::new(V5), limits.clone()).packet_bytes_max(), 200);
     assert_eq!(connected_with(&Ask::new(V5), limits).packet_bytes_max(), 9_000);
+}
+
+#[test]
+fn what_cannot_be_a_connect_is_told_by_its_first_bytes_mqtt_3_1_0_1() {
+    let (fresh, connected) = (new(Limits::default()), connected(V5));
+    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x50", b"\x50\x02\0\x01", b"\x16\x03\x01\x02\0"] {
+        let fault = fresh.next_frame(bytes).unwrap_err();
+        assert!(fault.detail().starts_with("MQTT-3.1.0-1: "), "{fault}");
+        assert!(refused(&mut new(Limits::default()), fault).is_empty(), "nothing is answered");
+    }
+    assert_eq!(fresh.next_frame(b"\x10\x0C\0\x04"), Ok(Frame::Partial { total: Some(14) }));
+    assert_eq!(connected.next_frame(b"\x50"), Ok(Frame::Partial { total: None }));
+}
+
+/// MQTT-3.3.4-7; 3.1 and 3.1.1 have no Receive Maximum, and 65 535 Packet Identifiers.
+#[test]
+fn packet_identifiers_bound_what_3_x_leaves_open() {
+    for (version, expected) in [(V3_1, 65_535), (V3_1_1, 65_535), (V5, 7)] {
+        let limits = Limits { receive_maximum: 7, ..Limits::default() };
+        assert_eq!(connected_with(&Ask::new(version), limits).receive_maximum(), expected);
+    }
+}
+
+#[test]
+fn a_client_that_cannot_take_its_connack_is_refused_before_it_gets_a_session_mqtt_3_1_2_24() {
+    let limits = |packet_bytes_max, keep_alive_secs_max| Limits {
+        packet_bytes_max,
+        keep_alive_secs_max,
+        session_expiry_secs_max: 1_000,
+        ..Limits::default()
+    };
+    let expiry = |secs: u32| property(0x11, &secs.to_be_bytes());
+    // The sizes of CONNACK: at the least 11 with Receive Maximum and Topic Alias Maximum.
+    for (client_id, expiry, limits, size) in [
+        ("c", expiry(7), limits(268_435_460, 0), 11),
+        ("c", expiry(1_001), limits(268_435_460, 0), 16),
+        ("c", expiry(7), limits(1_000, 30), 19),
+        ("", expiry(7), limits(268_435_460, 0), 35),
+        ("", expiry(1_001), limits(1_000, 30), 48),
+    ] {
+        for maximum in [1, 4, 5, size - 1, size, size + 1] {
+            let properties = vec![property(0x27, &u32::to_be_bytes(maximum)), expiry.clone()];
+            let ask = Ask { client_id, properties, ..Ask::new(V5) };
+            let mut connection = new(limits.clone());
+            let (result, out) = handle(&mut connection, &ask.bytes());
+            assert!(out.is_empty());
+            let Err(fault) = result else {
+                assert!(maximum >= size, "{maximum} of {size}");
+                let accepted = Accepted {
+                    session_present: false,
+                    assigned_client_id: client_id.is_empty().then_some("auto-0123456789abcdef"),
+                    session_expiry_secs: (expiry[3] == 3).then_some(1_000),
+                };
+                let mut out = Vec::new();
+                connection.accept(&accepted, &mut out);
+                assert!(connection.is_connected());
+                assert_eq!(out.len(), size as usize);
+                continue;
+            };
+            assert!(maximum < size, "{maximum} of {size}: {fault}");
+            let last = refused(&mut connection, fault);
+            let told: &[u8] = if maximum < 5 { &[] } else { &[0x20, 3, 0, 0x83, 0] };
+            assert_eq!(last, told, "nothing that is too large for it");
+        }
+    }
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Subscribing {
                 self.reasons.push(ReasonCode::TOPIC_FILTER_INVALID);
                 continue;
             };
-            let options = if self.bridge { for_bridge(options, &filter) } else { options };
+            let options = if self.bridge { options.of_bridge(filter.is_shared()) } else { options };
             let subscription = Subscription { options, id: self.id };
             let (reason, replay) = engine.subscribe(cell, filter, subscription);
             self.reasons.push(reason);
@@ -257,13 +257,6 @@ impl Engine {
         }
         state.session.unsubscribe(filter)
     }
-}
-
-/// The options of a bridge's subscription.
-fn for_bridge(mut options: SubscriptionOptions, filter: &TopicFilter) -> SubscriptionOptions {
-    options.no_local = !filter.is_shared();
-    options.retain_as_published = true;
-    options
 }
 
 /// Whether a SUBSCRIBE has retained messages sent (MQTT-3.3.1-9 to -11). Shared subscriptions never have

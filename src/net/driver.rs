@@ -25,7 +25,7 @@ use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::error::Fault;
 use crate::packet::ReasonCode;
-use crate::packet::frame::{Frame, next_frame};
+use crate::packet::frame::Frame;
 use crate::session::Departure;
 use crate::time::Timestamp;
 use crate::transport::{ByteStream, PeerInfo};
@@ -395,7 +395,7 @@ impl Driver {
         let mut turn = Turn { batch, out, budget, now };
         let mut rest = bytes;
         let outcome = loop {
-            let frame = match next_frame(rest, self.dispatch.connection.packet_bytes_max()) {
+            let frame = match self.dispatch.connection.next_frame(rest) {
                 Ok(frame) => frame,
                 Err(fault) => break Err(End::Fault(fault)),
             };

@@ -9,7 +9,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::frame::RESERVED_FLAGS;
+use super::frame::{RESERVED_FLAGS, flags_are_allowed};
 use super::properties::{Place, Section, Value, id, message_properties};
 use super::{
     Ack, Auth, Disconnect, FromClient, PacketId, ProtocolVersion, Publish, PublishProperties, QoS,
@@ -21,7 +21,7 @@ use reader::Reader;
 mod connect;
 pub(in crate::packet) mod reader;
 
-pub(crate) use connect::{ConnectError, decode_connect};
+pub(crate) use connect::{BRIDGE_BIT, ConnectError, decode_connect};
 
 /// Reads a packet that is not the first one: `header` and `body` are those of a whole frame.
 ///
@@ -65,14 +65,7 @@ fn decode_other<'a>(
     body: &'a [u8],
 ) -> Result<FromClient<'a>, Fault> {
     let packet_type = header >> 4;
-    // In 3.1 these three have a QoS of 1 and a DUP flag, which is of no use to a Server.
-    let flags = match (packet_type, version) {
-        (6 | 8 | 10, ProtocolVersion::V3_1) => header & 0b0111,
-        _ => header & 0b1111,
-    };
-    // MQTT-2.1.3-1, -3.6.1-1, -3.8.1-1, -3.10.1-1, -3.14.1-1, -3.15.1-1; in 3.1.1 MQTT-2.2.2-1, -2.
-    let expected = if matches!(packet_type, 6 | 8 | 10) { 0b0010 } else { 0b0000 };
-    if flags != expected {
+    if !flags_are_allowed(version, header) {
         return Err(RESERVED_FLAGS);
     }
     match packet_type {
@@ -133,16 +126,17 @@ struct AckRules {
     fault: Fault,
 }
 
-/// 0x10 is a Server's alone (section 3.4.2.1).
-const REFUSALS: &[u8] = &[0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
+/// Tables 3-4 and 3-5. 0x10 is meant for a Server (section 3.4.2.1), but no statement forbids it to a Client, and
+/// it means success: a Client that passes on what another Server told it sends it.
+const PUBLISH_REASONS: &[u8] = &[0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
 const PUBACK: AckRules = AckRules {
     place: Place::PubAck,
-    reasons: REFUSALS,
+    reasons: PUBLISH_REASONS,
     fault: Fault::Protocol("MQTT-3.4.2-1: not a Reason Code of PUBACK"),
 };
 const PUBREC: AckRules = AckRules {
     place: Place::PubRec,
-    reasons: REFUSALS,
+    reasons: PUBLISH_REASONS,
     fault: Fault::Protocol("MQTT-3.5.2-1: not a Reason Code of PUBREC"),
 };
 const PUBREL: AckRules = AckRules {

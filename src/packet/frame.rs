@@ -2,12 +2,16 @@
 //!
 //! What the first byte alone shows to be wrong is refused before the rest has arrived; flags that
 //! only some version allows pass here and are judged by [`decode`](super::decode), which knows the
-//! version.
+//! version: 3.1 uses none of them but those of PUBLISH and the QoS of three others.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::decode::reader::variable_byte_integer;
 use crate::error::Fault;
-use crate::packet::ReasonCode;
+use crate::packet::{ProtocolVersion, ReasonCode};
+
+mod first;
+
+pub(crate) use first::judge_first_bytes;
 
 /// The size of the largest packet that the standard can say, in bytes: fixed header of 5, and a
 /// Remaining Length of 268 435 455 (section 2.1.4).
@@ -72,11 +76,26 @@ fn judge_header(header: u8) -> Result<(), Fault> {
             }
             true
         }
-        // PUBREL, SUBSCRIBE, UNSUBSCRIBE: QoS 1, and in 3.1 DUP when sent again.
-        6 | 8 | 10 => flags & 0b0111 == 0b0010,
-        _ => flags == 0,
+        // PUBREL, SUBSCRIBE, UNSUBSCRIBE: QoS 1 in every version.
+        6 | 8 | 10 => flags & 0b0110 == 0b0010,
+        // AUTH, which 3.1 has not.
+        15 => flags == 0,
+        _ => true,
     };
     if allowed { Ok(()) } else { Err(RESERVED_FLAGS) }
+}
+
+/// Whether the flags of a packet other than PUBLISH are those that `version` wants. In 3.1 DUP is of no use to
+/// a Server, and what is "not used" there may have any value.
+pub(in crate::packet) fn flags_are_allowed(version: ProtocolVersion, header: u8) -> bool {
+    let used = match (version, header >> 4) {
+        (ProtocolVersion::V3_1, 6 | 8 | 10) => 0b0110,
+        (ProtocolVersion::V3_1, 1..=14) => 0b0000,
+        _ => 0b1111,
+    };
+    // MQTT-2.1.3-1, -3.6.1-1, -3.8.1-1, -3.10.1-1, -3.14.1-1, -3.15.1-1; in 3.1.1 MQTT-2.2.2-1, -2.
+    let wanted = if matches!(header >> 4, 6 | 8 | 10) { 0b0010 } else { 0b0000 };
+    header & used == wanted
 }
 
 /// Also what [`decode`](super::decode) says of flags that only another version allows.

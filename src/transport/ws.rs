@@ -1,6 +1,6 @@
 //! MQTT over WebSocket (RFC 6455; section 6 of both standards).
 //!
-//! async-tungstenite does the upgrade and reads the frame headers. The payload is not gathered into
+//! tungstenite reads the request of the upgrade and the frame headers. The payload is not gathered into
 //! messages, as that would take memory by the length that a header claims, before the bytes are there:
 //! it is unmasked in the reader's own buffer as it comes, so that a connection holds no read buffer and
 //! a frame may be of any size.
@@ -21,9 +21,9 @@ use upgrade::{Rules, upgrade};
 
 /// A TCP socket that listens and speaks WebSocket to whoever comes.
 ///
-/// A Client has to ask for the path that is served and offer the subprotocol `mqtt` or `mqttv3.1`;
-/// otherwise it gets an HTTP response that says why not (404, 403, 400, 405, 426; 431 where the request
-/// is longer than 16 KiB). A query behind the path is ignored.
+/// A Client has to ask for the path that is served, and offers the subprotocol `mqtt` or `mqttv3.1`, or none
+/// at all; otherwise it gets an HTTP response that says why not (404, 403, 400, 405, 426; 431 where the
+/// request is longer than 16 KiB). A query behind the path is ignored.
 ///
 /// ```
 /// use std::io::{Read, Write};

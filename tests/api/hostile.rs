@@ -142,6 +142,8 @@ fn pitfall_3_every_packet_type_empty() {
             let mut peer = Connect::new(version, "a").accepted(&endpoint);
             peer.send(&[header, 0]);
             match header {
+                // 3.1 does not use the flags.
+                0xC1..=0xCF if version == 3 => assert_eq!(peer.packet(), [0xD0, 0]),
                 0xC0 => assert_eq!(peer.packet(), [0xD0, 0]),
                 0xE0 => assert!(peer.until_closed().is_empty()),
                 _ if version == 5 => {
@@ -156,6 +158,31 @@ fn pitfall_3_every_packet_type_empty() {
         }
     }
     other.ping();
+}
+
+/// What cannot become a CONNECT is not waited for: neither the rest of it nor the CONNECT timeout.
+#[test]
+fn pitfall_20_other_protocols_are_closed_at_their_first_bytes() {
+    let (broker, endpoint) = limited(Limits::default());
+    let others: [&[u8]; 7] = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 1883\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xFC\x03\x03",
+        b"\x50",
+        b"\x30\x7F",
+        b"\x10\x7F\0\x04HTTP",
+    ];
+    for bytes in others {
+        let mut peer = Peer::dial(&endpoint);
+        peer.send(bytes);
+        peer.expect_silent_close();
+    }
+    until("each is counted", || broker.counters().protocol_errors == 7);
+    // A CONNECT in pieces of one byte is not one of them.
+    let mut slow = Peer::dial(&endpoint);
+    Connect::new(3, "slow").bytes().iter().for_each(|byte| slow.send(&[*byte]));
+    assert_eq!(slow.packet(), [0x20, 2, 0, 0]);
 }
 
 /// Both directions use identifier 1 at QoS 2, step by step in turn; nothing is mixed up or left over.

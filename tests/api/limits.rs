@@ -43,7 +43,7 @@ fn connect_packet_bytes_max_closes_before_the_bytes_are_there_pitfall_1() {
     let limits = Limits { connect_packet_bytes_max: 200, ..Limits::default() };
     let (broker, endpoint) = limited(limits);
     let mut other = Peer::connect(&endpoint, "other");
-    for announced in [&b"\x10\xC6\x01"[..], b"\x10\xFF\xFF\xFF\x7F", b"\x30\xC6\x01"] {
+    for announced in [&b"\x10\xC6\x01"[..], b"\x10\xFF\xFF\xFF\x7F", b"\x1F\xC6\x01"] {
         let mut peer = Peer::dial(&endpoint);
         peer.send(announced);
         peer.expect_silent_close();
@@ -232,15 +232,20 @@ fn handshake_timeout_drops_a_slow_upgrade_pitfall_20() {
 }
 
 #[test]
-fn what_is_no_upgrade_is_counted() {
-    let broker = Broker::new(100);
+fn what_is_no_upgrade_is_counted_whether_or_not_the_peer_stays() {
+    let limits = Limits { handshake_timeout: Duration::from_millis(700), ..Limits::default() };
+    let broker = Broker::builder().limits(limits).build();
     let config = ListenerConfig::new("ws://127.0.0.1:0").unwrap();
     let endpoint = block_on(broker.add_listener("ws", config)).unwrap();
-    let mut wrong = Peer::dial(endpoint.trim_start_matches("ws://").trim_end_matches('/'));
-    wrong.send(b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x00\r\n\r\n");
-    wrong.until_closed();
-    wrong.vanish();
-    counted(&broker, |counters| counters.handshakes_failed = 1);
+    let address = endpoint.trim_start_matches("ws://").trim_end_matches('/');
+    let mut leaves = Peer::dial(address);
+    leaves.send(b"\x10\x0C\x00\x04MQTT\x04\x02\x00\x00\r\n\r\n");
+    leaves.until_closed();
+    leaves.vanish();
+    let mut stays = Peer::dial(address);
+    stays.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    stays.until_closed();
+    counted(&broker, |counters| counters.handshakes_failed = 2);
 }
 
 #[test]
@@ -364,8 +369,44 @@ fn receive_maximum_is_told_and_held_by_0x93_pitfall_5() {
         peer.send(&publish(version, "t", b"", 2, 2));
     }
     five.expect_disconnect(0x93);
-    four.expect_silent_close();
-    counted(&broker, |counters| counters.receive_maximum_exceeded = 2);
+    four.packet();
+    counted(&broker, |counters| counters.receive_maximum_exceeded = 1);
+}
+
+/// 3.1 and 3.1.1 have no Receive Maximum.
+#[test]
+fn packet_identifiers_bound_the_open_messages_of_3_x() {
+    let (broker, endpoint) = limited(Limits::default());
+    for version in [3, 4] {
+        let mut peer = Connect::new(version, "a").accepted(&endpoint);
+        for id in 1..=1_500_u16 {
+            peer.send(&publish(version, "t", b"", 2, id));
+            assert_eq!(peer.packet()[2..], id.to_be_bytes(), "PUBREC");
+        }
+        peer.ping();
+    }
+    counted(&broker, |_| {});
+}
+
+/// MQTT-3.1.2-24: nothing that it could be sent says that it is connected, so it is not.
+#[test]
+fn a_client_too_small_for_connack_takes_no_session() {
+    let (broker, endpoint) = limited(Limits::default());
+    let mut held = Connect::new(5, "a").persistent().accepted(&endpoint);
+    held.send(&subscribe(5, "t", 1));
+    held.packet();
+    for (maximum, told) in [(1, false), (10, true)] {
+        let mut small = Peer::dial(&endpoint);
+        small.send(&Connect::new(5, "a").props(&[0x27, 0, 0, 0, maximum]).bytes());
+        let expected: &[u8] = if told { &[0x20, 3, 0, 0x83, 0] } else { &[] };
+        assert_eq!(small.until_closed(), expected);
+    }
+    assert_eq!((broker.counters().sessions, broker.counters().subscriptions), (1, 1));
+    held.send(&publish(5, "t", b"x", 0, 0));
+    assert_eq!(held.packet()[..1], [0x30], "its connection and subscription are as before");
+    held.ping();
+    let mut fits = Connect::new(5, "b").props(&[0x27, 0, 0, 0, 11]).accepted(&endpoint);
+    fits.ping();
 }
 
 #[test]

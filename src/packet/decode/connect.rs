@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use super::reader::Reader;
 use crate::error::Fault;
-use crate::packet::frame::RESERVED_FLAGS;
+use crate::packet::frame::{RESERVED_FLAGS, flags_are_allowed};
 use crate::packet::properties::{Place, Section, Value, id, message_properties};
 use crate::packet::{Connect, ConnectWill, ProtocolVersion, QoS};
 
@@ -18,6 +18,10 @@ pub(crate) enum ConnectError {
     /// 5 can be told by CONNACK.
     Bad { version: Option<ProtocolVersion>, fault: Fault },
 }
+
+/// Set in the protocol level by a bridge, as mosquitto does in 3.1 and 3.1.1. The standards do not know it; MQTT
+/// 5 has Subscription Options for the same.
+pub(crate) const BRIDGE_BIT: u8 = 0b1000_0000;
 
 const WILL_FLAG: u8 = 0b0000_0100;
 const WILL_QOS_AND_RETAIN: u8 = 0b0011_1000;
@@ -34,21 +38,23 @@ pub(crate) fn decode_connect(header: u8, body: &[u8]) -> Result<Connect<'_>, Con
     if header >> 4 != 1 {
         return Err(unknown(Fault::Protocol("MQTT-3.1.0-1: the first packet is not a CONNECT")));
     }
-    if header & 0x0F != 0 {
-        return Err(unknown(RESERVED_FLAGS));
-    }
     let mut reader = Reader::new(body);
     let name = reader.binary().map_err(unknown)?;
     let level = reader.byte().map_err(unknown)?;
+    const BRIDGE_V3_1: u8 = BRIDGE_BIT | 3;
+    const BRIDGE_V3_1_1: u8 = BRIDGE_BIT | 4;
     let version = match (name, level) {
         (b"MQTT", 5) => ProtocolVersion::V5,
-        (b"MQTT", 4) => ProtocolVersion::V3_1_1,
-        (b"MQIsdp", 3) => ProtocolVersion::V3_1,
+        (b"MQTT", 4 | BRIDGE_V3_1_1) => ProtocolVersion::V3_1_1,
+        (b"MQIsdp", 3 | BRIDGE_V3_1) => ProtocolVersion::V3_1,
         // MQTT-3.1.2-2.
         (b"MQTT" | b"MQIsdp", level) => return Err(ConnectError::UnsupportedLevel(level)),
         _ => return Err(unknown(Fault::Protocol("MQTT-3.1.2-1: an unknown protocol name"))),
     };
-    after_level(version, reader)
+    let flags = if flags_are_allowed(version, header) { Ok(()) } else { Err(RESERVED_FLAGS) };
+    flags
+        .and_then(|()| after_level(version, reader))
+        .map(|connect| Connect { bridge: level & BRIDGE_BIT != 0, ..connect })
         .map_err(|fault| ConnectError::Bad { version: Some(version), fault })
 }
 
@@ -58,6 +64,7 @@ fn after_level(version: ProtocolVersion, mut reader: Reader<'_>) -> Result<Conne
     let keep_alive = reader.two_bytes()?;
     let mut connect = Connect {
         version,
+        bridge: false,
         clean_start: flags & 0b0000_0010 != 0,
         keep_alive,
         client_id: "",
@@ -97,7 +104,8 @@ fn after_level(version: ProtocolVersion, mut reader: Reader<'_>) -> Result<Conne
 }
 
 fn check_flags(version: ProtocolVersion, flags: u8) -> Result<(), Fault> {
-    if flags & 0b0000_0001 != 0 {
+    // In 3.1 the bit is not used.
+    if flags & 0b0000_0001 != 0 && version != ProtocolVersion::V3_1 {
         return Err(Fault::Malformed("MQTT-3.1.2-3: the reserved flag of a CONNECT is set"));
     }
     if flags & WILL_FLAG == 0 {

@@ -86,14 +86,16 @@ const ACK_ROWS: &[Row] = &[
     ("", "DUP in 3.1", &[V3_1], b"\x6A\x02\0\x01", Fine),
     ("MQTT-2.1.3-1", "MQTT-3.6.1-1: DUP", OASIS, b"\x6A\x02\0\x01", Malformed),
     ("MQTT-2.1.3-1", "MQTT-3.6.1-1: no flag", ALL, b"\x60\x02\0\x01", Malformed),
-    ("MQTT-2.1.3-1", "RETAIN", ALL, b"\x41\x02\0\x01", Malformed),
+    ("MQTT-2.1.3-1", "RETAIN", OASIS, b"\x41\x02\0\x01", Malformed),
     ("section 4.13.1", "pitfall 3: empty", ALL, b"\x40\0", Malformed),
     ("section 4.13.1", "half a Packet Identifier", ALL, b"\x40\x01\x01", Malformed),
     ("MQTT-2.2.1-3", "Packet Identifier 0", ALL, b"\x40\x02\0\0", Malformed),
     ("section 4.13.1", "a third byte", OLD, b"\x40\x03\0\x01\0", Malformed),
     ("section 4.13.1", "bytes after it all", &[V5], b"\x40\x05\0\x01\0\0\0", Malformed),
     ("section 4.13.1", "properties cut off", &[V5], b"\x40\x05\0\x01\0\x02\x1F", Malformed),
-    ("MQTT-3.4.2-1", "a Server's code", &[V5], b"\x40\x03\0\x01\x10", Protocol),
+    ("", "No matching subscribers", &[V5], b"\x40\x03\0\x01\x10", Fine),
+    ("", "No matching subscribers", &[V5], b"\x50\x03\0\x01\x10", Fine),
+    ("MQTT-3.6.2-1", "of another packet", &[V5], b"\x62\x03\0\x01\x10", Protocol),
     ("MQTT-3.4.2-1", "no code", &[V5], b"\x40\x03\0\x01\x01", Protocol),
     ("MQTT-3.4.2-1", "of another packet", &[V5], b"\x40\x03\0\x01\x92", Protocol),
     ("MQTT-3.5.2-1", "of another packet", &[V5], b"\x50\x03\0\x01\x92", Protocol),
@@ -160,10 +162,10 @@ fn rows_of_all_other_packets() {
 const OTHER_ROWS: &[Row] = &[
     ("", "PINGREQ", ALL, b"\xC0\0", Fine),
     ("section 4.13.1", "PINGREQ with a body", ALL, b"\xC0\x01\0", Malformed),
-    ("MQTT-2.1.3-1", "PINGREQ with a flag", ALL, b"\xC1\0", Malformed),
+    ("MQTT-2.1.3-1", "PINGREQ with a flag", OASIS, b"\xC1\0", Malformed),
     ("", "DISCONNECT", ALL, b"\xE0\0", Fine),
     ("section 4.13.1", "DISCONNECT with a body", OLD, b"\xE0\x01\0", Malformed),
-    ("MQTT-2.1.3-1", "MQTT-3.14.1-1", ALL, b"\xE1\0", Malformed),
+    ("MQTT-2.1.3-1", "MQTT-3.14.1-1", OASIS, b"\xE1\0", Malformed),
     ("", "with Will", &[V5], b"\xE0\x01\x04", Fine),
     ("", "no properties", &[V5], b"\xE0\x02\0\0", Fine),
     ("", "new Session Expiry", &[V5], b"\xE0\x07\0\x05\x11\0\0\0\x01", Fine),
@@ -186,6 +188,36 @@ const OTHER_ROWS: &[Row] = &[
     ("section 2.1.2", "UNSUBACK", ALL, b"\xB0\x02\0\x01", Protocol),
     ("section 2.1.2", "PINGRESP", ALL, b"\xD0\0", Protocol),
 ];
+
+/// MQTT-2.1.3-1 (3.1.1: MQTT-2.2.2-1, -2) for all flags of all packets but PUBLISH. 3.1 says "not used" of all
+/// but the QoS of PUBREL, SUBSCRIBE and UNSUBSCRIBE.
+#[test]
+fn flags_that_a_version_does_not_use_may_have_any_value() {
+    for version in ALL {
+        for header in 0x40..=0xEF_u8 {
+            let (kind, flags) = (header >> 4, header & 0x0F);
+            let v5: &[u8] = if *version == V5 { b"\0" } else { b"" };
+            let body: &[&[u8]] = match kind {
+                4..=7 => &[b"\0\x01"],
+                8 => &[b"\0\x01", v5, b"\0\x01a\x01"],
+                10 => &[b"\0\x01", v5, b"\0\x01a"],
+                12 | 14 => &[],
+                _ => continue,
+            };
+            let wanted = match (*version, kind) {
+                (V3_1, 6 | 8 | 10) => flags & 0b0110 == 0b0010,
+                (V3_1, _) => true,
+                (_, 6 | 8 | 10) => flags == 0b0010,
+                _ => flags == 0,
+            };
+            let bytes = packet(header, &[body.concat()]);
+            let found = whole(&bytes).and_then(|(header, body)| decode(*version, header, body));
+            let found = found.map(|_| ()).map_err(|fault| fault.detail());
+            let expected = if wanted { Ok(()) } else { Err(RESERVED_FLAGS.detail()) };
+            assert_eq!(found, expected, "0x{header:02X} in {version}");
+        }
+    }
+}
 
 /// MQTT-3.1.0-2, whether or not the second one is right.
 #[test]
@@ -210,8 +242,8 @@ fn decode_refuses_wrong_headers_by_itself() {
 #[test]
 fn a_client_may_send_exactly_the_reason_codes_of_the_tables() {
     let tables: [(u8, &[u8]); 6] = [
-        (0x40, &[0x00, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99]),
-        (0x50, &[0x00, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99]),
+        (0x40, &[0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99]),
+        (0x50, &[0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99]),
         (0x62, &[0x00, 0x92]),
         (0x70, &[0x00, 0x92]),
         (

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::error::ProtocolError;
@@ -16,6 +17,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use super::WsTransport;
 use super::frame::masked;
 use super::stream::{FRAME_MAX, WsStream};
+use crate::runtime;
 use crate::transport::memory::MemoryTransport;
 use crate::transport::tests::{Fixture, Peer, checks, pattern, read_exactly};
 use crate::transport::{ByteStream, Transport};
@@ -215,16 +217,58 @@ fn a_subprotocol_is_chosen_from_the_offer() {
         ("mqttv3.1, mqtt", "mqtt"),
         ("chat,mqtt ,other", "mqtt"),
         ("chat\r\nSec-WebSocket-Protocol: mqtt", "mqtt"),
+        ("\r\nSec-WebSocket-Protocol: mqttv3.1,\r\nSec-WebSocket-Protocol: chat", "mqttv3.1"),
     ] {
         let lines = format!("Sec-WebSocket-Protocol: {offer}\r\n");
         let (_, _, head) = accepted(&mut transport, request("/", &lines).as_bytes());
         assert!(head.contains(&format!("\r\nsec-websocket-protocol: {chosen}\r\n")), "{head}");
     }
-    for offer in ["chat", "mqtt5", "MQTT", ""] {
+    for offer in ["chat", "mqtt5", "MQTT", "\u{e9}", "chat\r\nSec-WebSocket-Protocol: mqttv5"] {
         let lines = format!("Sec-WebSocket-Protocol: {offer}\r\n");
         refused(&mut transport, request("/", &lines).as_bytes(), "400");
     }
-    refused(&mut transport, request("/", "").as_bytes(), "400");
+    for lines in ["", "Sec-WebSocket-Protocol: \r\n"] {
+        let (_, _, head) = accepted(&mut transport, request("/", lines).as_bytes());
+        assert!(!head.contains("sec-websocket-protocol"), "MQTT-6.0.0-3 binds the Client: {head}");
+    }
+}
+
+/// RFC 9110, section 5.3: proxies add lines of their own.
+#[test]
+fn a_list_over_several_lines_is_one_list() {
+    let mut transport = bind(None, &[]);
+    for (line, lines) in [
+        ("Connection: keep-alive, Upgrade", "Connection: keep-alive\r\nConnection: Upgrade"),
+        ("Connection: keep-alive, Upgrade", "Connection: upgrade\r\nConnection: close"),
+        ("Connection: keep-alive, Upgrade", "Connection: ,,\r\nConnection:\tx ,\tUPGRADE ,y"),
+        ("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: WebSocket"),
+        ("Upgrade: websocket", "Upgrade: h2c, websocket"),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Version: 13"),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13, 8"),
+    ] {
+        let request = request("/", OFFER);
+        assert!(request.contains(line));
+        accepted(&mut transport, request.replace(line, lines).as_bytes());
+        let without = request.replace(line, "X: x");
+        refused(&mut transport, without.as_bytes(), "426");
+    }
+    // RFC 6455, section 11.3.1: the key is no list.
+    let keys = request("/", "Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\n");
+    refused(&mut transport, keys.as_bytes(), "400");
+}
+
+#[test]
+fn a_refused_peer_that_stays_is_not_waited_for() {
+    let mut transport = bind(None, &[]);
+    let mut peer = TcpStream::connect(transport.local_addr()).expect("the listener is there");
+    peer.write_all(request("/other", OFFER).as_bytes()).expect("the server reads");
+    let incoming = block_on(transport.accept()).expect("dialled");
+    let handshake = runtime::timeout(Duration::from_secs(1), incoming.handshake);
+    let done = block_on(handshake).expect("within the least handshake timeout of a configuration");
+    assert!(done.expect_err("refused").to_string().contains("404"));
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).expect("an end, not a reset");
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 }
 
 #[test]

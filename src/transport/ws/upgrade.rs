@@ -3,21 +3,19 @@
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_tungstenite::accept_hdr_async_with_config;
 use async_tungstenite::tungstenite::Error;
 use async_tungstenite::tungstenite::error::ProtocolError;
+use async_tungstenite::tungstenite::handshake::machine::TryParse;
 use async_tungstenite::tungstenite::handshake::server::{
-    Callback, ErrorResponse, Request, Response, write_response,
+    ErrorResponse, Request, create_response, write_response,
 };
 use async_tungstenite::tungstenite::http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use async_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
-use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use futures_io::{AsyncRead, AsyncWrite};
 use url::Url;
 
@@ -27,10 +25,13 @@ use crate::runtime;
 /// The longest request, from its first byte to the empty line.
 const REQUEST_MAX: usize = 16 * 1024;
 
-/// After a refusal, how much more of the peer's bytes is read, and for how long: closing a socket with
-/// unread bytes resets it, and the peer might lose the response.
+/// After a refusal, how much more of the peer's bytes is read: closing a socket with unread bytes resets it,
+/// and the peer might lose the response.
 const DISCARD_MAX: usize = 64 * 1024;
-const DISCARD_TIME: Duration = Duration::from_secs(1);
+
+/// How long a refused peer may take for the response and for its end of the stream. Much less than any
+/// handshake timeout, so that the peer is counted as refused, not as one that took too long.
+const FAREWELL_TIME: Duration = Duration::from_millis(250);
 
 /// What is served, and to whom.
 #[derive(Debug)]
@@ -71,41 +72,72 @@ fn canonical(origin: &str) -> String {
     }
 }
 
-/// The subprotocol to agree on: one that the Client offers (MQTT-6.0.0-3), `mqtt` if it can be chosen.
-fn subprotocol(request: &Request) -> Option<&'static str> {
-    let offered = |name: &str| {
-        request
-            .headers()
-            .get_all(SEC_WEBSOCKET_PROTOCOL)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|offer| offer.trim() == name)
-    };
-    ["mqtt", "mqttv3.1"].into_iter().find(|name| offered(name))
+/// The elements of a header that is a list. Lines of one name are one list (RFC 9110, section 5.3), which is
+/// how proxies send `Connection`.
+fn elements<'a>(request: &'a Request, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = request.headers().get_all(name).into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b',' | b' ' | b'\t')))
+        .filter(|element| !element.is_empty())
 }
 
-impl Callback for &Rules {
-    fn on_request(
-        self,
-        request: &Request,
-        mut response: Response,
-    ) -> Result<Response, ErrorResponse> {
-        if request.uri().path() != self.path {
-            return Err(refusal(StatusCode::NOT_FOUND, "Nothing is served on this path.\n"));
+/// Gives the headers that an upgrade needs the one form in which tungstenite finds them.
+fn normalize(request: &mut Request) {
+    for (name, needed) in
+        [(CONNECTION, "Upgrade"), (UPGRADE, "websocket"), (SEC_WEBSOCKET_VERSION, "13")]
+    {
+        let found = |element: &[u8]| element.eq_ignore_ascii_case(needed.as_bytes());
+        if elements(request, &name).any(found) {
+            request.headers_mut().insert(name, HeaderValue::from_static(needed));
         }
-        if !self.admits(request) {
-            return Err(refusal(StatusCode::FORBIDDEN, "Pages of this origin may not connect.\n"));
-        }
-        let Some(chosen) = subprotocol(request) else {
-            let text = "Offer the subprotocol mqtt or mqttv3.1.\n";
-            return Err(refusal(StatusCode::BAD_REQUEST, text));
-        };
+    }
+}
+
+/// The subprotocol to agree on: one that the Client offers, `mqtt` if it can be chosen. MQTT-6.0.0-3 binds the
+/// Client, and many offer none: they are served, and get none in the response.
+///
+/// # Errors
+/// Other subprotocols alone are offered.
+fn subprotocol(request: &Request) -> Result<Option<&'static str>, ErrorResponse> {
+    let offers = || elements(request, &SEC_WEBSOCKET_PROTOCOL);
+    let chosen = ["mqtt", "mqttv3.1"]
+        .into_iter()
+        .find(|name| offers().any(|offer| offer == name.as_bytes()));
+    if chosen.is_none() && offers().next().is_some() {
+        let text = "Offer the subprotocol mqtt or mqttv3.1, or none.\n";
+        return Err(refusal(StatusCode::BAD_REQUEST, text));
+    }
+    Ok(chosen)
+}
+
+/// The response to a whole request.
+///
+/// # Errors
+/// The response that refuses.
+fn respond(request: &[u8], rules: &Rules) -> Result<Vec<u8>, ErrorResponse> {
+    let parsed = Request::try_parse(request).map_err(|error| fault(&error))?;
+    let Some((_, mut request)) = parsed else {
+        return Err(refusal(StatusCode::BAD_REQUEST, "This is no WebSocket upgrade.\n"));
+    };
+    normalize(&mut request);
+    let mut response = create_response(&request).map_err(|error| fault(&error))?;
+    if request.headers().get_all(SEC_WEBSOCKET_KEY).iter().nth(1).is_some() {
+        return Err(refusal(StatusCode::BAD_REQUEST, "There are two keys.\n"));
+    }
+    if request.uri().path() != rules.path {
+        return Err(refusal(StatusCode::NOT_FOUND, "Nothing is served on this path.\n"));
+    }
+    if !rules.admits(&request) {
+        return Err(refusal(StatusCode::FORBIDDEN, "Pages of this origin may not connect.\n"));
+    }
+    if let Some(chosen) = subprotocol(&request)? {
         // MQTT-6.0.0-4
         let value = HeaderValue::from_static(chosen);
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, value);
-        Ok(response)
     }
+    let mut bytes = Vec::new();
+    write_response(&mut bytes, &response).map_err(|error| fault(&error))?;
+    Ok(bytes)
 }
 
 /// Does the upgrade on `io`. Bytes that the peer sent behind its request, without waiting for the
@@ -117,18 +149,17 @@ pub(super) async fn upgrade<S>(mut io: S, rules: &Rules) -> io::Result<WsStream<
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (request, early) = match read_request(&mut io).await {
-        Ok(read) => read,
+    let answer = match read_request(&mut io).await {
+        Ok((request, early)) => respond(&request, rules).map(|response| (response, early)),
         Err(Unread::Io(error)) => return Err(error),
-        Err(Unread::Refused(status, text)) => return refuse(&mut io, refusal(status, text)).await,
+        Err(Unread::Refused(status, text)) => Err(refusal(status, text)),
     };
-    let config = WebSocketConfig::default().read_buffer_size(0).write_buffer_size(0);
-    let mut replay = Replay { request: &request, io: &mut io };
-    match accept_hdr_async_with_config(&mut replay, rules, Some(config)).await {
-        Ok(_) => Ok(WsStream::new(io, early)),
-        Err(Error::Http(answered)) => end(&mut io, answered.status()).await,
-        Err(Error::Io(error)) => Err(error),
-        Err(error) => refuse(&mut io, fault(&error)).await,
+    match answer {
+        Ok((response, early)) => {
+            write(&mut io, &response).await?;
+            Ok(WsStream::new(io, early))
+        }
+        Err(response) => refuse(&mut io, response).await,
     }
 }
 
@@ -203,7 +234,7 @@ fn fault(error: &Error) -> ErrorResponse {
     }
 }
 
-/// Sends a refusal and ends the connection.
+/// Sends a refusal and ends the connection. What the peer still sends is read for a while.
 async fn refuse<S, T>(io: &mut S, response: ErrorResponse) -> io::Result<T>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -211,32 +242,19 @@ where
     let mut bytes = Vec::new();
     write_response(&mut bytes, &response).map_err(io::Error::other)?;
     bytes.extend_from_slice(response.body().as_deref().unwrap_or_default().as_bytes());
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        match poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, rest)).await? {
-            0 => return Err(ErrorKind::WriteZero.into()),
-            n => rest = &rest[n..],
-        }
-    }
-    end(io, response.status()).await
-}
-
-/// Ends the connection of a peer that was refused with `status`.
-async fn end<S, T>(io: &mut S, status: StatusCode) -> io::Result<T>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    poll_fn(|cx| Pin::new(&mut *io).poll_close(cx)).await?;
-    runtime::timeout(DISCARD_TIME, async {
+    runtime::timeout(FAREWELL_TIME, async {
+        write(io, &bytes).await?;
+        poll_fn(|cx| Pin::new(&mut *io).poll_close(cx)).await?;
         let mut scrap = [0; 1024];
         for _ in 0..DISCARD_MAX / scrap.len() {
-            if !matches!(read(io, &mut scrap).await, Ok(1..)) {
-                return;
+            if read(io, &mut scrap).await? == 0 {
+                break;
             }
         }
+        io::Result::Ok(())
     })
     .await;
-    let what = format!("the WebSocket upgrade was refused: {status}");
+    let what = format!("the WebSocket upgrade was refused: {}", response.status());
     Err(io::Error::new(ErrorKind::InvalidData, what))
 }
 
@@ -244,37 +262,12 @@ async fn read<S: AsyncRead + Unpin>(io: &mut S, buf: &mut [u8]) -> io::Result<us
     poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, buf)).await
 }
 
-/// Reads a request that was read already, and writes to where it came from. tungstenite refuses a peer
-/// that sends more than the request before it has the response, so it sees no more than that.
-struct Replay<'a, S> {
-    request: &'a [u8],
-    io: &'a mut S,
-}
-
-impl<S: Unpin> AsyncRead for Replay<'_, S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(io::Read::read(&mut self.request, buf))
+async fn write<S: AsyncWrite + Unpin>(io: &mut S, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await? {
+            0 => return Err(ErrorKind::WriteZero.into()),
+            n => bytes = &bytes[n..],
+        }
     }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Replay<'_, S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_close(cx)
-    }
+    poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await
 }

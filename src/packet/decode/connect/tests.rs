@@ -150,6 +150,8 @@ const ROWS_V3_1_1: &[Row] = &[
         Malformed,
     ),
     ("MQTT-2.1.3-1", "MQTT-2.2.2-1", ALL, b"\x11\x0D\0\x04MQTT\x04\x02\0\0\0\x01c", Malformed),
+    ("MQTT-2.1.3-1", "", ALL, b"\x18\x0E\0\x04MQTT\x05\x02\0\0\0\0\x01c", Malformed),
+    ("", "not used in 3.1", &[V3_1], b"\x1F\x0F\0\x06MQIsdp\x03\x02\0\0\0\x01c", Fine),
     ("MQTT-3.1.2-1", "unknown name", ALL, b"\x10\x0D\0\x04mqtt\x04\x02\0\0\0\x01c", Protocol),
     ("MQTT-3.1.2-1", "empty name", ALL, b"\x10\x09\0\0\x04\x02\0\0\0\x01c", Protocol),
     ("MQTT-3.1.2-1", "longer name", ALL, b"\x10\x0E\0\x05MQTTX\x04\x02\0\0\0\x01c", Protocol),
@@ -182,7 +184,7 @@ const ROWS_V3_1: &[Row] = &[
         b"\x10\x12\0\x06MQIsdp\x03\x42\0\0\0\x01c\0\x01p",
         Malformed,
     ),
-    ("MQTT-3.1.2-3", "reserved", &[V3_1], b"\x10\x0F\0\x06MQIsdp\x03\x03\0\0\0\x01c", Malformed),
+    ("", "not used", &[V3_1], b"\x10\x0F\0\x06MQIsdp\x03\x03\0\0\0\x01c", Fine),
     ("MQTT-3.1.2-12", "Will QoS 3", &[V3_1], b"\x10\x0F\0\x06MQIsdp\x03\x1E\0\0\0\x01c", Malformed),
 ];
 
@@ -259,13 +261,30 @@ fn the_first_packet_is_a_connect() {
 #[test]
 fn every_other_level_is_told_as_it_was_sent() {
     for level in 0..=255 {
-        for (name, known) in [("MQTT", &[4, 5][..]), ("MQIsdp", &[3])] {
+        for (name, known) in [("MQTT", &[4, 5, 0x84][..]), ("MQIsdp", &[3, 0x83])] {
             let body = [string(name), vec![level, 0xFF]].concat();
             let result = decode_connect(0x10, &body).unwrap_err();
             let unsupported = result == ConnectError::UnsupportedLevel(level);
             assert_eq!(unsupported, !known.contains(&level), "{name} {level}: {result:?}");
         }
     }
+}
+
+/// mosquitto's bridges of 3.1 and 3.1.1 set bit 7 of the level. Bridges of MQTT 5 do not.
+#[test]
+fn a_bridge_is_known_by_its_level() {
+    for (name, level, version, bridge) in [
+        ("MQIsdp", 0x03, V3_1, false),
+        ("MQIsdp", 0x83, V3_1, true),
+        ("MQTT", 0x04, V3_1_1, false),
+        ("MQTT", 0x84, V3_1_1, true),
+    ] {
+        let body = [string(name), vec![level, 2, 0, 0], string("c")].concat();
+        let connect = decode_connect(0x10, &body).unwrap();
+        assert_eq!((connect.version, connect.bridge), (version, bridge));
+    }
+    let body = [string("MQTT"), vec![0x85, 2, 0, 0, 0], string("c")].concat();
+    assert_eq!(decode_connect(0x10, &body), Err(ConnectError::UnsupportedLevel(0x85)));
 }
 
 /// MQTT-3.1.4-1: a peer of MQTT 5 can be told, for its version is known as soon as it was read.
@@ -312,7 +331,8 @@ fn every_combination_of_connect_flags() {
                 assert_eq!(connect.password, bit(6).then_some(&b"s"[..]));
                 assert_eq!(connect.clean_start, bit(1));
             });
-            let expected = !bit(0) && will_ok && password_ok;
+            let reserved_ok = !bit(0) || *version == V3_1; // where it is not used
+            let expected = reserved_ok && will_ok && password_ok;
             assert_eq!(result.is_ok(), expected, "{flags:08b} in {version}: {result:?}");
         }
     }
@@ -331,6 +351,7 @@ fn absent_fields_have_the_defaults_of_the_standard() {
         let connect = decode_connect(0x10, &body).unwrap();
         let expected = Connect {
             version,
+            bridge: false,
             clean_start: clean,
             keep_alive: 0,
             client_id: "c",
