@@ -413,7 +413,12 @@ impl Session {
                 None => self.send(delivery, now, out, &mut attached),
             }
         }
-        while has_room(out) && self.queue.is_empty() && self.quota_left(&attached) {
+        while has_room(out)
+            && self.queue.is_empty()
+            && self.quota_left(&attached)
+            // What is replayed waits, too, until the transport has taken it.
+            && self.queue.has_room(out.plain() + self.inflight.waiting_len())
+        {
             let Some(delivery) = self.replays.next(now, context) else { break };
             self.books.offer();
             match self.outcome_before_sending(&delivery, now, context) {
