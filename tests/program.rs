@@ -148,6 +148,19 @@ fn assert_refused(ended: &Ended, parts: &[&str]) {
     }
 }
 
+/// Each of the files, by name and text, is refused with these parts of one line, by a check and by the start.
+fn assert_all_refused(cases: &[(&str, String, &[&str])]) {
+    for (name, text, parts) in cases {
+        let path = file(&format!("{name}.json"), text);
+        let prefix = format!("{path}: ");
+        for args in [&["-conf", &path][..], &["-check", "-conf", &path]] {
+            let ended = run(args, None);
+            assert_refused(&ended, parts);
+            assert!(ended.err.starts_with(&prefix), "{ended:?}");
+        }
+    }
+}
+
 /// An address of the name `localhost`, with port 9.
 fn localhost() -> String {
     let mut addresses = ("localhost", 9).to_socket_addrs().expect("every machine has it");
@@ -170,7 +183,8 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
         ),
         (
             "wrong-type",
-            r#"{"maxQueueDepth": "many", "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#.to_owned(),
+            r#"{"maxQueueDepth": "many", "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#
+                .to_owned(),
             &["maxQueueDepth: ", "not a string (\"many\")", "write a whole number of messages"],
         ),
         (
@@ -178,14 +192,36 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
             r#"{"maxQueueDepth": 0, "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#.to_owned(),
             &["maxQueueDepth: ", "0 is out of range", "from 1 to"],
         ),
-        ("bad-url", tcp("127.0.0.1:1883"), &["listeners.a.url: ", "\"127.0.0.1:1883\"", "write tcp://"]),
-        ("scheme", tcp("wss://127.0.0.1:0"), &["listeners.a.url: ", "\"wss\"", "TLS is not served"]),
-        ("comment", "{\"listeners\": {} // none\n}".to_owned(), &["line 1, column 18", "remove the comment"]),
+        (
+            "bad-url",
+            tcp("127.0.0.1:1883"),
+            &["listeners.a.url: ", "\"127.0.0.1:1883\"", "write tcp://"],
+        ),
+        (
+            "scheme",
+            tcp("wss://127.0.0.1:0"),
+            &["listeners.a.url: ", "\"wss\"", "TLS is not served"],
+        ),
+        (
+            "comment",
+            "{\"listeners\": {} // none\n}".to_owned(),
+            &["line 1, column 18", "remove the comment"],
+        ),
         (
             "no-whole-number",
-            r#"{"maxQueueDepth": 1.5, "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#.to_owned(),
+            r#"{"maxQueueDepth": 1.5, "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#
+                .to_owned(),
             &["maxQueueDepth: ", "1.5 is no whole number", "from 1 to"],
         ),
+    ];
+    assert_all_refused(cases);
+}
+
+/// What a check finds is what the start finds, in the same words.
+#[test]
+fn every_address_that_cannot_be_bound_is_refused_by_a_check_and_by_the_start() {
+    let tcp = |url: &str| format!(r#"{{"listeners": {{"a": {{"url": "{url}"}}}}}}"#);
+    let cases: &[(&str, String, &[&str])] = &[
         (
             "every-interface-twice",
             r#"{"listeners": {"a": {"url": "tcp://:9"}, "b": {"url": "ws://127.0.0.1:9"}}}"#.to_owned(),
@@ -216,15 +252,7 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
             &["listeners.b.url: ", "ws://127.0.0.1:9", "listener \"a\"", "port of its own"],
         ),
     ];
-    for (name, text, parts) in cases {
-        let path = file(&format!("{name}.json"), text);
-        let prefix = format!("{path}: ");
-        for args in [&["-conf", &path][..], &["-check", "-conf", &path]] {
-            let ended = run(args, None);
-            assert_refused(&ended, parts);
-            assert!(ended.err.starts_with(&prefix), "{ended:?}");
-        }
-    }
+    assert_all_refused(cases);
 }
 
 #[test]

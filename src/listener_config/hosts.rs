@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::{ListenerConfig, exclude_each_other};
-use crate::transport::tcp::{has, look_up};
+use crate::transport::tcp::{lacks, look_up};
 
 /// What keeps listeners from being bound, as far as that can be seen without binding their ports: the index
 /// of each such listener, and what is wrong with it. Blocks while host names are looked up.
@@ -61,20 +61,23 @@ fn addresses(listener: &ListenerConfig) -> Result<Vec<SocketAddr>, String> {
     let all = look_up(host, listener.port()).map_err(|error| {
         problem(&error, &format!("check the host {host:?}, or write * for every interface"))
     })?;
-    let (here, elsewhere): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .map(|address| (address, has(address).err()))
-        .partition(|(_, e)| e.is_none());
-    match elsewhere.into_iter().next() {
-        Some((address, Some(error))) if here.is_empty() => Err(problem(
+    let mut here = Vec::new();
+    let mut elsewhere = None;
+    for address in all {
+        match lacks(address) {
+            None => here.push(address),
+            Some(error) => elsewhere = Some((address.ip(), error)),
+        }
+    }
+    match elsewhere {
+        Some((address, error)) if here.is_empty() => Err(problem(
             &error,
             &format!(
-                "no interface of this machine has the address {}; 0.0.0.0 is every one with IPv4, [::] \
-                 every one with IPv6, * is both",
-                address.ip()
+                "no interface of this machine has the address {address}; 0.0.0.0 is every one with IPv4, \
+                 [::] every one with IPv6, * is both"
             ),
         )),
-        _ => Ok(here.into_iter().map(|(address, _)| address).collect()),
+        _ => Ok(here),
     }
 }
 
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_families_share_a_port() {
-        if has(([0; 16], 0).into()).is_ok() {
+        if lacks(([0; 16], 0).into()).is_none() {
             assert_eq!(problems(&["tcp://0.0.0.0:7", "tcp://[::]:7"]), []);
         }
     }

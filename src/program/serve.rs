@@ -108,7 +108,7 @@ fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
             format!("choose a port above 1023, or let the program bind port {port}")
         }
         ErrorKind::AddrNotAvailable => format!(
-            "no interface of this machine has the address {}; 0.0.0.0 is every one of them",
+            "no interface of this machine has the address {}; * is every one of them",
             listener.host()
         ),
         _ => format!("check the host {:?}", listener.host()),

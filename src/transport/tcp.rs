@@ -19,7 +19,7 @@ use options::Options;
 mod addresses;
 mod options;
 
-pub(crate) use addresses::{has, look_up};
+pub(crate) use addresses::{lacks, look_up};
 
 /// TCP sockets that listen, at one port of one or more addresses.
 ///
@@ -257,6 +257,19 @@ impl Accepted {
         };
         Ok(TcpStream { socket: Arc::new(socket), drained: false })
     }
+
+    /// Its keep-alive: idle time, interval, probes and user timeout, in seconds.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn keep_alive(&self) -> io::Result<Option<(u64, u64, u32, u64)>> {
+        let socket = socket2::SockRef::from(&self.0);
+        let kept = (
+            socket.tcp_keepalive_time()?.as_secs(),
+            socket.tcp_keepalive_interval()?.as_secs(),
+            socket.tcp_keepalive_retries()?,
+            socket.tcp_user_timeout()?.unwrap_or_default().as_secs(),
+        );
+        Ok(socket.keepalive()?.then_some(kept))
+    }
 }
 
 /// A connected socket, shared between its owner and those who write inline.
@@ -428,21 +441,6 @@ mod tests {
 
     use super::*;
 
-    /// The keep-alive of an accepted socket: idle time, interval, probes and user timeout in seconds.
-    #[cfg(target_os = "linux")]
-    fn kept_alive(accepted: &Accepted) -> Option<(u64, u64, u32, u64)> {
-        let socket = socket2::SockRef::from(&accepted.0);
-        let user_timeout = socket.tcp_user_timeout().expect("a number").unwrap_or_default();
-        socket.keepalive().expect("a flag").then(|| {
-            (
-                socket.tcp_keepalive_time().expect("a number").as_secs(),
-                socket.tcp_keepalive_interval().expect("a number").as_secs(),
-                socket.tcp_keepalive_retries().expect("a number"),
-                user_timeout.as_secs(),
-            )
-        })
-    }
-
     /// A peer with Keep Alive 0 that vanishes says nothing any more: it is for the system to ask.
     #[test]
     #[cfg(target_os = "linux")]
@@ -464,14 +462,13 @@ mod tests {
             let peer = std::net::TcpStream::connect(transport.local_addr()).expect("listening");
             let (accepted, _) = block_on(transport.accept_stream()).expect("dialled");
             drop(peer);
-            kept_alive(&accepted)
+            accepted.keep_alive().expect("its options")
         };
         assert_eq!(accepted(None), Some((120, 15, 4, 180)), "the defaults");
         assert_eq!(accepted(Some(&shorter)), Some((7, 2, 3, 11)));
         assert_eq!(accepted(Some(&off)), None);
     }
 
-    /// Also after the event loop took them over, and for WebSocket, whose sockets are these.
     #[test]
     #[cfg(target_os = "linux")]
     fn the_limits_of_a_transport_are_those_of_all_its_sockets() {
@@ -482,7 +479,8 @@ mod tests {
             let peer = std::net::TcpStream::connect(address).expect("listening");
             let (accepted, from) = block_on(transport.accept_stream()).expect("dialled");
             assert_eq!(from, peer.local_addr().expect("connected"));
-            assert_eq!(kept_alive(&accepted), Some((9, 15, 4, 180)), "{address}");
+            let kept = accepted.keep_alive().expect("its options");
+            assert_eq!(kept, Some((9, 15, 4, 180)), "{address}");
         }
     }
 

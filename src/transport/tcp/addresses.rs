@@ -93,11 +93,13 @@ fn in_order(found: impl Iterator<Item = SocketAddr>) -> io::Result<Vec<SocketAdd
     Ok(addresses)
 }
 
-/// Whether this machine has the address. Nothing is left behind, and nothing listens meanwhile: a port that
-/// the system chooses is bound for a moment.
-pub(crate) fn has(mut address: SocketAddr) -> io::Result<()> {
+/// What the system says of an address that this machine does not have; `None` where it has it, and where that
+/// cannot be told. Nothing is left behind, and nothing listens meanwhile: a port that the system chooses is
+/// bound for a moment.
+pub(crate) fn lacks(mut address: SocketAddr) -> Option<io::Error> {
     address.set_port(0);
-    socket(address)?.bind(&address.into())
+    let bound = socket(address).and_then(|socket| socket.bind(&address.into()));
+    bound.err().filter(is_absent)
 }
 
 /// Sockets that listen at all of `addresses`, at one port: where that is 0, at one that the system chooses.
@@ -227,10 +229,11 @@ mod tests {
         let listeners = listen(&addresses(&["203.0.113.1:0", "[2001:db8::1]:0", "127.0.0.1:0"]));
         let listeners = listeners.expect("one of them is here");
         assert_eq!(listeners.len(), 1);
-        let others = listen(&addresses(&["203.0.113.1:0", "198.51.100.1:0"])).expect_err("not here");
+        let others =
+            listen(&addresses(&["203.0.113.1:0", "198.51.100.1:0"])).expect_err("not here");
         assert!(is_absent(&others) && others.to_string().contains("198.51.100.1"), "{others}");
-        assert!(is_absent(&has(addresses(&["203.0.113.1:1"])[0]).expect_err("not here")));
-        assert!(has(addresses(&["127.0.0.1:1"])[0]).is_ok(), "the port does not matter");
+        assert!(lacks(addresses(&["203.0.113.1:1"])[0]).is_some());
+        assert!(lacks(addresses(&["127.0.0.1:1"])[0]).is_none(), "the port does not matter");
     }
 
     #[test]
