@@ -108,9 +108,10 @@ pub struct Limits {
     /// How many such questions in a row may stay without an answer. Default 4, range 1 to 127. At the limit
     /// the connection is closed. Linux goes by `tcp_user_timeout` instead, unless that is 0.
     pub tcp_keep_alive_probes: u16,
-    /// Time that what was sent may stay without an acknowledgement of the peer's operating system
-    /// (`TCP_USER_TIMEOUT`). Default 180 s, range 0 to 86 400 s; 0 leaves it to the operating system (Linux:
-    /// about 15 minutes). At the limit the connection is closed. On Linux and Android alone.
+    /// Time in which the peer's operating system acknowledges nothing of what was sent, or takes nothing of
+    /// what is to be sent, as that of a Client that does not read (`TCP_USER_TIMEOUT`). Default 180 s, range
+    /// 0 to 86 400 s; 0 leaves it to the operating system (Linux: about 15 minutes). At the limit the
+    /// connection is closed, also where `write_stall_timeout` is longer. On Linux and Android alone.
     pub tcp_user_timeout: Duration,
 }
 
@@ -348,7 +349,7 @@ pub(crate) const LIMITS: &[LimitKey] = &[
         "such questions in a row without an answer; Linux goes by `limits.tcpUserTimeoutSecs` unless that is 0",
         "the connection is closed"),
     limit!("limits.tcpUserTimeoutSecs", tcp_user_timeout, "seconds", 0..=DAY,
-        "time that what was sent may stay unacknowledged by the peer's operating system (Linux); 0 leaves it to the system",
+        "time in which the peer's operating system acknowledges or takes nothing of what is sent (Linux); 0 leaves it to the system",
         "the connection is closed"),
 ];
 
