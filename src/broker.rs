@@ -203,8 +203,9 @@ impl Broker {
         &self.engine().limits
     }
 
-    /// Listens where `config` says, for `tcp://` or `ws://`, and returns the address really bound: port 0
-    /// lets the operating system choose one. May be called at any time.
+    /// Listens where `config` says, for `tcp://`, `mqtt://` or `ws://`, and returns the address really bound:
+    /// port 0 lets the operating system choose one. Where a host has several addresses, it is the first,
+    /// one of IPv4 if there is one. May be called at any time.
     ///
     /// # Errors
     /// [`ListenerError`]: the name is in use, the configuration is not valid, the address cannot be bound,
@@ -221,7 +222,7 @@ impl Broker {
             return Err(ListenerError::NameInUse(name.to_owned()));
         }
         config.validate().map_err(ListenerError::Config)?;
-        let bound = transport::bind(&config).await;
+        let bound = transport::bind(&config, self.limits()).await;
         let transport =
             bound.map_err(|source| ListenerError::Bind { url: config.url.to_string(), source })?;
         self.add_transport(name, transport).await

@@ -9,7 +9,7 @@ use async_std::task::block_on;
 use hrotti::config::Config;
 use hrotti::transport::tcp::TcpTransport;
 use hrotti::transport::ws::WsTransport;
-use hrotti::{Broker, ListenerConfig, ListenerError};
+use hrotti::{Broker, Limits, ListenerConfig, ListenerError, Transport};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
@@ -55,7 +55,7 @@ async fn start(config: &Config) -> Result<Broker, Vec<String>> {
     let mut bound = Vec::new();
     let mut errors = Vec::new();
     for (name, listener) in &config.listeners {
-        match bind(listener).await {
+        match bind(listener, &config.limits).await {
             Ok(transport) => bound.push((name, transport)),
             Err(error) => errors.push(format!(
                 "listener {name}: {} cannot be bound: {error}; {}",
@@ -70,25 +70,30 @@ async fn start(config: &Config) -> Result<Broker, Vec<String>> {
     let broker =
         Broker::builder().limits(config.limits.clone()).event_loops(config.workers.get()).build();
     for (name, transport) in bound {
-        let added = match transport {
-            Bound::Tcp(transport) => broker.add_transport(name, transport).await,
-            Bound::Ws(transport) => broker.add_transport(name, transport).await,
+        let (endpoints, added) = match transport {
+            Bound::Tcp(transport) => {
+                (transport.local_endpoints(), broker.add_transport(name, transport).await)
+            }
+            Bound::Ws(transport) => {
+                (transport.local_endpoints(), broker.add_transport(name, transport).await)
+            }
         };
-        let endpoint = added.map_err(|error| vec![refused(name, &error)])?;
+        added.map_err(|error| vec![refused(name, &error)])?;
         // That nobody reads it is no error.
         let mut out = io::stdout().lock();
-        let _ = writeln!(out, "listening: {name} {endpoint}").and_then(|()| out.flush());
+        let _ =
+            writeln!(out, "listening: {name} {}", endpoints.join(" ")).and_then(|()| out.flush());
     }
     Ok(broker)
 }
 
-async fn bind(listener: &ListenerConfig) -> io::Result<Bound> {
+async fn bind(listener: &ListenerConfig, limits: &Limits) -> io::Result<Bound> {
     let (host, port) = (listener.host(), listener.port());
     if listener.is_websocket() {
         let (path, origins) = (Some(listener.path()), listener.origins.clone());
-        Ok(Bound::Ws(WsTransport::bind(host, port, path, origins).await?))
+        Ok(Bound::Ws(WsTransport::bind(host, port, path, origins).await?.with_limits(limits)))
     } else {
-        Ok(Bound::Tcp(TcpTransport::bind(host, port).await?))
+        Ok(Bound::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits)))
     }
 }
 
@@ -103,7 +108,7 @@ fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
             format!("choose a port above 1023, or let the program bind port {port}")
         }
         ErrorKind::AddrNotAvailable => format!(
-            "no interface of this machine has the address {}; 0.0.0.0 is every one of them",
+            "no interface of this machine has the address {}; * is every one of them",
             listener.host()
         ),
         _ => format!("check the host {:?}", listener.host()),
