@@ -3,6 +3,8 @@
 
 #[path = "api/addresses.rs"]
 mod addresses;
+#[path = "api/back_pressure.rs"]
+mod back_pressure;
 #[path = "api/books.rs"]
 mod books;
 #[path = "api/brokers.rs"]
