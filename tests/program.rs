@@ -436,6 +436,29 @@ fn port_0_prints_the_port_and_a_signal_stops_in_good_order() {
     }
 }
 
+/// A rotation of logs and a manager of services send SIGHUP to a server; a closed terminal does, too.
+#[test]
+fn a_hang_up_ends_nothing() {
+    let mut program = Running::start(&[], Some("tcp://127.0.0.1:0"));
+    let (_, endpoint) = program.listening();
+    let mut client = connect(&endpoint);
+    for _ in 0..2 {
+        program.signal("HUP");
+        let mut line = String::new();
+        while !line.contains("SIGHUP has no effect") {
+            line.clear();
+            assert_ne!(program.out.read_line(&mut line).expect("a line"), 0, "the program ended");
+        }
+    }
+    client.write_all(b"\xc0\x00").expect("PINGREQ");
+    let mut answer = [0; 2];
+    client.read_exact(&mut answer).expect("PINGRESP");
+    assert_eq!(&answer, b"\xd0\x00");
+    program.signal("TERM");
+    let ended = program.end();
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+}
+
 /// A stop has work for longer than the test lives: a subscriber that does not read what it is to be sent.
 #[test]
 fn a_second_signal_ends_the_program_at_once() {

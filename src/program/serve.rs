@@ -10,7 +10,7 @@ use hrotti::config::Config;
 use hrotti::transport::tcp::TcpTransport;
 use hrotti::transport::ws::WsTransport;
 use hrotti::{Broker, Limits, ListenerConfig, ListenerError, Transport};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::logging::Printer;
@@ -27,7 +27,7 @@ enum Bound {
 pub(crate) fn until_stopped(config: &Config, printer: Printer) -> Result<(), Vec<String>> {
     let one = |what: &str, error: &io::Error| vec![format!("{what}: {error}")];
     // Before anything else: a signal that comes while the listeners are bound is not lost.
-    let mut signals = Signals::new([SIGINT, SIGTERM])
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| one("signals cannot be received", &error))?;
     let guard = match printer {
         Printer::Femme => {
@@ -122,11 +122,16 @@ fn refused(name: &str, error: &ListenerError) -> String {
     }
 }
 
-/// Waits for a signal, and for the broker to stop. A second signal ends the process at once.
+/// Waits for a signal, and for the broker to stop. A second signal ends the process at once. SIGHUP stops nothing:
+/// it asks a server to read its configuration again, and a rotation of logs sends it.
 fn wait(broker: &Broker, signals: &mut Signals) -> io::Result<()> {
     let handle = signals.handle();
     let mut stop = None;
     for signal in signals.forever() {
+        if signal == SIGHUP {
+            log::warn!(target: "hrotti", "SIGHUP has no effect: the configuration is read at the start alone");
+            continue;
+        }
         if stop.is_some() {
             process::exit(128 + signal);
         }
