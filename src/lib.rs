@@ -70,7 +70,8 @@ mod topic;
 pub mod transport;
 
 pub use broker::{
-    Broker, BrokerBuilder, Client, ClientError, ListenerError, ListenerInfo, Published, SessionInfo,
+    Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, ListenerInfo, Published,
+    SessionInfo,
 };
 pub use ledger::{Counters, DropReason, FilterReason, Ledger};
 pub use limits::Limits;
