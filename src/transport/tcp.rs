@@ -14,6 +14,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{ByteStream, Incoming, Transport, TryWrite};
+use reserve::Reserve;
+
+mod reserve;
 
 /// How many peers the operating system holds ready between two calls of `accept`. The system may cap it
 /// (Linux: `net.core.somaxconn`, 4 096 by default).
@@ -21,7 +24,9 @@ const BACKLOG: i32 = 4_096;
 
 /// A TCP socket that listens.
 ///
-/// Accepted sockets send at once (`TCP_NODELAY`) and offer [`TryWrite`].
+/// Accepted sockets send at once (`TCP_NODELAY`) and offer [`TryWrite`]. Where the process has no file
+/// descriptor left, peers are closed at once instead of waiting unheard: a descriptor is held back for that,
+/// and their handshake fails.
 ///
 /// ```
 /// use hrotti::transport::{Transport, tcp::TcpTransport};
@@ -38,6 +43,7 @@ const BACKLOG: i32 = 4_096;
 pub struct TcpTransport {
     listener: Listening,
     local: SocketAddr,
+    reserve: Reserve,
 }
 
 impl TcpTransport {
@@ -59,7 +65,8 @@ impl TcpTransport {
             match listen(address) {
                 Ok(listener) => {
                     let local = listener.get_ref().local_addr()?;
-                    return Ok(TcpTransport { listener: Listening::Reactor(listener), local });
+                    let (listener, reserve) = (Listening::Reactor(listener), Reserve::default());
+                    return Ok(TcpTransport { listener, local, reserve });
                 }
                 Err(error) => failure = Some(error),
             }
@@ -77,10 +84,13 @@ impl TcpTransport {
     /// Waits for the next peer; one that is gone again before it is accepted is passed over.
     pub(super) async fn accept_stream(&mut self) -> io::Result<(Accepted, SocketAddr)> {
         loop {
-            match self.listener.accept().await {
+            self.reserve.fill();
+            match self.listener.accept(&mut self.reserve).await {
                 Ok((socket, peer)) => {
-                    // Fails only where the peer is gone already, which its first read will tell.
-                    let _ = socket.set_nodelay(true);
+                    if let Ok(socket) = &socket {
+                        // Fails only where the peer is gone already, which its first read will tell.
+                        let _ = socket.set_nodelay(true);
+                    }
                     return Ok((Accepted(socket), peer));
                 }
                 Err(error) if concerns_one_peer(&error) => {}
@@ -147,12 +157,17 @@ enum Listening {
 }
 
 impl Listening {
-    async fn accept(&mut self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    async fn accept(
+        &mut self,
+        reserve: &mut Reserve,
+    ) -> io::Result<(io::Result<std::net::TcpStream>, SocketAddr)> {
         self.move_to_loop()?;
         match self {
-            Listening::Reactor(listener) => listener.read_with(TcpListener::accept).await,
+            Listening::Reactor(listener) => {
+                listener.read_with(|listener| reserve.accept(listener)).await
+            }
             Listening::Loop(listener) => loop {
-                match listener.get_ref().accept() {
+                match reserve.accept(listener.get_ref()) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         poll_fn(|cx| listener.poll_readable(cx)).await;
                     }
@@ -178,13 +193,17 @@ impl Listening {
     }
 }
 
-/// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task.
-pub(super) struct Accepted(std::net::TcpStream);
+/// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task. Or why the
+/// peer was closed.
+pub(super) struct Accepted(io::Result<std::net::TcpStream>);
 
 impl Accepted {
     /// The stream, watched by the event loop that this thread is, or else by async-std's reactor.
+    ///
+    /// # Errors
+    /// The process had no descriptor left for the peer, or has none to watch it.
     pub(super) fn into_stream(self) -> io::Result<TcpStream> {
-        let socket = match Registered::new(self.0) {
+        let socket = match Registered::new(self.0?) {
             Ok(registered) => Connected::Loop(registered?),
             Err(socket) => Connected::Reactor(Async::new(socket)?),
         };
