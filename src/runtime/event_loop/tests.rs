@@ -211,8 +211,10 @@ fn a_task_whose_destructor_panics_ends_alone() {
         })
         .await;
     });
-    // With the last of its wakers a task is dropped, by its loop.
-    drop(waker.recv_timeout(SOON).unwrap());
+    let waker = waker.recv_timeout(SOON).unwrap();
+    // The poll has ended when the next task runs. With the last of its wakers a task is dropped, by its loop.
+    assert_eq!(run(&loops, async { 7 }).recv_timeout(SOON), Ok(7));
+    drop(waker);
     assert_eq!(seen.recv_timeout(SOON), Err(mpsc::RecvTimeoutError::Disconnected));
     let healthy = run(&loops, async { 7 });
     assert_eq!(healthy.recv_timeout(SOON), Ok(7));
