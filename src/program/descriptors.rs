@@ -44,9 +44,9 @@ pub(crate) fn prepare(config: &Config) -> Result<Descriptors, String> {
     match obtainable(needed) {
         Ok(()) => Ok(Descriptors { limit, needed: ALWAYS + needed - 1 }),
         Err((had, error)) => Err(format!(
-            "not enough file descriptors: the start needs {needed}, {PER_WORKER} of them for each of the {workers} \
-             threads of workers and {PER_LISTENER} for each of {listeners} listeners, and the system gives {had} \
-             ({error}); raise the limit (ulimit -n {}, or LimitNOFILE= of a systemd unit), or lower workers",
+            "not enough file descriptors: {listeners} listener(s) and workers = {workers} need {needed}, and the \
+             system gives {had} ({error}); raise the limit (ulimit -n {}, or LimitNOFILE= of a systemd unit), or \
+             lower workers",
             ALWAYS + needed
         )),
     }

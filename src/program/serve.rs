@@ -178,4 +178,15 @@ mod tests {
             assert!(text.contains(part), "{kind:?}: {text}");
         }
     }
+
+    #[test]
+    fn workers_that_cannot_be_had_are_named_with_the_reason_and_a_remedy() {
+        let error = BuildError::EventLoops { threads: 200, source: ErrorKind::WouldBlock.into() };
+        let text = no_workers(200, &error);
+        for part in
+            ["workers: 200", &ErrorKind::WouldBlock.to_string(), "lower workers", "ulimit -u"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
 }
