@@ -45,13 +45,14 @@ pub(crate) fn until_stopped(
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
-    let broker = block_on(start(config, &descriptors))?;
-    wait(&broker, &mut signals)
-        .map_err(|error| one("the broker cannot be stopped in good order", &error))?;
+    let served = block_on(start(config, &descriptors)).and_then(|broker| {
+        wait(&broker, &mut signals)
+            .map_err(|error| one("the broker cannot be stopped in good order", &error))
+    });
     log::logger().flush();
-    log::set_max_level(log::LevelFilter::Off);
+    log::set_max_level(LevelFilter::Off);
     drop(guard);
-    Ok(())
+    served
 }
 
 /// Binds every listener, and only then lets the broker accept.
