@@ -17,6 +17,8 @@ mod hostile;
 mod limits;
 #[path = "api/listeners.rs"]
 mod listeners;
+#[path = "api/panics.rs"]
+mod panics;
 #[path = "api/peer.rs"]
 mod peer;
 #[path = "api/races.rs"]

@@ -11,6 +11,11 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+#[path = "program/descriptors.rs"]
+mod descriptors;
+#[path = "program/log.rs"]
+mod log;
+
 /// Longer than any run takes; a run that hangs is ended, and its test fails.
 const HANGS: Duration = Duration::from_secs(60);
 
@@ -48,11 +53,15 @@ impl Drop for Leash {
 impl Running {
     fn start(args: &[&str], url: Option<&str>) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hrotti"));
-        command.args(args).env_remove("HROTTI_URL").stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).env_remove("HROTTI_URL");
         if let Some(url) = url {
             command.env("HROTTI_URL", url);
         }
+        Running::launch(command)
+    }
+
+    fn launch(mut command: Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let pid = child.id();
         let out = BufReader::new(child.stdout.take().expect("its standard output"));
