@@ -23,6 +23,7 @@ use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::sync::lock;
+use crate::transport::tcp::is_exhausted;
 use crate::transport::{Incoming, Transport};
 
 /// The first pause after the transport could not accept.
@@ -291,7 +292,13 @@ async fn shake_hands(
     let stream = match shaken {
         Some(Ok(stream)) => stream,
         Some(Err(error)) => {
-            count_one(&engine.counts.handshakes_failed);
+            let counts = &engine.counts;
+            let exhausted = is_exhausted(&error);
+            count_one(if exhausted {
+                &counts.descriptors_exhausted
+            } else {
+                &counts.handshakes_failed
+            });
             log::debug!("{peer}: the handshake failed: {}", escaped(&error));
             return None;
         }

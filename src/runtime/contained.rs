@@ -50,7 +50,7 @@ impl<F: Future<Output = ()>> Future for Contained<F> {
 ///
 /// The state that `work` leaves behind is the caller's care: either it is dropped, or it is valid between any
 /// two statements.
-pub(super) fn contain<R>(what: &str, work: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn contain<R>(what: &str, work: impl FnOnce() -> R) -> Option<R> {
     match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => Some(result),
         Err(payload) => {

@@ -22,6 +22,7 @@ mod options;
 mod reserve;
 
 pub(crate) use addresses::{lacks, look_up};
+pub(crate) use reserve::is_exhausted;
 
 /// TCP sockets that listen, at one port of one or more addresses.
 ///

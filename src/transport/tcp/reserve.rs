@@ -22,7 +22,7 @@ pub(super) struct Reserve {
 }
 
 /// Whether the process, or the whole system, has no descriptor left.
-fn is_exhausted(error: &io::Error) -> bool {
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
         use rustix::io::Errno;
