@@ -191,7 +191,10 @@ async fn read_request<S: AsyncRead + Unpin>(io: &mut S) -> Result<(Vec<u8>, Vec<
         }
         if !request[0].is_ascii_uppercase() {
             // Most likely MQTT without a WebSocket: said now, not when the time is up.
-            return Err(Unread::Refused(StatusCode::BAD_REQUEST, "This is not HTTP.\n"));
+            return Err(Unread::Refused(
+                StatusCode::BAD_REQUEST,
+                "This is not HTTP: the listener speaks MQTT over WebSocket.\n",
+            ));
         }
         if request.len() > REQUEST_MAX {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -242,9 +245,10 @@ async fn refuse<S, T>(io: &mut S, response: Refusal) -> io::Result<T>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let text = response.body().as_deref().unwrap_or_default();
     let mut bytes = Vec::new();
     write_response(&mut bytes, &response).map_err(io::Error::other)?;
-    bytes.extend_from_slice(response.body().as_deref().unwrap_or_default().as_bytes());
+    bytes.extend_from_slice(text.as_bytes());
     runtime::timeout(FAREWELL_TIME, async {
         write(io, &bytes).await?;
         poll_fn(|cx| Pin::new(&mut *io).poll_close(cx)).await?;
@@ -257,7 +261,8 @@ where
         io::Result::Ok(())
     })
     .await;
-    let what = format!("the WebSocket upgrade was refused: {}", response.status());
+    let what =
+        format!("the WebSocket upgrade was refused: {}: {}", response.status(), text.trim_end());
     Err(io::Error::new(ErrorKind::InvalidData, what))
 }
 
