@@ -1,58 +1,32 @@
-//! The broker: the handle that people hold, and behind it what all Network Connections share.
-//!
-//! Lock order, everywhere: a slot's `subscribing`, registry shard, subscription tree, slot, then one of
-//! retained messages, wheel, books, listeners. Never two slots at once; none across an await or a system call.
+//! The broker: the handle that people hold.
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::Ordering;
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use log::warn;
 
-use crate::ledger::{Counters, Ledger};
+use crate::counters::Counters;
+use crate::engine::access::AccessControl;
+use crate::engine::state::Engine;
+use crate::engine::timers::{Order, TICK_MILLIS};
+use crate::host::Host;
+use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
-use crate::packet::ProtocolVersion;
-use crate::runtime::{self, EventLoops};
+use crate::net::listener::{ListenerInfo, Listeners};
+use crate::runtime::EventLoops;
 use crate::transport::{self, Transport};
 
-mod authorize;
 mod client;
-pub(crate) mod fanout;
-mod listener;
-pub(crate) mod mailbox;
-mod registry;
-mod retained_lock;
-mod sessions;
-pub(crate) mod shared;
-pub(crate) mod slot;
-mod wheel;
+mod lifecycle;
+mod session_info;
 
 pub use client::{Client, ClientError, Published};
-pub use listener::ListenerInfo;
+pub use session_info::SessionInfo;
 
-use listener::Listener;
-use mailbox::Order;
-use shared::Shared;
-use wheel::TICK_MILLIS;
-
-/// Locks, whatever became of an earlier holder: the states behind our locks are valid between any two
-/// statements, and one task's end must not be everybody's.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
-}
+use lifecycle::Lifecycle;
 
 /// An MQTT server: Sessions, subscriptions and retained messages, and the listeners by which Clients come.
 ///
@@ -77,12 +51,14 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 /// ```
 #[derive(Clone)]
 pub struct Broker {
-    handle: Arc<Handle>,
+    last: Arc<StopOnDrop>,
 }
 
-/// Gone with the last [`Broker`].
-struct Handle {
-    shared: Arc<Shared>,
+/// Gone with the last [`Broker`], which stops it.
+struct StopOnDrop {
+    engine: Arc<Engine>,
+    listeners: Arc<Listeners>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 /// Makes a [`Broker`] with other limits than the default ones.
@@ -131,47 +107,71 @@ impl BrokerBuilder {
 
     /// Makes the broker, with every limit moved into its range by [`Limits::in_range`]: what a limit of
     /// its kind can never be (a queue of 0 messages) becomes the nearest that it can.
-    /// [`Broker::limits`] tells what came of it.
+    /// [`Broker::limits`] tells what came of it. Without the event loops that were asked for, it uses the
+    /// global executor; [`BrokerBuilder::try_build`] returns an error instead.
     #[must_use]
     pub fn build(self) -> Broker {
-        let event_loops = match self.event_loops {
-            0 => None,
-            threads => EventLoops::start(threads)
-                .inspect_err(|error| warn!("no event loops: {error}; the global executor is used"))
-                .ok(),
-        };
-        let shared = Arc::new(Shared::new(self.limits.in_range(), event_loops));
-        runtime::spawn(turn_wheel(Arc::downgrade(&shared)));
-        Broker { handle: Arc::new(Handle { shared }) }
+        let event_loops = self.start_event_loops().unwrap_or_else(|error| {
+            warn!("{error}; the global executor is used");
+            None
+        });
+        self.build_on(event_loops)
+    }
+
+    /// As [`BrokerBuilder::build`], or an error where the event loops that were asked for cannot be started.
+    ///
+    /// # Errors
+    /// [`BuildError::EventLoops`]; no thread and no descriptor is left behind.
+    ///
+    /// ```
+    /// use hrotti::Broker;
+    ///
+    /// let threads = if cfg!(target_os = "linux") { 2 } else { 0 };
+    /// let broker = Broker::builder().event_loops(threads).try_build()?;
+    /// # drop(broker);
+    /// # Ok::<(), hrotti::BuildError>(())
+    /// ```
+    pub fn try_build(self) -> Result<Broker, BuildError> {
+        let event_loops = self.start_event_loops()?;
+        Ok(self.build_on(event_loops))
+    }
+
+    fn start_event_loops(&self) -> Result<Option<EventLoops>, BuildError> {
+        let threads = self.event_loops;
+        let started = (threads > 0).then(|| EventLoops::start(threads));
+        started.transpose().map_err(|source| BuildError::EventLoops { threads, source })
+    }
+
+    fn build_on(self, event_loops: Option<EventLoops>) -> Broker {
+        Broker::on(Host::stock(event_loops), self.limits, AccessControl::default())
     }
 }
 
-/// What a Session holds, as [`Broker::sessions`] tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why [`BrokerBuilder::try_build`] makes no broker.
+#[derive(Debug)]
 #[non_exhaustive]
-pub struct SessionInfo {
-    /// Its Client Identifier.
-    pub client_id: String,
-    /// Whether its Client is connected.
-    pub connected: bool,
-    /// Whether the client is inside this process.
-    pub in_process: bool,
-    /// The version of the present Network Connection; `None` while its Client is away. A client in process
-    /// has what MQTT 5 has.
-    pub version: Option<ProtocolVersion>,
-    /// Session Expiry Interval in seconds, 0 ends with the Network Connection, `u32::MAX` never expires
-    /// (section 3.1.2.11.2).
-    pub expiry_secs: u32,
-    /// Subscriptions, at most [`Limits::session_subscriptions_max`].
-    pub subscriptions: usize,
-    /// Messages offered and not yet accepted by the transport, at most [`Limits::max_queue_depth`].
-    pub waiting: usize,
-    /// QoS 1 and 2 messages sent and not completely acknowledged, at most [`Limits::max_inflight`].
-    pub inflight: usize,
-    /// QoS 2 messages of the Client that it has not released, at most [`Limits::receive_maximum`].
-    pub receiving: usize,
-    /// What was offered to it and what became of that.
-    pub ledger: Ledger,
+pub enum BuildError {
+    /// The event loops cannot be started.
+    EventLoops {
+        /// How many were asked for.
+        threads: usize,
+        /// What the operating system says: it gives no thread or no descriptor, or it has no such loops.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BuildError::EventLoops { threads, source } = self;
+        write!(f, "{threads} event loops cannot be started: {source}")
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let BuildError::EventLoops { source, .. } = self;
+        Some(source)
+    }
 }
 
 /// Why a listener cannot be added or stopped.
@@ -235,18 +235,31 @@ impl Broker {
         BrokerBuilder::default()
     }
 
-    fn shared(&self) -> &Arc<Shared> {
-        &self.handle.shared
+    pub(crate) fn on(host: Host, limits: Limits, access: AccessControl) -> Broker {
+        let engine = Arc::new(Engine::new(limits.in_range(), host, access));
+        engine.host.spawn_aside(turn_wheel(Arc::downgrade(&engine)));
+        let listeners = Arc::new(Listeners::default());
+        let lifecycle = Arc::new(Lifecycle::new());
+        Broker { last: Arc::new(StopOnDrop { engine, listeners, lifecycle }) }
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.last.engine
+    }
+
+    fn listening(&self) -> &Listeners {
+        &self.last.listeners
     }
 
     /// The limits in force, each in its range.
     #[must_use]
     pub fn limits(&self) -> &Limits {
-        &self.shared().limits
+        &self.engine().limits
     }
 
-    /// Listens where `config` says, for `tcp://` or `ws://`, and returns the address really bound: port 0
-    /// lets the operating system choose one. May be called at any time.
+    /// Listens where `config` says, for `tcp://`, `mqtt://` or `ws://`, and returns the address really bound:
+    /// port 0 lets the operating system choose one. Where a host has several addresses, it is the first,
+    /// one of IPv4 if there is one. May be called at any time.
     ///
     /// # Errors
     /// [`ListenerError`]: the name is in use, the configuration is not valid, the address cannot be bound,
@@ -259,11 +272,11 @@ impl Broker {
         name: &str,
         config: ListenerConfig,
     ) -> Result<String, ListenerError> {
-        if self.shared().listeners.has(name) {
+        if self.listening().has(name) {
             return Err(ListenerError::NameInUse(name.to_owned()));
         }
         config.validate().map_err(ListenerError::Config)?;
-        let bound = transport::bind(&config).await;
+        let bound = transport::bind(&config, self.limits()).await;
         let transport =
             bound.map_err(|source| ListenerError::Bind { url: config.url.to_string(), source })?;
         self.add_transport(name, transport).await
@@ -282,14 +295,14 @@ impl Broker {
         name: &str,
         transport: T,
     ) -> Result<String, ListenerError> {
-        if self.shared().is_stopping() {
+        if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
         }
-        let added = self.shared().listeners.add(self.shared(), name, transport);
+        let added = self.listening().add(self.engine(), name, transport);
         let endpoint = added.map_err(ListenerError::NameInUse)?;
         // A stop that began meanwhile may have missed it.
-        if self.shared().is_stopping() {
-            if let Some(late) = self.shared().listeners.take(name) {
+        if self.engine().is_stopping() {
+            if let Some(late) = self.listening().take(name) {
                 late.stop_accepting();
                 late.order(Order::ShuttingDown);
             }
@@ -308,11 +321,12 @@ impl Broker {
     /// # Cancel safety
     /// The listener is stopped once the future was polled; only the waiting can be cancelled.
     pub async fn stop_listener(&self, name: &str) -> Result<(), ListenerError> {
-        let listener = self.shared().listeners.take(name);
+        let listener = self.listening().take(name);
         let listener = listener.ok_or_else(|| ListenerError::Unknown(name.to_owned()))?;
         listener.stop_accepting();
         listener.order(Order::ListenerStopped);
-        if runtime::timeout(self.limits().stop_timeout, listener.gone()).await.is_none() {
+        let timeout = self.limits().stop_timeout;
+        if self.engine().host.timeout(timeout, listener.gone()).await.is_none() {
             listener.order(Order::Abort);
             listener.gone().await;
         }
@@ -322,7 +336,7 @@ impl Broker {
     /// The listeners, in the order in which they were added. One that is stopping is not among them.
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
-        self.shared().listeners.infos()
+        self.listening().infos()
     }
 
     /// A client inside this process, 1 to 65 535 bytes of `id` (MQTT-3.1.3-4). While it lives, a CONNECT
@@ -333,14 +347,14 @@ impl Broker {
     /// [`ClientError`]: the Client Identifier is in use or none, [`Limits::sessions_max`] is reached, or
     /// the broker was stopped.
     pub fn client(&self, id: &str) -> Result<Client, ClientError> {
-        Client::open(self.shared(), id)
+        Client::open(self.engine(), id)
     }
 
     /// All Sessions, connected or away, by Client Identifier.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        let slots = self.shared().registry.snapshot();
-        let mut infos: Vec<SessionInfo> = slots.iter().filter_map(|slot| slot.info()).collect();
+        let cells = self.engine().registry.snapshot();
+        let mut infos: Vec<_> = cells.iter().filter_map(|cell| SessionInfo::of(cell)).collect();
         infos.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         infos
     }
@@ -349,13 +363,13 @@ impl Broker {
     /// read under its lock, one after the other: while messages flow, the sum is of about this moment.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        self.shared().ledger()
+        self.engine().ledger()
     }
 
     /// What is held now, and what limits have refused since the broker was made.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.shared().counters()
+        self.engine().counters()
     }
 
     /// Stops the broker in good order, within [`Limits::stop_timeout`]; see [`Broker::stop_within`].
@@ -368,68 +382,23 @@ impl Broker {
 
     /// Stops the broker: nothing is accepted or read any more, all Wills are published, delayed ones too,
     /// what waits is sent, MQTT 5 Clients are told (0x8B), and everything is closed. What has not been
-    /// sent at the deadline is dropped. A stopped broker cannot be started again; stopping it twice does
-    /// nothing more.
+    /// sent at the deadline is dropped. A stopped broker cannot be started again.
+    ///
+    /// There is one stop: every caller, also of [`Broker::stop`], waits for it, and the earliest deadline of all
+    /// counts. A broker that is stopped already is told so at once.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves a broker that stops without a deadline.
+    /// Once polled, the broker stops by the deadline, whether the future is finished or not.
     pub async fn stop_within(&self, deadline: Duration) {
-        stop(self.shared(), deadline).await;
+        let StopOnDrop { engine, listeners, lifecycle } = &*self.last;
+        lifecycle.stop(engine, listeners, deadline);
+        lifecycle.stopped().await;
     }
 }
 
-/// Stops everything. Also what remains to be done when the last handle is dropped.
-async fn stop(shared: &Arc<Shared>, deadline: Duration) {
-    let listeners = begin_stop(shared);
-    let all_gone = async {
-        for listener in &listeners {
-            listener.gone().await;
-        }
-    };
-    if runtime::timeout(deadline, all_gone).await.is_none() {
-        for listener in &listeners {
-            listener.order(Order::Abort);
-        }
-        for listener in &listeners {
-            listener.gone().await;
-        }
-    }
-    shared.finish_stop();
-}
-
-/// The part of a stop that waits for nothing.
-fn begin_stop(shared: &Arc<Shared>) -> Vec<Arc<Listener>> {
-    shared.stopping.store(true, Ordering::Release);
-    let listeners = shared.listeners.take_all();
-    for listener in &listeners {
-        listener.stop_accepting();
-    }
-    shared.publish_all_wills();
-    for listener in &listeners {
-        listener.order(Order::ShuttingDown);
-    }
-    listeners
-}
-
-impl Drop for Handle {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        if self.shared.is_stopping() {
-            return;
-        }
-        let listeners = begin_stop(&self.shared);
-        let shared = self.shared.clone();
-        let deadline = shared.limits.stop_timeout;
-        runtime::spawn(async move {
-            let all_gone = async {
-                for listener in &listeners {
-                    listener.gone().await;
-                }
-            };
-            if runtime::timeout(deadline, all_gone).await.is_none() {
-                listeners.iter().for_each(|listener| listener.order(Order::Abort));
-            }
-            shared.finish_stop();
-        });
+        self.lifecycle.stop(&self.engine, &self.listeners, self.engine.limits.stop_timeout);
     }
 }
 
@@ -440,12 +409,12 @@ impl fmt::Debug for Broker {
 }
 
 /// Lets time pass for one broker, until it is gone.
-async fn turn_wheel(shared: Weak<Shared>) {
-    loop {
-        runtime::sleep(Duration::from_millis(TICK_MILLIS)).await;
-        match shared.upgrade() {
-            Some(shared) => shared.tick(),
-            None => return,
+async fn turn_wheel(engine: Weak<Engine>) {
+    let tick = Duration::from_millis(TICK_MILLIS);
+    while let Some(sleep) = engine.upgrade().map(|engine| engine.host.tick(tick)) {
+        sleep.await;
+        if let Some(engine) = engine.upgrade() {
+            engine.tick().await;
         }
     }
 }

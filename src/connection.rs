@@ -11,7 +11,9 @@ use crate::error::Fault;
 use crate::limits::Limits;
 use crate::packet::decode::{self, BRIDGE_BIT, ConnectError};
 use crate::packet::encode::{self, AckKind, ConnAck};
-use crate::packet::frame::{Frame, PACKET_BYTES_MAX, judge_first_bytes, next_frame};
+use crate::packet::frame::{
+    Frame, PACKET_BYTES_MAX, REMAINING_LENGTH_MAX, judge_first_bytes, next_frame,
+};
 use crate::packet::{
     Ack, Connect, Disconnect, FromClient, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
     Subscribe, Unsubscribe,
@@ -306,7 +308,8 @@ impl Connection {
             session_expiry_secs: accepted.session_expiry_secs,
             receive_maximum: Some(limits.receive_maximum).filter(|&max| max != u16::MAX),
             maximum_packet_size: Some(limits.packet_bytes_max)
-                .filter(|&max| (max as usize) < PACKET_BYTES_MAX),
+                .filter(|&max| (max as usize) < PACKET_BYTES_MAX)
+                .map(|max| max.min(REMAINING_LENGTH_MAX)),
             assigned_client_id: accepted.assigned_client_id,
             topic_alias_maximum: limits.topic_alias_maximum,
             server_keep_alive: self.keep_alive_overridden.then_some(self.keep_alive_secs),
@@ -363,14 +366,21 @@ impl Connection {
     }
 
     /// Answers a PUBLISH by its QoS (MQTT-3.3.4-1); in 3.x with no reason.
-    pub(crate) fn acknowledge(&self, publish: &Publish<'_>, reason: ReasonCode, out: &mut Vec<u8>) {
-        let Some(packet_id) = publish.packet_id else { return };
-        let kind = match publish.qos {
+    /// An error goes with `text`.
+    pub(crate) fn acknowledge(
+        &self,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+        reason: ReasonCode,
+        text: &str,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(packet_id) = packet_id else { return };
+        let kind = match qos {
             QoS::ExactlyOnce => AckKind::PubRec,
             QoS::AtMostOnce | QoS::AtLeastOnce => AckKind::PubAck,
         };
         if reason.is_error() && self.is_v5() && self.problem_information {
-            let text = "this Topic Name is reserved for the Server";
             encode::ack_with_text(out, kind, packet_id, reason, text, self.maximum_packet_size);
         } else {
             encode::ack(out, self.version(), kind, packet_id, reason);

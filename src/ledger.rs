@@ -95,7 +95,7 @@ const FILTER_REASONS: usize = FilterReason::ALL.len();
 /// assert!(ledger.balances());
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ledger {
     /// All that was ever offered.
@@ -188,6 +188,30 @@ impl AddAssign for Ledger {
     }
 }
 
+/// Each count of dropped and filtered messages with its reason.
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("offered", &self.offered)
+            .field("delivered", &self.delivered)
+            .field("waiting", &self.waiting)
+            .field("inflight", &self.inflight)
+            .field("expired", &self.expired)
+            .field("dropped", &Named(DropReason::ALL, &self.dropped))
+            .field("filtered", &Named(FilterReason::ALL, &self.filtered))
+            .finish()
+    }
+}
+
+/// Counts with their names.
+struct Named<'a, R>(&'a [R], &'a [u64]);
+
+impl<R: fmt::Debug> fmt::Debug for Named<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().zip(self.1)).finish()
+    }
+}
+
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -203,73 +227,6 @@ impl fmt::Display for Ledger {
         }
         Ok(())
     }
-}
-
-/// What a broker holds now, and how often each limit of [`Limits`](crate::Limits) refused something since
-/// it was created. Read by [`Broker::counters`](crate::Broker::counters).
-///
-/// ```
-/// use hrotti::{Broker, Limits, Message};
-/// # futures_lite::future::block_on(async {
-/// let limits = Limits { retained_messages_max: 1, ..Limits::default() };
-/// let broker = Broker::builder().limits(limits).build();
-/// let client = broker.client("host-program")?;
-/// for topic in ["one", "two"] {
-///     client.publish(Message::new(topic, "kept")?.with_retain(true)).await?;
-/// }
-/// let counters = broker.counters();
-/// assert_eq!((counters.retained_messages, counters.retained_refused), (1, 1));
-/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Network Connections with an accepted CONNECT.
-    pub connections: usize,
-    /// Sessions, connected or away.
-    pub sessions: usize,
-    /// Subscriptions.
-    pub subscriptions: usize,
-    /// Retained messages.
-    pub retained_messages: usize,
-    /// Bytes of retained messages.
-    pub retained_bytes: usize,
-    /// Bytes held for peers whose CONNECT was not accepted yet.
-    pub unauthenticated_bytes: usize,
-    /// CONNECTs refused by `connections_max`.
-    pub connections_refused: u64,
-    /// CONNECTs refused by `sessions_max`.
-    pub sessions_refused: u64,
-    /// Topic Filters refused by `session_subscriptions_max` or `subscriptions_max`.
-    pub subscriptions_refused: u64,
-    /// Messages that `retained_messages_max` or `retained_bytes_max` kept from being retained.
-    pub retained_refused: u64,
-    /// Topic Names and Topic Filters refused by `topic_levels_max` or `topic_bytes_max`.
-    pub topics_refused: u64,
-    /// Connections closed by `packet_bytes_max` or `connect_packet_bytes_max`.
-    pub packets_too_large: u64,
-    /// Peers whose transport handshake failed.
-    pub handshakes_failed: u64,
-    /// Peers dropped by `handshake_timeout`.
-    pub handshakes_timed_out: u64,
-    /// Times that a listener waited because of `handshakes_max`.
-    pub handshakes_waited: u64,
-    /// Connections closed by `connect_timeout`.
-    pub connects_timed_out: u64,
-    /// Connections closed by `packet_timeout`.
-    pub packets_timed_out: u64,
-    /// Connections closed by `write_stall_timeout`.
-    pub writes_stalled: u64,
-    /// Connections closed because one and a half times their Keep Alive passed without a packet.
-    pub keep_alives_timed_out: u64,
-    /// Connections closed by `unauthenticated_bytes_max`.
-    pub unauthenticated_bytes_refused: u64,
-    /// Connections closed by `receive_maximum`.
-    pub receive_maximum_exceeded: u64,
-    /// Connections closed because of bytes that are no packet.
-    pub malformed_packets: u64,
-    /// Connections closed because of a packet that is not allowed where it came.
-    pub protocol_errors: u64,
 }
 
 #[cfg(test)]
@@ -303,5 +260,27 @@ mod tests {
         one += two;
         assert!(one.balances());
         assert_eq!(one.dropped(DropReason::QueueFull), 1);
+    }
+
+    #[test]
+    fn debug_names_every_count() {
+        let mut ledger = Ledger::default();
+        ledger.offer();
+        ledger.end(Outcome::Dropped(DropReason::TooLarge));
+        ledger.offer();
+        ledger.end_many(Outcome::Filtered(FilterReason::NoLocal), 3);
+        let shown = format!("{ledger:?}");
+        assert!(shown.starts_with("Ledger { offered: 2, delivered: 0, waiting: 0, "), "{shown}");
+        assert!(
+            shown.contains("dropped: {QueueFull: 0, ") && shown.contains("TooLarge: 1"),
+            "{shown}"
+        );
+        assert!(shown.contains("NoLocal: 3"), "{shown}");
+        for name in DropReason::ALL.iter().map(|reason| format!("{reason:?}: ")) {
+            assert!(shown.contains(&name), "{name} {shown}");
+        }
+        for name in FilterReason::ALL.iter().map(|reason| format!("{reason:?}: ")) {
+            assert!(shown.contains(&name), "{name} {shown}");
+        }
     }
 }

@@ -52,30 +52,37 @@
 //!   with `default-features = false`; nothing of the library is missing then.
 
 mod broker;
+mod budget;
 pub mod config;
 mod connection;
-mod driver;
+mod counters;
+mod engine;
 mod error;
+mod host;
 mod ledger;
 mod limits;
 mod listener_config;
 mod message;
+mod net;
 mod packet;
 mod retained;
 mod runtime;
 mod session;
 mod subscription;
+mod sync;
 mod time;
 mod topic;
 pub mod transport;
 
 pub use broker::{
-    Broker, BrokerBuilder, Client, ClientError, ListenerError, ListenerInfo, Published, SessionInfo,
+    Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
 };
-pub use ledger::{Counters, DropReason, FilterReason, Ledger};
+pub use counters::Counters;
+pub use ledger::{DropReason, FilterReason, Ledger};
 pub use limits::Limits;
 pub use listener_config::{ListenerConfig, ListenerConfigError};
 pub use message::{Message, PropertyError};
+pub use net::listener::ListenerInfo;
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use transport::Transport;

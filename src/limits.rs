@@ -44,12 +44,21 @@ pub struct Limits {
     /// Bytes of a Topic Name or Topic Filter. Default 65 535, the largest that the standard allows,
     /// range 1 to 65 535. At the limit as `topic_levels_max`.
     pub topic_bytes_max: usize,
+    /// Topic Filters of one SUBSCRIBE or UNSUBSCRIBE. Default 100 000, range 1 to 1 000 000 000. A packet
+    /// with more closes the connection (MQTT 5: 0x97), and none of its filters is carried out.
+    pub packet_filters_max: usize,
     /// Subscriptions of one Session. Default 100 000, range 1 to 1 000 000 000. One more is refused
     /// with 0x97 (3.x: 0x80).
     pub session_subscriptions_max: usize,
+    /// Bytes of the Topic Filters of one Session. Default 67 108 864 (64 MiB), range 1 to
+    /// 1 099 511 627 776 (1 TiB). One more that would exceed it is refused with 0x97 (3.x: 0x80).
+    pub session_subscription_bytes_max: usize,
     /// Subscriptions in total. Default 10 000 000, range 1 to 1 000 000 000. One more is refused with
     /// 0x97 (3.x: 0x80).
     pub subscriptions_max: usize,
+    /// Bytes of all Topic Filters in total. Default 1 073 741 824 (1 GiB), range 1 to 1 099 511 627 776
+    /// (1 TiB). One more that would exceed it is refused with 0x97 (3.x: 0x80).
+    pub subscription_bytes_max: usize,
     /// Sessions, connected or away. Default 1 000 000, range 1 to 1 000 000 000. A CONNECT that needs
     /// one more is refused with 0x97 (3.x: 0x03).
     pub sessions_max: usize,
@@ -65,12 +74,19 @@ pub struct Limits {
     /// Time from the end of the handshake to a whole CONNECT. Default 10 s, range above 0 (which
     /// becomes 1 s) to 86 400 s. At the limit the connection is closed.
     pub connect_timeout: Duration,
+    /// Time for the decision about a CONNECT, where it is not made at once. Default 10 s, range above 0
+    /// (which becomes 1 s) to 86 400 s. At the limit the CONNECT is refused with 0x88 (3.x: 0x03).
+    pub connect_decision_timeout: Duration,
     /// Time for an unfinished packet. Default 60 s, range above 0 (which becomes 1 s) to 86 400 s;
     /// begins anew whenever another 64 KiB of it have arrived. At the limit the connection is closed.
     pub packet_timeout: Duration,
-    /// Time without progress of a write that the peer does not take. Default 60 s, range above 0
-    /// (which becomes 1 s) to 86 400 s. At the limit the connection is closed.
+    /// Time without progress of a write that the peer does not take, while nothing comes from it either.
+    /// Default 60 s, range above 0 (which becomes 1 s) to 86 400 s. At the limit the connection is closed.
     pub write_stall_timeout: Duration,
+    /// Bytes of answers (acknowledgements, PINGRESP, SUBACK and the like) that a Client has not taken.
+    /// Default 262 144 (256 KiB), range 128 to 1 099 511 627 776 (1 TiB). At the limit nothing more is read
+    /// from it until it takes them. Application Messages do not count.
+    pub answer_bytes_max: usize,
     /// Time that a stop gives to connections for what is still to be sent. Default 5 s, range 0 to
     /// 86 400 s. At the limit they are closed.
     pub stop_timeout: Duration,
@@ -99,6 +115,21 @@ pub struct Limits {
     /// The longest Keep Alive for MQTT 5 Clients, in seconds. Default 0: no limit; range 0 to 65 535.
     /// A longer one, or none, is lowered to it by Server Keep Alive.
     pub keep_alive_secs_max: u16,
+    /// Time without a byte from a peer, in seconds, after which the operating system asks it whether it is
+    /// still there (TCP keep-alive). Default 120, range 0 to 32 767; 0 never asks. For TCP and WebSocket
+    /// listeners, as are the three that follow.
+    pub tcp_keep_alive_secs: u16,
+    /// Time between two such questions that stay without an answer, in seconds. Default 15, range 1 to
+    /// 32 767.
+    pub tcp_keep_alive_interval_secs: u16,
+    /// How many such questions in a row may stay without an answer. Default 4, range 1 to 127. At the limit
+    /// the connection is closed. Linux goes by `tcp_user_timeout` instead, unless that is 0.
+    pub tcp_keep_alive_probes: u16,
+    /// Time in which the peer's operating system acknowledges nothing of what was sent, or takes nothing of
+    /// what is to be sent, as that of a Client that does not read (`TCP_USER_TIMEOUT`). Default 180 s, range
+    /// 0 to 86 400 s; 0 leaves it to the operating system (Linux: about 15 minutes). At the limit the
+    /// connection is closed, also where `write_stall_timeout` is longer. On Linux and Android alone.
+    pub tcp_user_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -111,15 +142,20 @@ impl Default for Limits {
             unauthenticated_bytes_max: 64 * 1024 * 1024,
             topic_levels_max: 200,
             topic_bytes_max: 65_535,
+            packet_filters_max: 100_000,
             session_subscriptions_max: 100_000,
+            session_subscription_bytes_max: 64 * 1024 * 1024,
             subscriptions_max: 10_000_000,
+            subscription_bytes_max: 1024 * 1024 * 1024,
             sessions_max: 1_000_000,
             connections_max: 1_000_000,
             handshakes_max: 4_096,
             handshake_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
+            connect_decision_timeout: Duration::from_secs(10),
             packet_timeout: Duration::from_secs(60),
             write_stall_timeout: Duration::from_secs(60),
+            answer_bytes_max: 256 * 1024,
             stop_timeout: Duration::from_secs(5),
             max_inflight: 1_024,
             receive_maximum: 1_024,
@@ -129,6 +165,10 @@ impl Default for Limits {
             retained_bytes_max: 1024 * 1024 * 1024,
             session_expiry_secs_max: u32::MAX,
             keep_alive_secs_max: 0,
+            tcp_keep_alive_secs: 120,
+            tcp_keep_alive_interval_secs: 15,
+            tcp_keep_alive_probes: 4,
+            tcp_user_timeout: Duration::from_secs(180),
         }
     }
 }
@@ -267,11 +307,20 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.topicBytesMax", topic_bytes_max, "bytes", 1..=65_535,
         "length of a Topic Name or Topic Filter",
         "as `limits.topicLevelsMax`"),
+    limit!("limits.packetFiltersMax", packet_filters_max, "filters", 1..=COUNT,
+        "Topic Filters of one SUBSCRIBE or UNSUBSCRIBE",
+        "the connection is closed (MQTT 5: 0x97), and none of the filters is carried out"),
     limit!("limits.sessionSubscriptionsMax", session_subscriptions_max, "subscriptions", 1..=COUNT,
         "subscriptions of one Session",
         "one more is refused with 0x97 (3.x: 0x80)"),
+    limit!("limits.sessionSubscriptionBytesMax", session_subscription_bytes_max, "bytes", 1..=BYTES,
+        "bytes of the Topic Filters of one Session",
+        "one more is refused with 0x97 (3.x: 0x80)"),
     limit!("limits.subscriptionsMax", subscriptions_max, "subscriptions", 1..=COUNT,
         "subscriptions in total",
+        "one more is refused with 0x97 (3.x: 0x80)"),
+    limit!("limits.subscriptionBytesMax", subscription_bytes_max, "bytes", 1..=BYTES,
+        "bytes of all Topic Filters in total",
         "one more is refused with 0x97 (3.x: 0x80)"),
     limit!("limits.sessionsMax", sessions_max, "sessions", 1..=COUNT,
         "Sessions, connected or away",
@@ -288,12 +337,18 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.connectTimeoutSecs", connect_timeout, "seconds", 1..=DAY,
         "time from the end of the handshake to a whole CONNECT",
         "the connection is closed"),
+    limit!("limits.connectDecisionTimeoutSecs", connect_decision_timeout, "seconds", 1..=DAY,
+        "time for the decision about a CONNECT, where it is not made at once",
+        "the CONNECT is refused with 0x88 (3.x: 0x03)"),
     limit!("limits.packetTimeoutSecs", packet_timeout, "seconds", 1..=DAY,
         "time for an unfinished packet; begins anew with every 64 KiB of it",
         "the connection is closed"),
     limit!("limits.writeStallTimeoutSecs", write_stall_timeout, "seconds", 1..=DAY,
-        "time without progress of a write that the peer does not take",
+        "time without progress of a write that the peer does not take, while nothing comes from it either",
         "the connection is closed"),
+    limit!("limits.answerBytesMax", answer_bytes_max, "bytes", 128..=BYTES,
+        "bytes of answers (acknowledgements, PINGRESP, SUBACK and the like) that a Client has not taken",
+        "nothing more is read from it until it takes them"),
     limit!("limits.stopTimeoutSecs", stop_timeout, "seconds", 0..=DAY,
         "time that a stop gives to connections for what is still to be sent",
         "they are closed"),
@@ -321,6 +376,18 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.keepAliveSecsMax", keep_alive_secs_max, "seconds", 0..=65_535,
         "the longest Keep Alive for MQTT 5 Clients; 0 is no limit",
         "a longer one, or none, is lowered to it by Server Keep Alive"),
+    limit!("limits.tcpKeepAliveSecs", tcp_keep_alive_secs, "seconds", 0..=32_767,
+        "silence of a peer after which the operating system asks whether it is there (TCP keep-alive); 0 never asks",
+        "the first question is sent"),
+    limit!("limits.tcpKeepAliveIntervalSecs", tcp_keep_alive_interval_secs, "seconds", 1..=32_767,
+        "time between two such questions without an answer",
+        "the next question is sent"),
+    limit!("limits.tcpKeepAliveProbes", tcp_keep_alive_probes, "questions", 1..=127,
+        "such questions in a row without an answer; Linux goes by `limits.tcpUserTimeoutSecs` unless that is 0",
+        "the connection is closed"),
+    limit!("limits.tcpUserTimeoutSecs", tcp_user_timeout, "seconds", 0..=DAY,
+        "time in which the peer's operating system acknowledges or takes nothing of what is sent (Linux); 0 leaves it to the system",
+        "the connection is closed"),
 ];
 
 #[cfg(test)]

@@ -267,7 +267,7 @@ pub(crate) struct Ack {
     pub(crate) reason: ReasonCode,
 }
 
-/// SUBSCRIBE (section 3.8). Every entry of `filters` has been checked when this value exists.
+/// SUBSCRIBE (section 3.8). The entries of `filters` are checked when they are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subscribe<'a> {
     pub(crate) packet_id: PacketId,
@@ -276,7 +276,7 @@ pub(crate) struct Subscribe<'a> {
     pub(crate) filters: decode::SubscribeEntries<'a>,
 }
 
-/// UNSUBSCRIBE (section 3.10). Every entry of `filters` has been checked when this value exists.
+/// UNSUBSCRIBE (section 3.10). The entries of `filters` are checked when they are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unsubscribe<'a> {
     pub(crate) packet_id: PacketId,

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "what the shell alone uses")]
 #![allow(clippy::enum_variant_names, reason = "what is public in hrotti is private here")]
 
+mod budget;
 mod connection;
 mod error;
 mod ledger;

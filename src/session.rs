@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use crate::ledger::{DropReason, Ledger, Outcome};
+use crate::ledger::{DropReason, FilterReason, Ledger, Outcome};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::packet::encode::{self, AckKind, PublishHead};
@@ -29,7 +29,7 @@ pub(crate) mod will;
 use inflight::{Acknowledged, Inflight, Received, Resend};
 use outgoing::Outgoing;
 use queue::{Delivery, Queue, Refused};
-use replay::{Replay, Replays, RetainedSource};
+use replay::{Replay, Replays, SendContext};
 use will::{Will, WillState};
 
 /// A batch is closed when it holds this many bytes, so that no lock is held and no peer preferred for long.
@@ -102,11 +102,16 @@ pub(crate) enum Departure {
     Lost,
 }
 
+/// The subscriptions of one Session.
+pub(crate) type Subscriptions = HashMap<TopicFilter, Subscription, RandomState>;
+
 /// Session State.
 #[derive(Debug)]
 pub(crate) struct Session {
     client_id: Arc<str>,
-    subscriptions: HashMap<TopicFilter, Subscription, RandomState>,
+    subscriptions: Subscriptions,
+    /// Bytes of their Topic Filters.
+    subscription_bytes: usize,
     queue: Queue,
     inflight: Inflight,
     received: Received,
@@ -127,6 +132,7 @@ impl Session {
         Session {
             client_id,
             subscriptions: HashMap::with_hasher(hasher),
+            subscription_bytes: 0,
             queue: Queue::new(limits.max_queue_depth, limits.queue_bytes_max),
             inflight: Inflight::default(),
             received: Received::default(),
@@ -151,7 +157,7 @@ impl Session {
         will: Option<Will>,
     ) -> (u64, Left) {
         let mut left = Left::default();
-        self.settle_writes(&mut left, true);
+        self.discard_writes(&mut left, true);
         self.will.arm(will);
         self.expiry_secs = expiry_secs;
         self.ends_at = Timestamp::NEVER;
@@ -182,7 +188,7 @@ impl Session {
         }
         let mut left =
             Left { will: self.will.connection_lost(now, ended), ended, ..Left::default() };
-        self.settle_writes(&mut left, false);
+        self.discard_writes(&mut left, false);
         let plain = self.queue.drain_plain();
         self.books.end_many(Outcome::Dropped(DropReason::Away), plain);
         self.ends_at = match self.expiry_secs {
@@ -194,7 +200,7 @@ impl Session {
 
     /// What was encoded and not accepted by the transport: QoS 0 is dropped, the rest is sent again.
     /// `discarded`: nobody will send what is left.
-    fn settle_writes(&mut self, left: &mut Left, discarded: bool) {
+    fn discard_writes(&mut self, left: &mut Left, discarded: bool) {
         let plain = self.unsent_plain() as u64;
         let Some(attached) = self.attached.take() else { return };
         self.books.end_many(Outcome::Dropped(DropReason::Away), plain);
@@ -217,7 +223,7 @@ impl Session {
     /// published, and what shared subscriptions can give to another member (MQTT-4.8.2-5: QoS 2 of which
     /// the Client may have any byte is not among it).
     pub(crate) fn end(&mut self) -> (Option<Message>, Vec<Delivery>) {
-        self.settle_writes(&mut Left::default(), true);
+        self.discard_writes(&mut Left::default(), true);
         self.ended = true;
         let mut handed_on = Vec::new();
         let sent = self.inflight.drain().map(|(begun, delivery)| {
@@ -319,12 +325,6 @@ impl Session {
         outcome
     }
 
-    /// Counts a message that was filtered on its way to this Session.
-    pub(crate) fn count_filtered(&mut self, outcome: Outcome) {
-        self.books.offer();
-        self.books.end(outcome);
-    }
-
     /// Whether a member of a shared subscription can have the message at once: connected, with room, and
     /// not too large for its Client (MQTT-3.1.2-24).
     pub(crate) fn takes_now(&self, delivery: &Delivery, now: Timestamp) -> bool {
@@ -345,7 +345,7 @@ impl Session {
         now: Timestamp,
         out: &mut Outgoing,
         protocol: &mut Vec<u8>,
-        retained: &mut impl RetainedSource,
+        context: &mut impl SendContext,
     ) -> Option<u64> {
         let attached = self.attached.as_mut()?;
         if attached.writing.is_some() {
@@ -357,7 +357,7 @@ impl Session {
             out.append(&mut tail);
         }
         out.buffer().append(protocol);
-        self.fill(now, out, retained);
+        self.fill(now, out, context);
         if let Some(attached) = &mut self.attached {
             attached.writing = Some(out.plain());
         }
@@ -402,24 +402,40 @@ impl Session {
             || (self.queue.is_empty() && quota_left && !self.replays.is_empty())
     }
 
-    fn fill(&mut self, now: Timestamp, out: &mut Outgoing, retained: &mut impl RetainedSource) {
+    fn fill(&mut self, now: Timestamp, out: &mut Outgoing, context: &mut impl SendContext) {
         let Some(mut attached) = self.attached.take() else { return };
-        self.fill_resends(now, out, &mut attached);
+        self.fill_resends(now, out, &mut attached, context);
         while has_room(out) {
             let quota_left = self.quota_left(&attached);
             let Some(delivery) = self.queue.pop(quota_left) else { break };
-            if delivery.message.is_expired(now) {
-                self.books.end(Outcome::Expired);
-            } else {
-                self.send(delivery, now, out, &mut attached);
+            match self.outcome_before_sending(&delivery, now, context) {
+                Some(outcome) => self.books.end(outcome),
+                None => self.send(delivery, now, out, &mut attached),
             }
         }
         while has_room(out) && self.queue.is_empty() && self.quota_left(&attached) {
-            let Some(delivery) = self.replays.next(now, retained) else { break };
+            let Some(delivery) = self.replays.next(now, context) else { break };
             self.books.offer();
-            self.send(delivery, now, out, &mut attached);
+            match self.outcome_before_sending(&delivery, now, context) {
+                Some(outcome) => self.books.end(outcome),
+                None => self.send(delivery, now, out, &mut attached),
+            }
         }
         self.attached = Some(attached);
+    }
+
+    /// What ends a message at the moment at which it would leave the Session; `None` if it is to be sent.
+    fn outcome_before_sending(
+        &self,
+        delivery: &Delivery,
+        now: Timestamp,
+        context: &mut impl SendContext,
+    ) -> Option<Outcome> {
+        if delivery.message.is_expired(now) {
+            return Some(Outcome::Expired); // MQTT-3.3.2-5
+        }
+        let denied = !context.may_receive(delivery.message.topic_bytes());
+        denied.then_some(Outcome::Filtered(FilterReason::NotAuthorized))
     }
 
     /// New messages wait until all of an earlier Network Connection was sent again.
@@ -427,8 +443,15 @@ impl Session {
         self.inflight.has_quota(attached.terms.quota) && !self.inflight.needs_resend()
     }
 
-    fn fill_resends(&mut self, now: Timestamp, out: &mut Outgoing, attached: &mut Attached) {
-        let mut too_large = Vec::new();
+    fn fill_resends(
+        &mut self,
+        now: Timestamp,
+        out: &mut Outgoing,
+        attached: &mut Attached,
+        context: &mut impl SendContext,
+    ) {
+        // Messages that cannot be sent again, each with its end.
+        let mut given_up = Vec::new();
         while has_room(out) {
             match self.inflight.next_resend(attached.terms.quota) {
                 None => break,
@@ -438,7 +461,9 @@ impl Session {
                 }
                 Some(Resend::Publish { id, dup, waiting, delivery }) => {
                     let head = publish_head(&attached.terms, delivery, now, Some(id), dup);
-                    if fits(&attached.terms, &head) {
+                    if !context.may_receive(delivery.message.topic_bytes()) {
+                        given_up.push((id, Outcome::Filtered(FilterReason::NotAuthorized)));
+                    } else if fits(&attached.terms, &head) {
                         let start = out.len();
                         encode::publish_head(out.buffer(), &head);
                         append_payload(out, &delivery.message);
@@ -446,15 +471,16 @@ impl Session {
                             out.mark(start, waiting);
                         }
                     } else {
-                        too_large.push(id);
+                        // The new Network Connection takes smaller packets than the old one
+                        // (MQTT-3.1.2-25).
+                        given_up.push((id, Outcome::Dropped(DropReason::TooLarge)));
                     }
                 }
             }
         }
-        // The new Network Connection takes smaller packets than the old one (MQTT-3.1.2-25).
-        for id in too_large {
+        for (id, outcome) in given_up {
             if self.inflight.abandon(id) {
-                self.books.end(Outcome::Dropped(DropReason::TooLarge));
+                self.books.end(outcome);
             }
         }
     }
@@ -485,19 +511,19 @@ impl Session {
     pub(crate) fn take_message(
         &mut self,
         now: Timestamp,
-        retained: &mut impl RetainedSource,
+        context: &mut impl SendContext,
     ) -> Option<Message> {
         loop {
             let delivery = match self.queue.pop(true) {
                 Some(delivery) => delivery,
                 None => {
-                    let delivery = self.replays.next(now, retained)?;
+                    let delivery = self.replays.next(now, context)?;
                     self.books.offer();
                     delivery
                 }
             };
-            if delivery.message.is_expired(now) {
-                self.books.end(Outcome::Expired);
+            if let Some(outcome) = self.outcome_before_sending(&delivery, now, context) {
+                self.books.end(outcome);
                 continue;
             }
             self.books.end(Outcome::Delivered);
@@ -544,20 +570,28 @@ impl Session {
 
     // ---- Subscriptions ---------------------------------------------------------------------------
 
-    /// Whether one more Topic Filter is within the bound; an existing one is replaced (MQTT-3.8.4-3).
-    pub(crate) fn admits_subscription(&self, filter: &TopicFilter, max: usize) -> bool {
-        self.subscriptions.len() < max || self.subscriptions.contains_key(filter)
+    /// Whether one more Topic Filter is within the bounds; an existing one is replaced (MQTT-3.8.4-3).
+    pub(crate) fn admits_subscription(&self, filter: &TopicFilter, limits: &Limits) -> bool {
+        let bytes = self.subscription_bytes + filter.as_str().len();
+        let one_more = self.subscriptions.len() < limits.session_subscriptions_max
+            && bytes <= limits.session_subscription_bytes_max;
+        one_more || self.subscriptions.contains_key(filter)
     }
 
     /// Records a subscription. Returns whether it is new.
     pub(crate) fn subscribe(&mut self, filter: TopicFilter, subscription: Subscription) -> bool {
-        self.subscriptions.insert(filter, subscription).is_none()
+        let bytes = filter.as_str().len();
+        let new = self.subscriptions.insert(filter, subscription).is_none();
+        self.subscription_bytes += if new { bytes } else { 0 };
+        new
     }
 
     /// Forgets a subscription and what of its retained messages was still to be replayed.
     pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
         self.replays.cancel(filter);
-        self.subscriptions.remove(filter).is_some()
+        let removed = self.subscriptions.remove(filter).is_some();
+        self.subscription_bytes -= if removed { filter.as_str().len() } else { 0 };
+        removed
     }
 
     /// Retained messages that match are sent as room appears (MQTT-3.3.1-9).
@@ -568,9 +602,10 @@ impl Session {
         }
     }
 
-    /// Takes all Topic Filters out: the Session ends.
-    pub(crate) fn drain_subscriptions(&mut self) -> Vec<TopicFilter> {
-        self.subscriptions.drain().map(|(filter, _)| filter).collect()
+    /// Takes all subscriptions out: the Session ends.
+    pub(crate) fn take_subscriptions(&mut self) -> Subscriptions {
+        let empty = HashMap::with_hasher(self.subscriptions.hasher().clone());
+        std::mem::replace(&mut self.subscriptions, empty)
     }
 
     pub(crate) fn subscription_count(&self) -> usize {
@@ -622,8 +657,16 @@ impl Session {
 
     /// Bytes that the transport did not take yet.
     pub(crate) fn tail_bytes(&self) -> usize {
-        let tail = self.attached.as_ref().and_then(|attached| attached.tail.as_ref());
-        tail.map_or(0, |tail| tail.len())
+        self.tail().map_or(0, Outgoing::len)
+    }
+
+    /// Of [`Session::tail_bytes`], what belongs to packets that are no Application Messages.
+    pub(crate) fn tail_answer_bytes(&self) -> usize {
+        self.tail().map_or(0, Outgoing::answer_bytes)
+    }
+
+    fn tail(&self) -> Option<&Outgoing> {
+        self.attached.as_ref().and_then(|attached| attached.tail.as_deref())
     }
 
     /// Whether a publisher should wait for a turn of this Session: half of the depth waits, and not

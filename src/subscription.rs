@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::packet::{QoS, SubscriptionOptions};
 
@@ -14,20 +13,9 @@ pub(crate) struct Subscription {
     pub(crate) id: Option<NonZeroU32>,
 }
 
-/// What the members of one shared subscription have in common (section 4.8.2).
+/// By which a message knows the shared subscription that it came by (section 4.8.2), while that has members.
 #[derive(Debug, Default)]
-pub(crate) struct ShareGroup {
-    picks: AtomicUsize,
-}
-
-impl ShareGroup {
-    /// The members of a group of `len` in the order in which they are to be tried: each pick begins one
-    /// further on, so that messages go round.
-    pub(crate) fn pick(&self, len: usize) -> impl Iterator<Item = usize> + use<> {
-        let first = self.picks.fetch_add(1, Ordering::Relaxed);
-        (0..len).map(move |step| first.wrapping_add(step) % len)
-    }
-}
+pub(crate) struct ShareGroup;
 
 /// What one Session asks for in one message, after all its matching subscriptions were merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,14 +77,6 @@ mod tests {
         assert_eq!(merged.ids.as_deref(), Some(&[7, 9][..]));
         assert_eq!(merged.delivery_qos(QoS::AtLeastOnce), QoS::AtLeastOnce);
         assert!(merged.delivery_retain(true) && !merged.delivery_retain(false));
-    }
-
-    #[test]
-    fn picks_go_round_and_try_everyone() {
-        let group = ShareGroup::default();
-        let picks: Vec<Vec<usize>> = (0..4).map(|_| group.pick(3).collect()).collect();
-        assert_eq!(picks, [vec![0, 1, 2], vec![1, 2, 0], vec![2, 0, 1], vec![0, 1, 2]]);
-        assert_eq!(group.pick(0).count(), 0);
     }
 
     #[test]

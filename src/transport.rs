@@ -8,6 +8,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -84,9 +85,15 @@ pub trait Transport: Send + 'static {
     /// An error is about the listener, not about one peer: the broker waits a moment and calls again.
     fn accept(&mut self) -> impl Future<Output = io::Result<Incoming>> + Send;
 
-    /// Where Clients reach this transport, for logs and [`Broker::listeners`](crate::Broker::listeners):
+    /// Where Clients reach this transport, one address that a Client can use, for logs and [`Broker::listeners`](crate::Broker::listeners):
     /// the address really bound, as `tcp://127.0.0.1:1883`.
     fn local_endpoint(&self) -> String;
+
+    /// All of them, where the transport is bound at several addresses, that of
+    /// [`local_endpoint`](Transport::local_endpoint) first. By default it is the only one.
+    fn local_endpoints(&self) -> Vec<String> {
+        vec![self.local_endpoint()]
+    }
 }
 
 /// The rest of a peer's set-up. An error ends this peer alone and is counted; the broker drops it at
@@ -95,24 +102,123 @@ pub type Handshake = Pin<Box<dyn Future<Output = io::Result<ByteStream>> + Send>
 
 /// A peer that was accepted and has not finished its set-up.
 pub struct Incoming {
-    /// Who it is, for logs: an address, or whatever tells peers of this transport apart.
-    pub peer: String,
+    /// The peer: its address, or what else tells peers of this transport apart.
+    pub peer: PeerInfo,
     /// Ends in the byte stream. The broker gives it a deadline and bounds how many run at once.
     pub handshake: Handshake,
 }
 
 impl Incoming {
     /// A peer whose stream is ready.
-    pub fn ready(peer: impl Into<String>, stream: ByteStream) -> Incoming {
+    pub fn ready(peer: impl Into<PeerInfo>, stream: ByteStream) -> Incoming {
         Incoming::with_handshake(peer, async move { Ok(stream) })
     }
 
     /// A peer with more to do before its first byte of MQTT.
     pub fn with_handshake(
-        peer: impl Into<String>,
+        peer: impl Into<PeerInfo>,
         handshake: impl Future<Output = io::Result<ByteStream>> + Send + 'static,
     ) -> Incoming {
         Incoming { peer: peer.into(), handshake: Box::pin(handshake) }
+    }
+}
+
+/// What is known of a peer beside its bytes: where it comes from and by which listener, and who it is as far as
+/// the transport can tell. It shows as the address or name, for logs.
+///
+/// ```
+/// use hrotti::transport::PeerInfo;
+///
+/// let peer = PeerInfo::from("127.0.0.1:50000".parse::<std::net::SocketAddr>()?);
+/// assert_eq!(peer.address().map(|address| address.port()), Some(50_000));
+/// assert_eq!((peer.to_string().as_str(), peer.listener()), ("127.0.0.1:50000", ""));
+/// assert_eq!(PeerInfo::from("inside#1").address(), None);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    // One allocation for what a Network Connection keeps as long as it lasts.
+    known: Box<Known>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    origin: Origin,
+    listener: Arc<str>,
+    identity: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    Address(SocketAddr),
+    Name(Box<str>),
+}
+
+impl PeerInfo {
+    fn new(origin: Origin) -> PeerInfo {
+        PeerInfo { known: Box::new(Known { origin, listener: Arc::from(""), identity: None }) }
+    }
+
+    /// Adds who the peer is as far as the transport can tell: the name in a certificate, a user of the operating
+    /// system, or the like.
+    #[must_use]
+    pub fn with_identity(mut self, identity: impl Into<String>) -> PeerInfo {
+        self.known.identity = Some(identity.into().into_boxed_str());
+        self
+    }
+
+    /// Its network address, if it has one.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self.known.origin {
+            Origin::Address(address) => Some(address),
+            Origin::Name(_) => None,
+        }
+    }
+
+    /// The name of the listener by which it came; empty before the broker has accepted it.
+    #[must_use]
+    pub fn listener(&self) -> &str {
+        &self.known.listener
+    }
+
+    /// Who it is as far as the transport can tell.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        self.known.identity.as_deref()
+    }
+
+    pub(crate) fn set_listener(&mut self, name: &Arc<str>) {
+        self.known.listener = name.clone();
+    }
+}
+
+impl From<SocketAddr> for PeerInfo {
+    fn from(address: SocketAddr) -> PeerInfo {
+        PeerInfo::new(Origin::Address(address))
+    }
+}
+
+/// A peer without a network address, by a name that tells it apart.
+impl From<&str> for PeerInfo {
+    fn from(name: &str) -> PeerInfo {
+        PeerInfo::new(Origin::Name(name.into()))
+    }
+}
+
+/// As from `&str`.
+impl From<String> for PeerInfo {
+    fn from(name: String) -> PeerInfo {
+        PeerInfo::new(Origin::Name(name.into()))
+    }
+}
+
+impl fmt::Display for PeerInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.known.origin {
+            Origin::Address(address) => address.fmt(f),
+            Origin::Name(name) => name.fmt(f),
+        }
     }
 }
 

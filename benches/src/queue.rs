@@ -13,7 +13,7 @@ use crate::packet::{PacketId, ProtocolVersion, QoS, ReasonCode};
 use crate::session::inflight::{Acknowledged, Arrival, Received};
 use crate::session::outgoing::Outgoing;
 use crate::session::queue::{Delivery, Queue};
-use crate::session::replay::{Found, RetainedSource};
+use crate::session::replay::{Found, SendContext};
 use crate::session::{Offered, Session, Terms};
 use crate::time::Timestamp;
 
@@ -45,9 +45,13 @@ pub(super) fn operations() -> Vec<Operation> {
 /// Nothing is retained.
 struct Nothing;
 
-impl RetainedSource for Nothing {
-    fn next_match(&mut self, _: &str, _: Option<&str>, _: Timestamp, _: &mut usize) -> Found {
+impl SendContext for Nothing {
+    fn next_retained(&mut self, _: &str, _: Option<&str>, _: Timestamp) -> Found {
         Found::End
+    }
+
+    fn may_receive(&mut self, _: &[u8]) -> bool {
+        true
     }
 }
 

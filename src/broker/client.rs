@@ -3,19 +3,21 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use futures_lite::future;
 
-use super::fanout::Batch;
-use super::mailbox::Mailbox;
-use super::registry::Claim;
-use super::shared::Shared;
-use super::slot::{Link, Slot};
+use crate::budget::{Budget, TURN_STEPS};
+use crate::engine::batch::Heard;
+use crate::engine::errand::Errand;
+use crate::engine::registry::Claim;
+use crate::engine::session_cell::{Link, SessionCell};
+use crate::engine::state::Engine;
+use crate::engine::timers::Mailbox;
 use crate::message::Message;
 use crate::packet::{ProtocolVersion, ReasonCode, SubscriptionOptions};
-use crate::runtime;
-use crate::session::outgoing::Outgoing;
 use crate::session::{Departure, Terms};
 use crate::subscription::Subscription;
 use crate::topic::TopicFilter;
@@ -87,28 +89,61 @@ pub struct Published {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Client {
-    shared: Arc<Shared>,
-    slot: Arc<Slot>,
+    engine: Arc<Engine>,
+    cell: Arc<SessionCell>,
     mailbox: Arc<Mailbox>,
     epoch: u64,
+    /// Steps of work that were done for this client since its task let others run.
+    spent: AtomicUsize,
+}
+
+/// A message of an in-process client on its way. If the future that carries it is dropped, a task of the
+/// broker's goes on.
+struct Underway<'a> {
+    engine: &'a Arc<Engine>,
+    errand: Option<Errand>,
+}
+
+impl Underway<'_> {
+    /// What became of the message, once that is known.
+    fn advance(&mut self, budget: &mut Budget) -> Option<Published> {
+        let errand = self.errand.as_mut()?;
+        if !errand.advance(self.engine, budget) {
+            return None;
+        }
+        let matched = match errand.heard() {
+            Heard::By(matched) => matched,
+            Heard::ByNobody | Heard::Denied(_) => 0,
+        };
+        let accepted = errand.accepted();
+        self.errand = None;
+        Some(Published { matched, accepted })
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if let Some(errand) = self.errand.take() {
+            errand.run(self.engine);
+        }
+    }
 }
 
 impl Client {
-    pub(crate) fn open(shared: &Arc<Shared>, id: &str) -> Result<Client, ClientError> {
-        if shared.is_stopping() {
+    pub(crate) fn open(engine: &Arc<Engine>, id: &str) -> Result<Client, ClientError> {
+        if engine.is_stopping() {
             return Err(ClientError::Stopped);
         }
         if id.is_empty() || id.len() > 65_535 || id.contains('\0') {
             return Err(ClientError::InvalidId(id.to_owned()));
         }
-        let (slot, replaced) = match shared.registry.claim(id, true, true, &shared.limits) {
-            Claim::New { slot, replaced } => (slot, replaced),
+        let (cell, replaced) = match engine.registry.claim(id, true, true, &engine.limits) {
+            Claim::New { cell, replaced } => (cell, replaced),
             Claim::InProcess | Claim::Existing(_) => return Err(ClientError::InUse(id.to_owned())),
             Claim::Full => return Err(ClientError::Refused(ReasonCode::QUOTA_EXCEEDED)),
         };
-        let now = shared.clock.now();
         if let Some(away) = replaced {
-            shared.end_session(&away, now, |_| true);
+            engine.end_session(&away, |_| true);
         }
         let terms = Terms {
             version: ProtocolVersion::V5,
@@ -118,19 +153,20 @@ impl Client {
         };
         let mailbox = Arc::new(Mailbox::new());
         let epoch = {
-            let mut state = slot.lock();
+            let mut state = cell.lock();
             let (epoch, _nothing_before) = state.session.attach(terms, 0, None);
             state.link = Some(Link { mailbox: mailbox.clone(), inline: None });
+            cell.set_connected(&state, true);
             epoch
         };
-        slot.set_connected(true);
-        Ok(Client { shared: shared.clone(), slot, mailbox, epoch })
+        let (engine, spent) = (engine.clone(), AtomicUsize::new(0));
+        Ok(Client { engine, cell, mailbox, epoch, spent })
     }
 
     /// Its Client Identifier.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.slot.client_id
+        &self.cell.client_id
     }
 
     /// Publishes a message and returns when it is routed: it waits in the queues of all who match. It
@@ -143,23 +179,38 @@ impl Client {
     /// # Cancel safety
     /// Once polled, the message is routed, whether the future is finished or not.
     pub async fn publish(&self, message: Message) -> Result<Published, ClientError> {
-        if self.shared.is_stopping() {
+        if self.engine.is_stopping() {
             return Err(ClientError::Stopped);
         }
-        self.shared
+        self.engine
             .check_topic_name(message.topic())
             .map_err(|fault| ClientError::Refused(fault.reason()))?;
-        let (routed, pressed) = {
-            let now = self.shared.clock.now();
-            let mut batch = Batch::default();
-            batch.begin(&self.shared);
-            let routed = batch.route_message(&self.shared, self.id(), true, message, now);
-            (routed, batch.flush(&self.shared, &mut Outgoing::default(), now))
+        let now = self.engine.now();
+        let errand = Errand::new(&self.engine, self.cell.client_id.clone());
+        let errand = errand.publish(&self.engine, true, message, now);
+        let mut underway = Underway { engine: &self.engine, errand: Some(errand) };
+        let published = loop {
+            let mut budget = Budget::of_a_turn();
+            let done = underway.advance(&mut budget);
+            if self.takes_a_break(budget.spent()) {
+                future::yield_now().await;
+            }
+            if let Some(published) = done {
+                break published;
+            }
         };
-        if pressed {
-            runtime::yield_now().await;
+        Ok(published)
+    }
+
+    /// Whether the task of the host program should let others run: it has published a turn's worth of work since
+    /// it did so last.
+    fn takes_a_break(&self, steps: usize) -> bool {
+        let before = self.spent.fetch_add(steps, Ordering::Relaxed);
+        let over = before + steps >= TURN_STEPS;
+        if over {
+            self.spent.store(0, Ordering::Relaxed);
         }
-        Ok(Published { matched: routed.matched, accepted: routed.accepted })
+        over
     }
 
     /// Subscribes, or replaces the subscription with this Topic Filter; retained messages that match
@@ -176,16 +227,16 @@ impl Client {
         filter: &TopicFilter,
         options: SubscriptionOptions,
     ) -> Result<(), ClientError> {
-        if self.shared.is_stopping() {
+        if self.engine.is_stopping() {
             return Err(ClientError::Stopped);
         }
         if filter.is_shared() && options.no_local {
             return Err(ClientError::Refused(ReasonCode::PROTOCOL_ERROR));
         }
         let subscription = Subscription { options, id: None };
-        let (reason, replay) = self.shared.subscribe_one(&self.slot, filter.clone(), subscription);
+        let (reason, replay) = self.engine.subscribe(&self.cell, filter.clone(), subscription);
         if let Some(replay) = replay {
-            self.slot.lock().session.replay(replay);
+            self.cell.lock().session.replay(replay);
         }
         self.mailbox.wake();
         if reason.is_error() { Err(ClientError::Refused(reason)) } else { Ok(()) }
@@ -199,10 +250,10 @@ impl Client {
     /// # Cancel safety
     /// Nothing is awaited: the subscription is gone once the future was polled.
     pub async fn unsubscribe(&self, filter: &TopicFilter) -> Result<bool, ClientError> {
-        if self.shared.is_stopping() {
+        if self.engine.is_stopping() {
             return Err(ClientError::Stopped);
         }
-        Ok(self.shared.unsubscribe_one(&self.slot, filter))
+        Ok(self.engine.unsubscribe(&self.cell, filter))
     }
 
     /// The next message of the stream; `None` when the broker was stopped and nothing waits any more.
@@ -215,15 +266,17 @@ impl Client {
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         self.mailbox.register(cx.waker());
-        let now = self.shared.clock.now();
+        let now = self.engine.now();
         let (message, ended, more) = {
-            let mut state = self.slot.lock();
-            let message = state.session.take_message(now, &mut self.shared.retained_lock());
+            let mut state = self.cell.lock();
+            let mut budget = Budget::of_a_turn();
+            let mut sending = self.engine.sending(&self.cell, &mut budget);
+            let message = state.session.take_message(now, &mut sending);
             (message, state.session.has_ended(), state.session.has_more())
         };
         match message {
             Some(message) => Poll::Ready(Some(message)),
-            None if ended || self.shared.is_stopping() => Poll::Ready(None),
+            None if ended || self.engine.is_stopping() => Poll::Ready(None),
             None => {
                 if more {
                     // The search in the retained messages paused: others have their turn first.
@@ -245,8 +298,8 @@ impl Stream for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let now = self.shared.clock.now();
-        self.shared.close(&self.slot, self.epoch, Departure::Normal, now);
+        let now = self.engine.now();
+        self.engine.leave_session(&self.cell, self.epoch, Departure::Normal, now);
     }
 }
 

@@ -187,14 +187,10 @@ fn subscribe(version: ProtocolVersion, body: &[u8]) -> Result<Subscribe<'_>, Fau
             }
         }
     }
-    let filters = SubscribeEntries { reader };
     if reader.is_empty() {
         return Err(Fault::Protocol("MQTT-3.8.3-2: a SUBSCRIBE without Topic Filter"));
     }
-    while !reader.is_empty() {
-        reader.string()?;
-        subscription_options(version, reader.byte()?)?;
-    }
+    let filters = SubscribeEntries { version, reader };
     Ok(Subscribe { packet_id, subscription_id, filters })
 }
 
@@ -224,23 +220,46 @@ fn subscription_options(version: ProtocolVersion, byte: u8) -> Result<Subscripti
     })
 }
 
-/// The Topic Filters of a SUBSCRIBE with their options, all valid as strings and options; at least
-/// one. Whether a filter is a valid Topic Filter is not judged here.
-#[derive(Debug, Clone)]
+/// The Topic Filters of a SUBSCRIBE with their options, at least one. Each is read when it is asked for, so
+/// that a packet with very many need not be read in one turn. Whether a filter is a valid Topic Filter is not
+/// judged here.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscribeEntries<'a> {
+    version: ProtocolVersion,
     reader: Reader<'a>,
 }
 
+impl<'a> SubscribeEntries<'a> {
+    /// The entries that stand in the last `left` bytes of a packet's body.
+    pub(crate) fn in_last(left: usize, body: &'a [u8], version: ProtocolVersion) -> Self {
+        SubscribeEntries { version, reader: last(left, body) }
+    }
+
+    /// Bytes of the packet that were not read yet.
+    pub(crate) fn bytes_left(&self) -> usize {
+        self.reader.remaining().len()
+    }
+
+    fn read(&mut self) -> Result<(&'a str, SubscriptionOptions), Fault> {
+        Ok((self.reader.string()?, subscription_options(self.version, self.reader.byte()?)?))
+    }
+}
+
 impl<'a> Iterator for SubscribeEntries<'a> {
-    type Item = (&'a str, SubscriptionOptions);
+    /// A fault is the last item.
+    type Item = Result<(&'a str, SubscriptionOptions), Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // The reader stands at its end, or everything behind it was read once without fault. By the
-        // rules of MQTT 5, which say the same of what those of 3.1.1 let pass.
-        let filter = self.reader.string().ok()?;
-        let options = self.reader.byte().ok()?;
-        Some((filter, subscription_options(ProtocolVersion::V5, options).ok()?))
+        if self.reader.is_empty() {
+            return None;
+        }
+        Some(self.read().inspect_err(|_| self.reader = Reader::new(&[])))
     }
+}
+
+fn last(left: usize, body: &[u8]) -> Reader<'_> {
+    let start = body.len().saturating_sub(left);
+    Reader::new(body.get(start..).unwrap_or_default())
 }
 
 impl PartialEq for SubscribeEntries<'_> {
@@ -258,28 +277,39 @@ fn unsubscribe(version: ProtocolVersion, body: &[u8]) -> Result<Unsubscribe<'_>,
     if version.is_v5() {
         Section::open(&mut reader, Place::Unsubscribe)?.check()?;
     }
-    let filters = UnsubscribeEntries { reader };
     if reader.is_empty() {
         return Err(Fault::Protocol("MQTT-3.10.3-2: an UNSUBSCRIBE without Topic Filter"));
     }
-    while !reader.is_empty() {
-        reader.string()?;
-    }
-    Ok(Unsubscribe { packet_id, filters })
+    Ok(Unsubscribe { packet_id, filters: UnsubscribeEntries { reader } })
 }
 
-/// The Topic Filters of an UNSUBSCRIBE, all valid as strings; at least one. Whether one is a valid
-/// Topic Filter is not judged here.
-#[derive(Debug, Clone)]
+/// The Topic Filters of an UNSUBSCRIBE, at least one, read as those of [`SubscribeEntries`].
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct UnsubscribeEntries<'a> {
     reader: Reader<'a>,
 }
 
+impl<'a> UnsubscribeEntries<'a> {
+    /// The entries that stand in the last `left` bytes of a packet's body.
+    pub(crate) fn in_last(left: usize, body: &'a [u8]) -> Self {
+        UnsubscribeEntries { reader: last(left, body) }
+    }
+
+    /// Bytes of the packet that were not read yet.
+    pub(crate) fn bytes_left(&self) -> usize {
+        self.reader.remaining().len()
+    }
+}
+
 impl<'a> Iterator for UnsubscribeEntries<'a> {
-    type Item = &'a str;
+    /// A fault is the last item.
+    type Item = Result<&'a str, Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.reader.string().ok()
+        if self.reader.is_empty() {
+            return None;
+        }
+        Some(self.reader.string().inspect_err(|_| self.reader = Reader::new(&[])))
     }
 }
 

@@ -5,9 +5,9 @@
 
 use proptest::prelude::*;
 
-use super::ProtocolVersion;
 use super::decode::{ConnectError, decode, decode_connect};
 use super::frame::{Frame, next_frame};
+use super::{FromClient, ProtocolVersion};
 use crate::error::Fault;
 
 pub(crate) const V3_1: ProtocolVersion = ProtocolVersion::V3_1;
@@ -57,11 +57,30 @@ pub(crate) fn expectation(fault: Fault) -> Expect {
     }
 }
 
+/// As [`decode`], with the entries of a SUBSCRIBE or UNSUBSCRIBE read, too.
+pub(crate) fn decode_to_the_end(
+    version: ProtocolVersion,
+    header: u8,
+    body: &[u8],
+) -> Result<FromClient<'_>, Fault> {
+    let packet = decode(version, header, body)?;
+    match &packet {
+        FromClient::Subscribe(found) => {
+            { found.filters }.try_for_each(|entry| entry.map(|_| ()))?;
+        }
+        FromClient::Unsubscribe(found) => {
+            { found.filters }.try_for_each(|entry| entry.map(|_| ()))?;
+        }
+        _ => {}
+    }
+    Ok(packet)
+}
+
 /// One whole packet; a CONNECT goes to `decode_connect` and must be of this version.
 pub(crate) fn receive(version: ProtocolVersion, bytes: &[u8]) -> Result<(), Fault> {
     let (header, body) = whole(bytes)?;
     if header >> 4 != 1 {
-        return decode(version, header, body).map(|_| ());
+        return decode_to_the_end(version, header, body).map(|_| ());
     }
     match decode_connect(header, body) {
         Ok(connect) => {

@@ -15,6 +15,8 @@ pub(crate) struct Outgoing {
     marks: Vec<Mark>,
     /// How many of the marks are of QoS 0.
     plain: usize,
+    /// The bytes between the marks' starts and ends.
+    message_bytes: usize,
 }
 
 /// Where one message stands.
@@ -74,7 +76,13 @@ impl Outgoing {
     /// `serial` is `None` for QoS 0.
     pub(crate) fn mark(&mut self, start: usize, serial: Option<u64>) {
         self.plain += usize::from(serial.is_none());
+        self.message_bytes += self.len() - start;
         self.marks.push(Mark { start, end: self.len(), serial });
+    }
+
+    /// The bytes that belong to no message that waits: answers to the Client, and what is sent again.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.len() - self.message_bytes
     }
 
     /// The messages of QoS 0 whose end is still to be written.
@@ -109,7 +117,9 @@ impl Outgoing {
     pub(crate) fn advance(&mut self, written: usize) -> Taken {
         let mut taken = Taken::default();
         let mut done = 0;
+        let mut message_bytes = 0;
         for mark in self.marks.iter().take_while(|mark| mark.start < written) {
+            message_bytes += mark.end.min(written) - mark.start;
             taken.begun = mark.serial.or(taken.begun);
             if mark.end > written {
                 break;
@@ -123,6 +133,7 @@ impl Outgoing {
             return taken;
         }
         self.plain -= taken.plain;
+        self.message_bytes -= message_bytes;
         self.marks.drain(..done);
         for mark in &mut self.marks {
             mark.start = mark.start.saturating_sub(written);
@@ -167,6 +178,7 @@ impl Outgoing {
         self.shared.extend(later.shared.drain(..).map(|(at, payload)| (at + bytes, payload)));
         self.shared_bytes += std::mem::take(&mut later.shared_bytes);
         self.plain += std::mem::take(&mut later.plain);
+        self.message_bytes += std::mem::take(&mut later.message_bytes);
         self.marks.extend(later.marks.drain(..).map(|mark| Mark {
             start: mark.start + len,
             end: mark.end + len,
@@ -183,6 +195,7 @@ impl Outgoing {
         self.shared_bytes = 0;
         self.marks.clear();
         self.plain = 0;
+        self.message_bytes = 0;
     }
 }
 

@@ -13,29 +13,25 @@ use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 
-/// Retained messages looked at for one batch at the most.
-const STEPS_PER_BATCH: usize = 4_096;
-
 /// What a look at the retained messages found.
 #[derive(Debug)]
 pub(crate) enum Found {
     Message(Message),
-    /// The steps were used up; to be gone on with after this Topic Name.
+    /// The turn is over; the search goes on after this Topic Name (empty: from the beginning).
     Paused(Box<str>),
     End,
 }
 
-/// Where retained messages are looked up.
-pub(crate) trait RetainedSource {
-    /// The first that matches `filter` and comes after the Topic Name `after`. `steps` is how many may be
-    /// looked at, and is counted down.
-    fn next_match(
-        &mut self,
-        filter: &str,
-        after: Option<&str>,
-        now: Timestamp,
-        steps: &mut usize,
-    ) -> Found;
+/// What a Session asks of the broker while it sends: the retained messages, and whether its Client may have
+/// a message at this moment.
+pub(crate) trait SendContext {
+    /// The first retained message that matches `filter` and comes after the Topic Name `after`, or
+    /// [`Found::Paused`] when the turn of the caller is over.
+    fn next_retained(&mut self, filter: &str, after: Option<&str>, now: Timestamp) -> Found;
+
+    /// Whether the Client may receive a message with this Topic Name. Asked for each message that leaves the
+    /// Session, in whatever way it came.
+    fn may_receive(&mut self, topic: &[u8]) -> bool;
 }
 
 /// One subscription that is to be sent what is retained.
@@ -100,15 +96,14 @@ impl Replays {
     pub(crate) fn next(
         &mut self,
         now: Timestamp,
-        retained: &mut impl RetainedSource,
+        context: &mut impl SendContext,
     ) -> Option<Delivery> {
-        let mut steps = STEPS_PER_BATCH;
         loop {
             let open = self.0.as_mut()?;
             let mut first = open.replays.first_entry()?;
             let replay = first.get_mut();
             let filter = replay.filter.as_str();
-            match retained.next_match(filter, replay.after.as_deref(), now, &mut steps) {
+            match context.next_retained(filter, replay.after.as_deref(), now) {
                 Found::Message(message) => {
                     replay.after = Some(message.topic().into());
                     return Some(replay.subscription.replayed(message));
@@ -120,10 +115,6 @@ impl Replays {
                 Found::End => {
                     open.numbers.remove(&first.remove().filter);
                     self.release_memory();
-                    steps = steps.saturating_sub(1);
-                    if steps == 0 {
-                        return None;
-                    }
                 }
             }
         }

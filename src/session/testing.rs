@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::outgoing::Outgoing;
 use super::queue::Delivery;
-use super::replay::{Found, RetainedSource};
+use super::replay::{Found, SendContext};
 use super::{Session, Terms};
 use crate::message::Message;
 use crate::packet::testing::Written;
@@ -38,33 +38,43 @@ pub(crate) fn terms(version: ProtocolVersion) -> Terms {
 /// Nothing is retained.
 pub(crate) struct Nothing;
 
-impl RetainedSource for Nothing {
-    fn next_match(&mut self, _: &str, _: Option<&str>, _: Timestamp, _: &mut usize) -> Found {
+impl SendContext for Nothing {
+    fn next_retained(&mut self, _: &str, _: Option<&str>, _: Timestamp) -> Found {
         Found::End
+    }
+
+    fn may_receive(&mut self, _: &[u8]) -> bool {
+        true
     }
 }
 
-/// Retained messages in the order of their Topic Names, looked at one by one.
-#[derive(Debug, Default)]
-pub(crate) struct Kept(pub(crate) std::collections::BTreeMap<String, Message>);
+/// Retained messages that [`Kept`] looks at before it pauses.
+const LOOKS: usize = 4_096;
 
-impl RetainedSource for Kept {
-    fn next_match(
-        &mut self,
-        filter: &str,
-        after: Option<&str>,
-        _: Timestamp,
-        steps: &mut usize,
-    ) -> Found {
+/// Retained messages in the order of their Topic Names, looked at one by one; a search pauses after
+/// [`LOOKS`] of them. What the Client may not receive is in the second set.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(
+    pub(crate) std::collections::BTreeMap<String, Message>,
+    pub(crate) std::collections::BTreeSet<String>,
+);
+
+impl SendContext for Kept {
+    fn may_receive(&mut self, topic: &[u8]) -> bool {
+        !self.1.iter().any(|denied| denied.as_bytes() == topic)
+    }
+
+    fn next_retained(&mut self, filter: &str, after: Option<&str>, _: Timestamp) -> Found {
+        let mut looks = LOOKS;
         let mut last = after.unwrap_or_default();
         for (topic, message) in &self.0 {
             if after.is_some_and(|after| topic.as_str() <= after) {
                 continue;
             }
-            if *steps == 0 {
+            if looks == 0 {
                 return Found::Paused(last.into());
             }
-            *steps -= 1;
+            looks -= 1;
             if name_matches(filter, topic) {
                 return Found::Message(message.clone());
             }
@@ -168,7 +178,7 @@ pub(crate) fn flatten(out: &Outgoing) -> Vec<u8> {
 pub(crate) fn written(
     session: &mut Session,
     now: Timestamp,
-    retained: &mut impl RetainedSource,
+    retained: &mut impl SendContext,
 ) -> Vec<Packet> {
     let version = session.version().unwrap();
     let mut out = Outgoing::default();

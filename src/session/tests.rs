@@ -385,14 +385,25 @@ fn subscriptions_are_bounded_and_replaced_mqtt_3_8_4_3() {
     let mut session = new_session(1);
     let options = SubscriptionOptions::default();
     let (one, two) = (TopicFilter::new("a").unwrap(), TopicFilter::new("b").unwrap());
-    assert!(session.admits_subscription(&one, 1));
+    let limits = Limits {
+        session_subscriptions_max: 1,
+        session_subscription_bytes_max: 1,
+        ..Limits::default()
+    };
+    let two_by_number = Limits { session_subscriptions_max: 2, ..limits.clone() };
+    let two_by_bytes = Limits { session_subscription_bytes_max: 2, ..limits.clone() };
+    assert!(session.admits_subscription(&one, &limits));
     assert!(session.subscribe(one.clone(), Subscription { options, id: None }));
-    assert!(!session.admits_subscription(&two, 1) && session.admits_subscription(&one, 1));
+    assert!(!session.admits_subscription(&two, &limits));
+    assert!(session.admits_subscription(&one, &limits), "it replaces the one there is");
+    assert!(!session.admits_subscription(&two, &two_by_number), "too many bytes");
+    assert!(!session.admits_subscription(&two, &two_by_bytes), "too many");
     assert!(!session.subscribe(one.clone(), Subscription { options, id: None }), "replaced");
     assert_eq!(session.subscription_count(), 1);
     assert!(session.unsubscribe(&one) && !session.unsubscribe(&one));
     let _new = session.subscribe(two.clone(), Subscription { options, id: None });
-    assert_eq!(session.drain_subscriptions(), [two]);
+    assert!(session.admits_subscription(&two, &limits), "what is removed does not count");
+    assert_eq!(session.take_subscriptions().into_keys().collect::<Vec<_>>(), [two]);
 }
 
 #[test]
@@ -408,7 +419,41 @@ fn pressed_is_who_is_not_slow_and_half_full() {
     assert!(session.is_pressed());
     assert_eq!(written(&mut session, NOW, &mut Nothing).len(), 2);
     assert!(!session.is_pressed());
-    session.count_filtered(Outcome::Filtered(crate::ledger::FilterReason::NotAuthorized));
-    assert_eq!(session.ledger().filtered_total(), 1);
+}
+
+/// In whatever way a message comes, the question is asked when it leaves: pitfall 9.
+#[test]
+fn what_a_client_may_not_receive_is_filtered_when_it_leaves_the_session() {
+    let options = SubscriptionOptions::with_qos(QoS::AtLeastOnce);
+    let filter = TopicFilter::new("#").unwrap();
+    let mut session = new_session(10);
+    let _attached = session.attach(terms(V5), 60, None);
+    let _new = session.subscribe(filter.clone(), Subscription { options, id: None });
+    let mut kept = Kept::default();
+    let live = |session: &mut Session, topic: &str, number| {
+        offer(session, delivery_of(message(topic, number, 8), QoS::AtLeastOnce));
+    };
+    // Live, queued before the rules changed, and retained.
+    live(&mut session, "secret", 1);
+    live(&mut session, "open", 2);
+    kept.0.insert("secret".into(), message("secret", 3, 8));
+    kept.0.insert("open".into(), message("open", 4, 8));
+    kept.1.insert("secret".into());
+    session.replay(Replay::new(filter, Subscription { options, id: None }));
+    let numbers: Vec<u32> =
+        written(&mut session, NOW, &mut kept).iter().map(Packet::number).collect();
+    assert_eq!(numbers, [2, 4]);
+    assert_eq!(session.ledger().filtered(FilterReason::NotAuthorized), 2);
+    // Sent again on another Network Connection, after the rules changed.
+    kept.1.insert("open".into());
+    let _attached = session.attach(terms(V5), 60, None);
+    assert!(written(&mut session, NOW, &mut kept).is_empty());
+    assert_eq!(session.ledger().filtered(FilterReason::NotAuthorized), 3);
+    assert_eq!(session.ledger().inflight, 0);
+    // To a client in process.
+    live(&mut session, "open", 5);
+    live(&mut session, "free", 6);
+    let taken = session.take_message(NOW, &mut kept).unwrap();
+    assert_eq!(taken.topic(), "free");
     assert!(session.ledger().balances());
 }

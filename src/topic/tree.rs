@@ -389,6 +389,35 @@ impl<V, G: Default> Tree<V, G> {
         }
     }
 
+    /// Goes on with a search. `false` when the steps are used up before all matches were visited.
+    pub(crate) fn search(
+        &self,
+        name: &str,
+        _search: &mut Search,
+        steps: &mut usize,
+        visit: &mut impl FnMut(Match<'_, V, G>),
+    ) -> bool {
+        *steps = steps.saturating_sub(1);
+        self.for_each_match(name, visit);
+        true
+    }
+
+    /// What the members of a shared subscription have in common, if it has members.
+    pub(crate) fn group(&mut self, filter: &TopicFilter) -> Option<&G> {
+        let (path, multi) = split_multi(filter.filter_str());
+        let mut at = ROOT;
+        for level in path.into_iter().flat_map(split_levels) {
+            at = self.find_child(at, level);
+            if at == NONE {
+                return None;
+            }
+        }
+        let rare = self.nodes[at as usize].rare.as_mut()?;
+        let group =
+            rare.shared.as_mut()?.groups(multi).get_mut(filter.share_name()?, &self.keys)?;
+        Some(&group.state)
+    }
+
     /// The child for a level of a filter, or [`NONE`].
     fn find_child(&self, parent: u32, level: &[u8]) -> u32 {
         let node = &self.nodes[parent as usize];
@@ -469,6 +498,16 @@ impl<V, G: Default> Tree<V, G> {
         let parent = u64::from(parent).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mixed = (level ^ parent).wrapping_mul(self.mix);
         fold(mixed ^ mixed.rotate_right(29))
+    }
+}
+
+/// Where a search stands.
+#[derive(Debug, Default)]
+pub(crate) struct Search;
+
+impl Search {
+    pub(crate) fn new() -> Search {
+        Search
     }
 }
 

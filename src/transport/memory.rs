@@ -31,7 +31,7 @@ const KEPT_CAPACITY: usize = 4_096;
 /// let mut client = connector.connect()?;
 /// client.write_all(b"hello").await?;
 /// let incoming = transport.accept().await?;
-/// assert_eq!(incoming.peer, "inside#1");
+/// assert_eq!(incoming.peer.to_string(), "inside#1");
 /// drop(incoming); // the Server turns the peer away
 /// assert_eq!(client.read(&mut [0; 8]).await?, 0);
 /// # std::io::Result::Ok(()) }).unwrap();

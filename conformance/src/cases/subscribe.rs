@@ -206,6 +206,21 @@ pub(crate) fn identifiers_come_back(server: &Server) -> Step {
     expect_eq("ids", &ids, &vec![7, 268_435_455])
 }
 
+/// It is the identifier of one Client, and of the newest SUBSCRIBE.
+pub(crate) fn identifier_belongs_to_its_subscription(server: &Server) -> Step {
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    let (mut sub, mut other) = (server.v5("s").connect()?, server.v5("o").connect()?);
+    other.subscribe_with(Subscribe::to("t", 1).prop(prop::subscription_id(9)))?;
+    for ids in [vec![1], vec![2], vec![]] {
+        let with = |subscribe: Subscribe, id: &u32| subscribe.prop(prop::subscription_id(*id));
+        sub.subscribe_with(ids.iter().fold(Subscribe::to("t", 1), with))?;
+        publisher.publish(Publish::new("t", "x").qos(1))?;
+        expect_eq("ids", &sub.expect_publish("t", "x")?.subscription_ids(), &ids)?;
+        expect_eq("ids", &other.expect_publish("t", "x")?.subscription_ids(), &vec![9])?;
+    }
+    Ok(())
+}
+
 pub(crate) fn no_local_withholds_ones_own(server: &Server) -> Step {
     let mut client = server.v5("s").connect()?;
     client.subscribe_with(Subscribe::to("t", 1).no_local())?;

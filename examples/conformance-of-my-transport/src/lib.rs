@@ -49,9 +49,7 @@ impl Transport for FramedTransport {
         // Nothing is awaited after the peer is there, so dropping the future loses none.
         let (socket, peer) = self.listener.accept().await?;
         // The greeting waits for the peer, so it belongs into the handshake and not here.
-        Ok(Incoming::with_handshake(peer.to_string(), async move {
-            Ok(ByteStream::new(greet(socket).await?))
-        }))
+        Ok(Incoming::with_handshake(peer, async move { Ok(ByteStream::new(greet(socket).await?)) }))
     }
 
     fn local_endpoint(&self) -> String {

@@ -135,7 +135,7 @@ fn shake(transport: &mut WsTransport, bytes: &[u8]) -> (TcpStream, io::Result<By
     let mut peer = TcpStream::connect(transport.local_addr()).expect("the listener is there");
     peer.write_all(bytes).expect("the server reads");
     let incoming = block_on(transport.accept()).expect("dialled");
-    assert_eq!(incoming.peer, peer.local_addr().expect("connected").to_string());
+    assert_eq!(incoming.peer.address(), Some(peer.local_addr().expect("connected")));
     let handshake = thread::spawn(move || block_on(incoming.handshake));
     let mut first = [0; 12];
     peer.peek(&mut first).expect("a response");
@@ -484,4 +484,16 @@ fn what_a_slow_peer_leaves_is_sent_later() {
     expected.extend(b"\x8a\x04ping\x82\x04more\x88\x02\x03\xe8");
     received.extend(reading.join().expect("no panic"));
     assert_eq!(received, expected);
+}
+
+/// As those of TCP.
+#[test]
+#[cfg(target_os = "linux")]
+fn accepted_sockets_ask_whether_their_peer_is_still_there() {
+    let limits = crate::Limits { tcp_keep_alive_secs: 9, ..crate::Limits::default() };
+    let mut transport = bind(None, &[]).with_limits(&limits);
+    let peer = TcpStream::connect(transport.local_addr()).expect("the listener is there");
+    let (accepted, _) = block_on(transport.tcp.accept_stream()).expect("dialled");
+    assert_eq!(accepted.keep_alive().expect("its options"), Some((9, 15, 4, 180)));
+    drop(peer);
 }

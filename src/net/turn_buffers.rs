@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::broker::fanout::Batch;
+use crate::engine::batch::Batch;
 use crate::session::outgoing::Outgoing;
 
 /// What one read can take from a connection with large packets, in bytes. Others are read in smaller
@@ -10,21 +10,21 @@ use crate::session::outgoing::Outgoing;
 const READ_BYTES: usize = 256 * 1024;
 
 /// The buffers of one turn.
-pub(super) struct Scratch {
+pub(super) struct TurnBuffers {
     pub(super) read: Vec<u8>,
     pub(super) out: Outgoing,
     pub(super) batch: Batch,
 }
 
 thread_local! {
-    static LENT: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+    static LENT: Cell<Option<Box<TurnBuffers>>> = const { Cell::new(None) };
 }
 
-impl Scratch {
+impl TurnBuffers {
     /// The thread's own, or a new one if that is lent already.
-    pub(super) fn borrow() -> Box<Scratch> {
+    pub(super) fn borrow() -> Box<TurnBuffers> {
         LENT.take().unwrap_or_else(|| {
-            Box::new(Scratch {
+            Box::new(TurnBuffers {
                 read: vec![0; READ_BYTES],
                 out: Outgoing::default(),
                 batch: Batch::default(),
@@ -32,7 +32,7 @@ impl Scratch {
         })
     }
 
-    pub(super) fn give_back(self: Box<Scratch>) {
+    pub(super) fn give_back(self: Box<TurnBuffers>) {
         LENT.set(Some(self));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::stream::Stream;
+use super::peer_stream::PeerStream;
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
 
@@ -70,7 +70,7 @@ impl Closing {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut Stream,
+        stream: &mut PeerStream,
         buffer: &mut [u8],
         now: Timestamp,
     ) -> Poll<()> {
@@ -129,7 +129,7 @@ mod tests {
     use futures_io::{AsyncRead, AsyncWrite};
 
     use super::*;
-    use crate::broker::mailbox::Mailbox;
+    use crate::engine::timers::Mailbox;
     use crate::transport::ByteStream;
 
     /// A peer that takes everything and keeps its side open.
@@ -164,7 +164,8 @@ mod tests {
     }
 
     fn poll(mut closing: Closing, now: u64) -> Poll<()> {
-        let (mut stream, _inline) = Stream::new(ByteStream::new(Silent), &Arc::new(Mailbox::new()));
+        let (mut stream, _inline) =
+            PeerStream::new(ByteStream::new(Silent), &Arc::new(Mailbox::new()));
         let mut cx = Context::from_waker(Waker::noop());
         closing.poll(&mut cx, &mut stream, &mut [0; 8], Timestamp(now))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::stream::Stream;
+use super::peer_stream::PeerStream;
 use crate::time::Timestamp;
 
 /// A packet larger than this is read into a buffer of its own, which the message then shares.
@@ -39,7 +39,7 @@ pub(super) enum Read {
 
 /// The unfinished end of what was read.
 #[derive(Default)]
-pub(super) struct Incoming {
+pub(super) struct ReadBuffer {
     partial: Vec<u8>,
     /// The size of the packet that `partial` begins, if it is known.
     total: Option<usize>,
@@ -55,12 +55,12 @@ pub(super) struct Incoming {
     accounted: usize,
 }
 
-impl Incoming {
+impl ReadBuffer {
     /// Reads what is there.
     pub(super) fn read(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut Stream,
+        stream: &mut PeerStream,
         buffer: &mut [u8],
         unauthenticated: bool,
     ) -> Poll<io::Result<Read>> {
@@ -102,7 +102,7 @@ impl Incoming {
     fn read_own(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut Stream,
+        stream: &mut PeerStream,
         total: usize,
         unauthenticated: bool,
     ) -> Poll<io::Result<Read>> {
@@ -168,6 +168,13 @@ impl Incoming {
         }
     }
 
+    /// An unfinished packet has all its time from `now` on: nothing was read meanwhile.
+    pub(super) fn restart_deadline(&mut self, now: Timestamp, timeout: Duration) {
+        if self.deadline.is_some() {
+            self.deadline = Some(now.plus(timeout));
+        }
+    }
+
     /// Keeps whole packets that are to be taken without reading first.
     pub(super) fn keep_whole(&mut self, rest: &[u8]) {
         self.whole = !rest.is_empty();
@@ -192,7 +199,7 @@ impl Incoming {
         }
     }
 
-    /// Takes back what [`Incoming::account`] counted.
+    /// Takes back what [`ReadBuffer::account`] counted.
     pub(super) fn release(&mut self, sum: &AtomicUsize) {
         sum.fetch_sub(std::mem::take(&mut self.accounted), Ordering::AcqRel);
     }
@@ -205,7 +212,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(60);
 
     /// What a read of `more` bytes does to an unfinished packet.
-    fn trickle(incoming: &mut Incoming, more: usize, at: u64) {
+    fn trickle(incoming: &mut ReadBuffer, more: usize, at: u64) {
         let mut buffer = vec![0; 128 * 1024];
         let kept = incoming.unload(&mut buffer);
         incoming.keep(&buffer[..kept + more], None, Timestamp(at), TIMEOUT);
@@ -213,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_trickle_of_bytes_does_not_prolong_a_packet_pitfall_20() {
-        let mut incoming = Incoming::default();
+        let mut incoming = ReadBuffer::default();
         assert_eq!(incoming.deadline(), Timestamp::NEVER);
         trickle(&mut incoming, 1, 1_000);
         for second in 2..60 {
@@ -224,7 +231,7 @@ mod tests {
 
     #[test]
     fn enough_progress_prolongs_it() {
-        let mut incoming = Incoming::default();
+        let mut incoming = ReadBuffer::default();
         trickle(&mut incoming, 1, 1_000);
         trickle(&mut incoming, PROGRESS_BYTES, 2_000);
         assert_eq!(incoming.deadline(), Timestamp(62_000));
@@ -232,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_next_packet_has_all_its_time() {
-        let mut incoming = Incoming::default();
+        let mut incoming = ReadBuffer::default();
         trickle(&mut incoming, 1, 1_000);
         incoming.finished();
         incoming.unload(&mut [0; 8]);
@@ -244,7 +251,7 @@ mod tests {
     #[test]
     fn what_peers_without_connect_hold_is_bounded_together_pitfall_1() {
         let sum = AtomicUsize::new(0);
-        let (mut one, mut two) = (Incoming::default(), Incoming::default());
+        let (mut one, mut two) = (ReadBuffer::default(), ReadBuffer::default());
         one.keep(&[0; 600], None, Timestamp(0), TIMEOUT);
         two.keep(&[0; 600], None, Timestamp(0), TIMEOUT);
         assert!(one.account(&sum, 1_000));

@@ -5,58 +5,67 @@
 //! full queue is a Client that does not read, never a task that had no turn yet.
 
 use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use crate::broker::mailbox::Mailbox;
+use crate::engine::outbox::transport_panicked;
+use crate::engine::timers::Mailbox;
+use crate::sync::lock;
 use crate::transport::{ByteStream, Duplex, TryWrite};
 
 type Io = Pin<Box<dyn Duplex>>;
 
 /// The stream as its owner has it.
-pub(super) enum Stream {
+pub(super) enum PeerStream {
     /// It has a way of its own to be written from other tasks.
     Own(Io),
-    Shared(Arc<SharedIo>),
+    Locked(Arc<LockedStream>),
 }
 
 /// A stream behind a lock, which is held for one call and never while anything else is locked.
-pub(super) struct SharedIo {
+pub(super) struct LockedStream {
     io: Mutex<Io>,
     owner: Waker,
 }
 
-impl Stream {
+impl PeerStream {
     /// The stream and its inline writer.
-    pub(super) fn new(stream: ByteStream, mailbox: &Arc<Mailbox>) -> (Stream, Arc<dyn TryWrite>) {
+    pub(super) fn new(
+        stream: ByteStream,
+        mailbox: &Arc<Mailbox>,
+    ) -> (PeerStream, Arc<dyn TryWrite>) {
         match stream.inline {
-            Some(inline) => (Stream::Own(stream.io), inline),
+            Some(inline) => (PeerStream::Own(stream.io), inline),
             None => {
                 let owner = Waker::from(mailbox.clone());
-                let shared = Arc::new(SharedIo { io: Mutex::new(stream.io), owner });
-                (Stream::Shared(shared.clone()), shared)
+                let shared = Arc::new(LockedStream { io: Mutex::new(stream.io), owner });
+                (PeerStream::Locked(shared.clone()), shared)
             }
         }
     }
 
-    /// Lets the owner poll it.
-    pub(super) fn with<R>(&mut self, poll: impl FnOnce(Pin<&mut dyn Duplex>) -> R) -> R {
-        match self {
-            Stream::Own(io) => poll(io.as_mut()),
-            Stream::Shared(shared) => shared.with(poll),
-        }
+    /// Lets the owner poll it. A stream that panics is broken.
+    pub(super) fn with<T>(
+        &mut self,
+        poll: impl FnOnce(Pin<&mut dyn Duplex>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let polled = catch_unwind(AssertUnwindSafe(|| match self {
+            PeerStream::Own(io) => poll(io.as_mut()),
+            PeerStream::Locked(stream) => stream.with(poll),
+        }));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
     }
 }
 
-impl SharedIo {
+impl LockedStream {
     fn with<R>(&self, poll: impl FnOnce(Pin<&mut dyn Duplex>) -> R) -> R {
-        let mut io = self.io.lock().unwrap_or_else(PoisonError::into_inner);
-        poll(io.as_mut())
+        poll(lock(&self.io).as_mut())
     }
 }
 
-impl TryWrite for SharedIo {
+impl TryWrite for LockedStream {
     fn try_write(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut cx = Context::from_waker(&self.owner);
         self.with(|mut io| {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -16,11 +17,12 @@ use futures_lite::future;
 use hashbrown::HashMap;
 use log::{info, warn};
 
-use super::lock;
-use super::mailbox::{Mailbox, Order};
-use super::shared::{Shared, count_one};
-use crate::driver::{Driver, Guard};
-use crate::runtime;
+use super::driver::{Admission, Driver};
+use crate::counters::count_one;
+use crate::engine::outbox::transport_panicked;
+use crate::engine::state::Engine;
+use crate::engine::timers::{Mailbox, Order};
+use crate::sync::lock;
 use crate::transport::{Incoming, Transport};
 
 /// The first pause after the transport could not accept.
@@ -40,6 +42,8 @@ pub struct ListenerInfo {
     pub name: String,
     /// The address really bound, as the transport tells it.
     pub endpoint: String,
+    /// All addresses bound, `endpoint` among them: a host name binds every address that it has.
+    pub endpoints: Vec<String>,
     /// Network Connections through it at this moment, those before CONNECT included.
     pub connections: usize,
 }
@@ -52,8 +56,9 @@ pub(crate) struct Listeners {
 
 /// One listener and its Network Connections.
 pub(crate) struct Listener {
-    name: String,
+    name: Arc<str>,
     endpoint: String,
+    endpoints: Vec<String>,
     /// Closed to stop accepting.
     stop: Sender<()>,
     /// Closed when the accept loop and all connections are gone.
@@ -67,7 +72,7 @@ impl Listeners {
     /// in use.
     pub(crate) fn add<T: Transport>(
         &self,
-        shared: &Arc<Shared>,
+        engine: &Arc<Engine>,
         name: &str,
         transport: T,
     ) -> Result<String, String> {
@@ -75,35 +80,36 @@ impl Listeners {
         let (stop, stopped) = async_channel::bounded(1);
         let (alive, gone) = async_channel::bounded(1);
         let listener = Arc::new(Listener {
-            name: name.to_owned(),
+            name: name.into(),
             endpoint: endpoint.clone(),
+            endpoints: transport.local_endpoints(),
             stop,
             gone,
-            connections: Mutex::new(HashMap::with_hasher(shared.hasher.clone())),
+            connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
             numbers: AtomicU64::new(0),
         });
         {
             let mut all = lock(&self.all);
-            if all.iter().any(|listener| listener.name == name) {
+            if all.iter().any(|listener| *listener.name == *name) {
                 return Err(name.to_owned());
             }
             all.push(listener.clone());
         }
         let accepting = Accepting {
-            shared: Arc::downgrade(shared),
+            engine: Arc::downgrade(engine),
             listener,
             stopped,
             alive,
-            handshakes: Arc::new(Semaphore::new(shared.limits.handshakes_max.max(1))),
+            handshakes: Arc::new(Semaphore::new(engine.limits.handshakes_max.max(1))),
         };
-        shared.spawn(accepting.run(transport));
+        engine.host.spawn(accepting.run(transport));
         Ok(endpoint)
     }
 
     /// Takes a listener out.
     pub(crate) fn take(&self, name: &str) -> Option<Arc<Listener>> {
         let mut all = lock(&self.all);
-        let index = all.iter().position(|listener| listener.name == name)?;
+        let index = all.iter().position(|listener| *listener.name == *name)?;
         Some(all.remove(index))
     }
 
@@ -112,7 +118,7 @@ impl Listeners {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        lock(&self.all).iter().any(|listener| listener.name == name)
+        lock(&self.all).iter().any(|listener| *listener.name == *name)
     }
 
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {
@@ -123,8 +129,9 @@ impl Listeners {
 impl Listener {
     fn info(&self) -> ListenerInfo {
         ListenerInfo {
-            name: self.name.clone(),
+            name: self.name.to_string(),
             endpoint: self.endpoint.clone(),
+            endpoints: self.endpoints.clone(),
             connections: lock(&self.connections).len(),
         }
     }
@@ -156,7 +163,7 @@ impl fmt::Debug for Listener {
 
 /// The accept loop.
 struct Accepting {
-    shared: Weak<Shared>,
+    engine: Weak<Engine>,
     listener: Arc<Listener>,
     stopped: Receiver<()>,
     alive: Sender<()>,
@@ -167,16 +174,16 @@ impl Accepting {
     async fn run<T: Transport>(self, mut transport: T) {
         let mut back_off = BACK_OFF_MIN;
         let mut accepted = 0_u64;
-        info!("listener {:?} accepts on {}", self.listener.name, self.listener.endpoint);
+        info!("listener {:?} accepts on {}", self.listener.name, self.listener.endpoints.join(" "));
         while let Some(permit) = self.unless_stopped(self.permit()).await {
-            match self.unless_stopped(transport.accept()).await {
+            match self.unless_stopped(contained(transport.accept())).await {
                 None => break,
                 Some(Ok(incoming)) => {
                     back_off = BACK_OFF_MIN;
                     self.serve(incoming, permit);
                     accepted += 1;
                     if accepted.is_multiple_of(ACCEPTED_PER_TURN) {
-                        runtime::yield_now().await;
+                        future::yield_now().await;
                     }
                 }
                 Some(Err(error)) => {
@@ -184,7 +191,8 @@ impl Accepting {
                         "listener {:?} cannot accept: {error}; next try in {back_off:?}",
                         self.listener.name
                     );
-                    self.unless_stopped(runtime::sleep(back_off)).await;
+                    let Some(engine) = self.engine.upgrade() else { break };
+                    self.unless_stopped(engine.host.sleep(back_off)).await;
                     back_off = (back_off * 2).min(BACK_OFF_MAX);
                 }
             }
@@ -205,15 +213,15 @@ impl Accepting {
         if let Some(permit) = self.handshakes.try_acquire_arc() {
             return permit;
         }
-        if let Some(shared) = self.shared.upgrade() {
-            count_one(&shared.counts.handshakes_waited);
+        if let Some(engine) = self.engine.upgrade() {
+            count_one(&engine.counts.handshakes_waited);
         }
         self.handshakes.acquire_arc().await
     }
 
     /// Gives a peer its task.
     fn serve(&self, incoming: Incoming, permit: SemaphoreGuardArc) {
-        let Some(shared) = self.shared.upgrade() else { return };
+        let Some(engine) = self.engine.upgrade() else { return };
         let mailbox = Arc::new(Mailbox::new());
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
@@ -227,8 +235,8 @@ impl Accepting {
             mailbox.order(Order::ListenerStopped);
         }
         let stopped = self.stopped.clone();
-        let handshake = shake_hands(shared.clone(), incoming, mailbox, guard, stopped);
-        shared.spawn(Peer::ShakingHands(Box::pin(handshake)));
+        let handshake = shake_hands(engine.clone(), incoming, mailbox, guard, stopped);
+        engine.host.spawn(Peer::ShakingHands(Box::pin(handshake)));
     }
 }
 
@@ -259,40 +267,52 @@ impl Future for Peer {
 
 /// The stream of a peer, in the hands of its driver; `None` if it did not come to that.
 async fn shake_hands(
-    shared: Arc<Shared>,
+    engine: Arc<Engine>,
     incoming: Incoming,
     mailbox: Arc<Mailbox>,
     guard: Entered,
     stopped: Receiver<()>,
 ) -> Option<Driver> {
-    let Incoming { peer, mut handshake } = incoming;
+    let Incoming { mut peer, handshake } = incoming;
+    peer.set_listener(&guard.listener.name);
+    let mut handshake = Box::pin(contained(handshake));
     // Most are finished at once, and need no timer.
     let shaken = match future::poll_once(&mut handshake).await {
         Some(done) => Some(done),
         None => {
-            let limit = shared.limits.handshake_timeout;
+            let limit = engine.limits.handshake_timeout;
             let stop = async {
                 while stopped.recv().await.is_ok() {}
                 None
             };
-            future::or(stop, runtime::timeout(limit, handshake)).await
+            future::or(stop, engine.host.timeout(limit, handshake)).await
         }
     };
     let stream = match shaken {
         Some(Ok(stream)) => stream,
         Some(Err(error)) => {
-            count_one(&shared.counts.handshakes_failed);
+            count_one(&engine.counts.handshakes_failed);
             log::debug!("{peer}: the handshake failed: {}", escaped(&error));
             return None;
         }
         None => {
             if !stopped.is_closed() {
-                count_one(&shared.counts.handshakes_timed_out);
+                count_one(&engine.counts.handshakes_timed_out);
             }
             return None;
         }
     };
-    Some(Driver::new(shared, stream, peer, mailbox, Box::new(guard)))
+    Some(Driver::new(engine, stream, peer, mailbox, Box::new(guard)))
+}
+
+/// A future of a transport, whose panic is an error of this peer, or of this attempt to accept one.
+async fn contained<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
+            .unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
+    })
+    .await
 }
 
 /// An error may quote what the peer sent.
@@ -308,7 +328,7 @@ struct Entered {
     _alive: Sender<()>,
 }
 
-impl Guard for Entered {
+impl Admission for Entered {
     fn connected(&mut self) {
         self.permit = None;
     }

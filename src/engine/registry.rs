@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use super::lock;
-use super::slot::Slot;
+use super::session_cell::SessionCell;
 use crate::limits::Limits;
 use crate::session::Session;
+use crate::sync::lock;
 
 /// More than workers are likely to be, so that CONNECTs seldom meet.
 const SHARDS: usize = 16;
 
-type Shard = HashMap<Arc<str>, Arc<Slot>, RandomState>;
+type Shard = HashMap<Arc<str>, Arc<SessionCell>, RandomState>;
 
 /// Sessions by Client Identifier.
 #[derive(Debug)]
@@ -29,9 +29,9 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// A new Session, with the one that it replaces and that the caller is to end.
-    New { slot: Arc<Slot>, replaced: Option<Arc<Slot>> },
+    New { cell: Arc<SessionCell>, replaced: Option<Arc<SessionCell>> },
     /// The Session that is there. It may end before the caller has its lock: then claim again.
-    Existing(Arc<Slot>),
+    Existing(Arc<SessionCell>),
     /// A client inside this process has it.
     InProcess,
     /// `sessions_max` are there.
@@ -67,9 +67,9 @@ impl Registry {
         let mut shard = lock(self.shard(client_id));
         let present = shard.get(client_id);
         match present {
-            Some(slot) if slot.in_process => return Claim::InProcess,
-            Some(slot) if in_process && slot.is_connected() => return Claim::InProcess,
-            Some(slot) if !fresh => return Claim::Existing(slot.clone()),
+            Some(cell) if cell.in_process => return Claim::InProcess,
+            Some(cell) if in_process && cell.is_connected() => return Claim::InProcess,
+            Some(cell) if !fresh => return Claim::Existing(cell.clone()),
             Some(_) => {}
             None if self.sessions.fetch_add(1, Ordering::AcqRel) >= limits.sessions_max => {
                 self.sessions.fetch_sub(1, Ordering::AcqRel);
@@ -80,21 +80,21 @@ impl Registry {
         let client_id: Arc<str> = client_id.into();
         let session = Session::new(client_id.clone(), self.hasher.clone(), limits);
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
-        let slot = Arc::new(Slot::new(key, session, in_process));
-        let replaced = shard.insert(client_id, slot.clone());
-        Claim::New { slot, replaced }
+        let cell = Arc::new(SessionCell::new(key, session, in_process));
+        let replaced = shard.insert(client_id, cell.clone());
+        Claim::New { cell, replaced }
     }
 
     /// Whether a Client with this Client Identifier is connected: a CONNECT would take its place.
     pub(crate) fn is_connected(&self, client_id: &str) -> bool {
-        lock(self.shard(client_id)).get(client_id).is_some_and(|slot| slot.is_connected())
+        lock(self.shard(client_id)).get(client_id).is_some_and(|cell| cell.is_connected())
     }
 
     /// Forgets a Session that has ended, unless another one has its Client Identifier already.
-    pub(crate) fn remove(&self, slot: &Arc<Slot>) {
-        let mut shard = lock(self.shard(&slot.client_id));
-        if shard.get(&slot.client_id).is_some_and(|present| Arc::ptr_eq(present, slot)) {
-            shard.remove(&slot.client_id);
+    pub(crate) fn remove(&self, cell: &Arc<SessionCell>) {
+        let mut shard = lock(self.shard(&cell.client_id));
+        if shard.get(&cell.client_id).is_some_and(|present| Arc::ptr_eq(present, cell)) {
+            shard.remove(&cell.client_id);
             self.sessions.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -104,7 +104,7 @@ impl Registry {
     }
 
     /// All Sessions at about this moment, shard by shard.
-    pub(crate) fn snapshot(&self) -> Vec<Arc<Slot>> {
+    pub(crate) fn snapshot(&self) -> Vec<Arc<SessionCell>> {
         self.shards
             .iter()
             .flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
@@ -123,13 +123,13 @@ mod tests {
     #[test]
     fn one_session_for_each_client_identifier_mqtt_3_1_3_2() {
         let registry = Registry::new(&RandomState::with_seed(1));
-        let Claim::New { slot, replaced: None } = claim(&registry, "a", false, 9) else { panic!() };
+        let Claim::New { cell, replaced: None } = claim(&registry, "a", false, 9) else { panic!() };
         let Claim::Existing(same) = claim(&registry, "a", false, 9) else { panic!() };
-        assert!(Arc::ptr_eq(&slot, &same));
-        let Claim::New { slot: fresh, replaced: Some(old) } = claim(&registry, "a", true, 9) else {
+        assert!(Arc::ptr_eq(&cell, &same));
+        let Claim::New { cell: fresh, replaced: Some(old) } = claim(&registry, "a", true, 9) else {
             panic!()
         };
-        assert!(Arc::ptr_eq(&slot, &old));
+        assert!(Arc::ptr_eq(&cell, &old));
         assert_eq!(registry.len(), 1);
         registry.remove(&old);
         assert_eq!(registry.len(), 1, "a replaced Session does not take its successor with it");

@@ -1,0 +1,124 @@
+//! The counters of a broker: the one table of what it holds now and of how often a limit refused something.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Generates [`Counters`] for readers and [`Counts`] for those who count, from one table.
+macro_rules! counters {
+    (
+        $(#[$meta:meta])*
+        measured { $($(#[$measured_doc:meta])* $measured:ident,)* }
+        held { $($(#[$held_doc:meta])* $held:ident,)* }
+        counted { $($(#[$counted_doc:meta])* $counted:ident,)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$measured_doc])* pub $measured: usize,)*
+            $($(#[$held_doc])* pub $held: usize,)*
+            $($(#[$counted_doc])* pub $counted: u64,)*
+        }
+
+        /// The counters as tasks change them.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counts {
+            $(pub(crate) $held: AtomicUsize,)*
+            $(pub(crate) $counted: AtomicU64,)*
+        }
+
+        impl Counts {
+            /// The counters of this moment, but for those that are measured elsewhere.
+            pub(crate) fn read(&self) -> Counters {
+                Counters {
+                    $($held: self.$held.load(Ordering::Relaxed),)*
+                    $($counted: self.$counted.load(Ordering::Relaxed),)*
+                    ..Counters::default()
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// What a broker holds now, and how often each limit of [`Limits`](crate::Limits) refused something since
+    /// it was created. Read by [`Broker::counters`](crate::Broker::counters).
+    ///
+    /// ```
+    /// use hrotti::{Broker, Limits, Message};
+    /// # futures_lite::future::block_on(async {
+    /// let limits = Limits { retained_messages_max: 1, ..Limits::default() };
+    /// let broker = Broker::builder().limits(limits).build();
+    /// let client = broker.client("host-program")?;
+    /// for topic in ["one", "two"] {
+    ///     client.publish(Message::new(topic, "kept")?.with_retain(true)).await?;
+    /// }
+    /// let counters = broker.counters();
+    /// assert_eq!((counters.retained_messages, counters.retained_refused), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    measured {
+        /// Sessions, connected or away.
+        sessions,
+        /// Subscriptions.
+        subscriptions,
+        /// Retained messages.
+        retained_messages,
+        /// Bytes of retained messages.
+        retained_bytes,
+    }
+    held {
+        /// Network Connections with an accepted CONNECT.
+        connections,
+        /// Bytes held for peers whose CONNECT was not accepted yet.
+        unauthenticated_bytes,
+    }
+    counted {
+        /// CONNECTs refused by `connections_max`.
+        connections_refused,
+        /// CONNECTs refused by `sessions_max`.
+        sessions_refused,
+        /// Topic Filters refused by `session_subscriptions_max` or `subscriptions_max`.
+        subscriptions_refused,
+        /// Messages that `retained_messages_max` or `retained_bytes_max` kept from being retained.
+        retained_refused,
+        /// Topic Names and Topic Filters refused by `topic_levels_max` or `topic_bytes_max`.
+        topics_refused,
+        /// Connections closed by `packet_bytes_max` or `connect_packet_bytes_max`.
+        packets_too_large,
+        /// Peers whose transport handshake failed.
+        handshakes_failed,
+        /// Peers dropped by `handshake_timeout`.
+        handshakes_timed_out,
+        /// Times that a listener waited because of `handshakes_max`.
+        handshakes_waited,
+        /// Connections closed by `connect_timeout`.
+        connects_timed_out,
+        /// Connections closed by `packet_timeout`.
+        packets_timed_out,
+        /// Connections closed by `write_stall_timeout`.
+        writes_stalled,
+        /// Connections closed because one and a half times their Keep Alive passed without a packet.
+        keep_alives_timed_out,
+        /// Connections closed by `unauthenticated_bytes_max`.
+        unauthenticated_bytes_refused,
+        /// Connections closed by `receive_maximum`.
+        receive_maximum_exceeded,
+        /// Connections closed because of bytes that are no packet.
+        malformed_packets,
+        /// Connections closed because of a packet that is not allowed where it came.
+        protocol_errors,
+        /// Connections closed by `packet_filters_max`.
+        packet_filters_refused,
+        /// CONNECTs refused because `connect_decision_timeout` passed before they were decided.
+        connects_undecided,
+        /// Times that reading stopped because `answer_bytes_max` bytes of answers were unsent.
+        reads_paused,
+        /// Application Messages, subscriptions and CONNECTs that the access rules denied.
+        accesses_denied,
+    }
+}
+
+/// Counts one.
+pub(crate) fn count_one(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,19 @@
+//! The engine: the state of one broker and what packets, time and the host program do to it. Nothing here touches
+//! a socket but by the one write protocol of [`outbox`].
+
+pub(crate) mod access;
+pub(crate) mod batch;
+mod connect;
+pub(crate) mod dispatch;
+mod due;
+pub(crate) mod errand;
+pub(crate) mod outbox;
+pub(crate) mod registry;
+mod route;
+mod send_context;
+pub(crate) mod session_cell;
+mod session_end;
+pub(crate) mod share;
+pub(crate) mod state;
+mod subscribe;
+pub(crate) mod timers;

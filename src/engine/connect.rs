@@ -1,0 +1,168 @@
+//! How a CONNECT gets its Session.
+
+use std::sync::Arc;
+
+use super::access::Denied;
+use super::registry::Claim;
+use super::session_cell::{Link, SessionCell};
+use super::session_end::taken_over;
+use super::state::Engine;
+use crate::connection::{Accepted, Connection};
+use crate::counters::count_one;
+use crate::error::Fault;
+use crate::message::Message;
+use crate::packet::{Connect, ConnectWill, ReasonCode};
+use crate::session::will::Will;
+use crate::time::Timestamp;
+use crate::topic;
+
+/// A Session that a CONNECT got.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) cell: Arc<SessionCell>,
+    pub(crate) epoch: u64,
+    pub(crate) session_present: bool,
+}
+
+/// A Session that a CONNECT asked for, and whether it was there before.
+struct Claimed {
+    cell: Arc<SessionCell>,
+    present: bool,
+}
+
+impl Engine {
+    /// Carries out a CONNECT that was decided: the Session is claimed, the previous Network Connection is told
+    /// to go, the old Will is settled (MQTT-3.1.4-2, -3), and `connack` is the first packet for the new Network
+    /// Connection, whichever task writes to it (MQTT-3.2.0-1).
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        connect: &Connect<'_>,
+        link: &Link,
+        now: Timestamp,
+        mut connack: impl FnMut(&Accepted<'_>, &mut Vec<u8>),
+    ) -> Result<Opened, Fault> {
+        let will = connect.will.as_ref().map(|will| self.take_will(connect.client_id, will));
+        let will = will.transpose()?;
+        let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
+        let terms = Connection::terms(connect, &self.limits);
+        loop {
+            let assigned_id = connect.client_id.is_empty().then(|| self.assign_client_id());
+            let client_id = assigned_id.as_deref().unwrap_or(connect.client_id);
+            let fresh = connect.clean_start && assigned_id.is_none();
+            let Claimed { cell, present } = self.claim(client_id, fresh)?;
+            if present && assigned_id.is_some() {
+                continue; // in use (MQTT-3.2.2-16)
+            }
+            // If another CONNECT has taken the Session after its Will was settled: claim again.
+            let settled = if present { self.settle_will(&cell) } else { Some(0) };
+            let mut state = cell.lock_between_writes();
+            let unchanged = settled == Some(state.session.epoch());
+            let over = present && state.session.expiry_secs() == 0;
+            if state.session.has_ended() || !unchanged || over {
+                continue;
+            }
+            let torn = state.is_amid_packet();
+            let (epoch, _unsent) = state.session.attach(terms, expiry_secs, will.clone());
+            let mut first = Vec::new();
+            let accepted = Accepted {
+                session_present: present,
+                assigned_client_id: assigned_id.as_deref(),
+                session_expiry_secs: (expiry_secs != connect.session_expiry_secs)
+                    .then_some(expiry_secs),
+            };
+            connack(&accepted, &mut first);
+            state.session.append_protocol(epoch, &mut first);
+            let before = state.link.replace(link.clone());
+            cell.set_connected(&state, true);
+            self.watch_expiry(&cell, &mut state, now);
+            drop(state);
+            if let Some(before) = before {
+                before.mailbox.order(taken_over(torn));
+            }
+            return Ok(Opened { cell, epoch, session_present: present });
+        }
+    }
+
+    /// Settles the Will of a Session before a new Network Connection gets it: it is published or silenced.
+    /// Returns the epoch for which that was done; `None` if the Session ends, because it was to last no longer
+    /// than the Network Connection that is replaced (MQTT-3.1.2-6 in 3.1.1, section 3.1.2.11.2).
+    fn settle_will(self: &Arc<Self>, cell: &Arc<SessionCell>) -> Option<u64> {
+        let (will, epoch) = {
+            let mut state = cell.lock();
+            if state.session.has_ended() {
+                return None;
+            }
+            if state.session.expiry_secs() == 0 {
+                drop(state);
+                self.end_session(cell, |session| session.expiry_secs() == 0);
+                return None;
+            }
+            (state.session.take_will_for_resumption(), state.session.epoch())
+        };
+        self.publish_leftovers(&cell.client_id, will, Vec::new());
+        Some(epoch)
+    }
+
+    /// Finds or makes the Session of a Client Identifier. One that it replaces is ended here.
+    fn claim(self: &Arc<Self>, client_id: &str, fresh: bool) -> Result<Claimed, Fault> {
+        match self.registry.claim(client_id, fresh, false, &self.limits) {
+            Claim::New { cell, replaced } => {
+                if let Some(old) = replaced {
+                    self.end_session(&old, |_| true);
+                }
+                Ok(Claimed { cell, present: false })
+            }
+            Claim::Existing(cell) if cell.lock().session.has_ended() => {
+                // It is about to be removed; the first to come removes it.
+                self.registry.remove(&cell);
+                self.claim(client_id, fresh)
+            }
+            Claim::Existing(cell) => Ok(Claimed { cell, present: true }),
+            Claim::InProcess => {
+                let detail = "the Client Identifier is in use inside the server's process";
+                Err(Fault::Refused(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail))
+            }
+            Claim::Full => {
+                count_one(&self.counts.sessions_refused);
+                Err(Fault::Refused(ReasonCode::QUOTA_EXCEEDED, "sessions_max is reached"))
+            }
+        }
+    }
+
+    fn take_will(&self, client_id: &str, will: &ConnectWill<'_>) -> Result<Will, Fault> {
+        self.check_topic_name(will.topic)?;
+        if self.access.publish(client_id, false, will.topic) == Err(Denied::ByPolicy) {
+            count_one(&self.counts.accesses_denied);
+            let detail = "the Will may not be published";
+            return Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, detail));
+        }
+        let message = Message::from_packet(will.topic, &will.properties, will.payload, None)
+            .with_qos(will.qos)
+            .with_retain(will.retain);
+        Ok(Will { message, delay_secs: will.delay_secs })
+    }
+
+    /// The limits on Topic Names.
+    pub(crate) fn check_topic_name(&self, name: &str) -> Result<(), Fault> {
+        if self.topic_is_within_limits(name) {
+            return Ok(());
+        }
+        Err(Fault::Refused(
+            ReasonCode::TOPIC_NAME_INVALID,
+            "topic_levels_max or topic_bytes_max is exceeded",
+        ))
+    }
+
+    /// The limits on Topic Names and Topic Filters.
+    pub(crate) fn topic_is_within_limits(&self, text: &str) -> bool {
+        let limits = &self.limits;
+        // A text of so many bytes cannot have more levels.
+        let few_levels =
+            text.len() < limits.topic_levels_max || topic::levels(text) <= limits.topic_levels_max;
+        let within = few_levels && text.len() <= limits.topic_bytes_max;
+        if !within {
+            count_one(&self.counts.topics_refused);
+        }
+        within
+    }
+}

@@ -1,0 +1,64 @@
+//! What happens by itself when its time has come: expiry, delayed Wills, ends of Sessions, deadlines.
+
+use std::sync::Arc;
+
+use super::session_cell::SessionCell;
+use super::state::Engine;
+use super::timers::{Due, TICK_MILLIS};
+use crate::budget::Budget;
+use crate::time::Timestamp;
+
+/// The steps that a look at something that is due costs.
+const LOOK_STEPS: usize = 8;
+
+impl Engine {
+    /// One turn of the wheel. Each item is looked at by itself: none can keep another from its turn. After a
+    /// turn's worth of work it lets other tasks run.
+    pub(crate) async fn tick(self: &Arc<Self>) {
+        let mut budget = Budget::of_a_turn();
+        let now = self.now();
+        for due in self.wheel.take_due(now) {
+            budget.spend(LOOK_STEPS);
+            match due {
+                Due::Connection(mailbox) => {
+                    if let Some(mailbox) = mailbox.upgrade() {
+                        self.wheel.look_at_connection(&mailbox, now);
+                    }
+                }
+                Due::Session(cell) => {
+                    if let Some(cell) = cell.upgrade() {
+                        self.look_at_session(&cell, now);
+                        budget.spend(LOOK_STEPS);
+                    }
+                }
+                Due::Retained => self.expire_retained(now, &mut budget),
+            }
+            if budget.is_spent() {
+                futures_lite::future::yield_now().await;
+                budget = Budget::of_a_turn();
+            }
+        }
+    }
+
+    fn look_at_session(self: &Arc<Self>, cell: &Arc<SessionCell>, now: Timestamp) {
+        let (will, over) = {
+            let mut state = cell.lock();
+            if state.next_look > now.0 / TICK_MILLIS {
+                return; // planned before a sooner look was: one that counts is to come
+            }
+            state.next_look = u64::MAX;
+            state.session.expire_messages(now);
+            let over = state.session.is_over(now);
+            // The end of the Session publishes the Will by itself.
+            let will = if over { None } else { state.session.take_due_will(now) };
+            if !over {
+                self.watch_expiry(cell, &mut state, now);
+            }
+            (will, over)
+        };
+        self.publish_leftovers(&cell.client_id, will, Vec::new());
+        if over {
+            self.end_session(cell, |session| session.is_over(now));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the broker publishes by itself or for a client in its process, in as many turns as it takes: a Will,
+//! and what an ended member of a shared subscription held.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
+
+use super::batch::{Batch, Flush, Heard, Published, Publishing};
+use super::route::{RouteCache, RouteSearch};
+use super::state::Engine;
+use crate::budget::Budget;
+use crate::ledger::{DropReason, Outcome};
+use crate::message::Message;
+use crate::session::outgoing::Outgoing;
+use crate::session::queue::Delivery;
+use crate::time::Timestamp;
+
+/// Messages on their way that belong to no Network Connection's turn.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    publisher: Arc<str>,
+    batch: Batch,
+    routes: RouteCache,
+    publishing: Option<Publishing>,
+    /// What became of the message that is published.
+    heard: Heard,
+    handed_on: vec::IntoIter<Delivery>,
+    handing_on: Option<(Delivery, Box<RouteSearch>)>,
+}
+
+impl Errand {
+    /// An errand for the client with this Client Identifier.
+    pub(crate) fn new(engine: &Engine, publisher: Arc<str>) -> Errand {
+        let mut batch = Batch::default();
+        batch.begin(engine);
+        Errand {
+            publisher,
+            batch,
+            routes: RouteCache::default(),
+            publishing: None,
+            heard: Heard::ByNobody,
+            handed_on: Vec::new().into_iter(),
+            handing_on: None,
+        }
+    }
+
+    /// Finishes the batch of a Network Connection that is gone.
+    pub(crate) fn finish(engine: &Engine, publisher: Arc<str>, batch: Batch) -> Errand {
+        Errand { batch, ..Errand::new(engine, publisher) }
+    }
+
+    /// Publishes a message. `in_process`: for the program that runs the broker.
+    pub(crate) fn publish(
+        mut self,
+        engine: &Engine,
+        in_process: bool,
+        message: Message,
+        now: Timestamp,
+    ) -> Errand {
+        match engine.access.publish(&self.publisher, in_process, message.topic()) {
+            Ok(()) => self.publishing = Some(Publishing::new(engine, message.accepted_at(now))),
+            Err(denied) => self.heard = self.batch.count_denied(engine, denied),
+        }
+        self
+    }
+
+    /// Goes on with a message that its Network Connection left on its way.
+    pub(crate) fn go_on_with(mut self, publishing: Publishing) -> Errand {
+        self.publishing = Some(publishing);
+        self
+    }
+
+    /// Gives what an ended member of a shared subscription held to another one (MQTT-4.8.2-5).
+    pub(crate) fn hand_on(mut self, deliveries: Vec<Delivery>) -> Errand {
+        self.handed_on = deliveries.into_iter();
+        self
+    }
+
+    /// Goes on, as far as the budget allows. Whether everything is done.
+    pub(crate) fn advance(&mut self, engine: &Engine, budget: &mut Budget) -> bool {
+        let now = engine.now();
+        if let Some(publishing) = self.publishing.take() {
+            let Errand { batch, routes, publisher, .. } = self;
+            match publishing.advance(batch, engine, publisher, routes, now, budget) {
+                Published::Heard(heard) => self.heard = heard,
+                Published::Later(rest) => {
+                    self.publishing = Some(rest);
+                    return false;
+                }
+            }
+        }
+        if !self.batch.push_pending(engine, now, budget) {
+            return false;
+        }
+        while let Some((delivery, mut search)) = self.next_to_hand_on(engine) {
+            if !search.advance(engine, delivery.message.topic(), budget) {
+                self.handing_on = Some((delivery, search));
+                return false;
+            }
+            self.give(engine, &delivery, *search, now, budget);
+            if budget.is_spent() {
+                return false;
+            }
+        }
+        self.batch.flush(engine, None, &mut Outgoing::default(), now, budget) != Flush::Unfinished
+    }
+
+    fn next_to_hand_on(&mut self, engine: &Engine) -> Option<(Delivery, Box<RouteSearch>)> {
+        self.handing_on.take().or_else(|| {
+            let delivery = self.handed_on.next()?;
+            Some((delivery, Box::new(RouteSearch::new(engine))))
+        })
+    }
+
+    fn give(
+        &mut self,
+        engine: &Engine,
+        delivery: &Delivery,
+        search: RouteSearch,
+        now: Timestamp,
+        budget: &mut Budget,
+    ) {
+        let route = search.finish("", budget);
+        let share = route.shares.iter().find(|share| {
+            delivery.shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &share.identity))
+        });
+        match share {
+            Some(share) => self.batch.offer_share(engine, share, &delivery.message, now, budget),
+            None => self.batch.count(Outcome::Dropped(DropReason::SessionEnded)),
+        }
+    }
+
+    /// What became of the message, once everything is done.
+    pub(crate) fn heard(&self) -> Heard {
+        self.heard
+    }
+
+    /// How often the message waits in a Session, once everything is done.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.batch.accepted()
+    }
+
+    fn is_done(&self) -> bool {
+        self.publishing.is_none()
+            && self.handing_on.is_none()
+            && self.handed_on.len() == 0
+            && self.batch.is_empty()
+    }
+
+    /// Runs the errand: what one turn does not finish, a task of its own does.
+    pub(crate) fn run(mut self, engine: &Arc<Engine>) {
+        if !self.is_done() && !self.advance(engine, &mut Budget::of_a_turn()) {
+            engine.host.spawn(Running { engine: engine.clone(), errand: self });
+        }
+    }
+}
+
+/// An errand in a task of its own.
+struct Running {
+    engine: Arc<Engine>,
+    errand: Errand,
+}
+
+impl Future for Running {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Running { engine, errand } = &mut *self;
+        if errand.advance(engine, &mut Budget::of_a_turn()) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,174 @@
+//! One Session incarnation and its lock: it never moves, whether its Client is connected or away.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::share::Group;
+use super::timers::Mailbox;
+use crate::session::Session;
+use crate::sync::lock;
+use crate::transport::TryWrite;
+
+/// How a Session's Client is reached.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// Writes to the stream from any task; none for a client in this process.
+    pub(crate) inline: Option<Arc<dyn TryWrite>>,
+}
+
+/// What the lock of a [`SessionCell`] guards.
+pub(crate) struct CellState {
+    pub(crate) session: Session,
+    pub(crate) link: Option<Link>,
+    /// The last publisher's batch that touched this Session.
+    pub(crate) touched: u64,
+    /// The tick in which the wheel looks at this Session next.
+    pub(crate) next_look: u64,
+    /// The shared subscriptions that this Session is a member of; most have none.
+    shares: Option<Box<Shares>>,
+}
+
+/// Shared subscriptions by address.
+type Shares = HashMap<usize, Arc<Group<SessionCell>>, RandomState>;
+
+/// A Session with its lock.
+pub(crate) struct SessionCell {
+    /// Tells incarnations apart, in the subscription tree and elsewhere.
+    pub(crate) key: u64,
+    pub(crate) client_id: Arc<str>,
+    /// The Session belongs to a client inside this process.
+    pub(crate) in_process: bool,
+    /// A hint for shared subscriptions; the truth is under the lock.
+    connected: AtomicBool,
+    /// The Session has ended: its subscriptions do not count any more, though some may still be in the tree.
+    ended: AtomicBool,
+    /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
+    /// changes in one order. Before the tree in the order of locks.
+    subscribing: Mutex<()>,
+    state: Mutex<CellState>,
+}
+
+impl SessionCell {
+    pub(crate) fn new(key: u64, session: Session, in_process: bool) -> SessionCell {
+        SessionCell {
+            key,
+            client_id: session.client_id().clone(),
+            in_process,
+            connected: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            subscribing: Mutex::new(()),
+            state: Mutex::new(CellState {
+                session,
+                link: None,
+                touched: 0,
+                next_look: u64::MAX,
+                shares: None,
+            }),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, CellState> {
+        lock(&self.state)
+    }
+
+    /// Locks at a moment when no task is writing to the stream: a task that takes the Network Connection or
+    /// the Session away has to know which packet was the last. A writer never waits for its peer, so this is a
+    /// matter of one system call, or of the time that its thread is kept from the processor.
+    pub(crate) fn lock_between_writes(&self) -> MutexGuard<'_, CellState> {
+        loop {
+            let state = self.lock();
+            if !state.session.is_being_written() {
+                return state;
+            }
+            drop(state);
+            std::thread::yield_now();
+        }
+    }
+
+    /// The owner is about to write its last packet: no publisher begins to write before it.
+    pub(crate) fn keep_others_from_writing(&self, epoch: u64) {
+        let mut state = self.lock();
+        if state.session.epoch() == epoch {
+            state.session.set_blocked(true);
+        }
+    }
+
+    pub(crate) fn subscribing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.subscribing)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the Client came or went, here and where the Session shares subscriptions.
+    pub(crate) fn set_connected(&self, state: &CellState, connected: bool) {
+        self.connected.store(connected, Ordering::Relaxed);
+        for group in state.shares.iter().flat_map(|shares| shares.values()) {
+            group.set_connected(self.key, connected);
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+impl CellState {
+    /// The Session is a member of `group` from now on.
+    pub(crate) fn join(&mut self, group: Arc<Group<SessionCell>>) {
+        let shares =
+            self.shares.get_or_insert_with(|| Box::new(HashMap::with_hasher(RandomState::new())));
+        shares.insert(address(&group), group);
+    }
+
+    /// The Session is no member of `group` any more.
+    pub(crate) fn leave(&mut self, group: &Arc<Group<SessionCell>>) {
+        if let Some(shares) = &mut self.shares {
+            shares.remove(&address(group));
+        }
+        self.shares.take_if(|shares| shares.is_empty());
+    }
+
+    /// The Session is no member of any shared subscription any more.
+    pub(crate) fn leave_all(&mut self, key: u64) {
+        for (_, group) in self.shares.take().into_iter().flat_map(|shares| *shares) {
+            group.remove(key);
+        }
+    }
+
+    /// Whether the peer may have got part of a packet and not the rest. Known only
+    /// [between writes](SessionCell::lock_between_writes).
+    pub(crate) fn is_amid_packet(&self) -> bool {
+        self.session.tail_bytes() > 0
+    }
+
+    /// Gives the owner a turn.
+    pub(crate) fn wake(&self) {
+        if let Some(link) = &self.link {
+            link.mailbox.wake();
+        }
+    }
+}
+
+fn address(group: &Arc<Group<SessionCell>>) -> usize {
+    Arc::as_ptr(group).addr()
+}
+
+impl fmt::Debug for SessionCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCell")
+            .field("key", &self.key)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}

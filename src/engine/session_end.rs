@@ -1,0 +1,186 @@
+//! How a Network Connection leaves its Session, and how a Session ends.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use super::errand::Errand;
+use super::session_cell::SessionCell;
+use super::state::{Ended, Engine};
+use super::timers::Order;
+use crate::budget::Budget;
+use crate::message::Message;
+use crate::session::outgoing::Outgoing;
+use crate::session::queue::Delivery;
+use crate::session::{Departure, Session};
+use crate::sync::lock;
+use crate::time::Timestamp;
+
+/// The steps that removing a subscription costs beside its bytes.
+const REMOVAL_STEPS: usize = 4;
+
+/// How much dearer a byte of a Topic Filter is than one that is merely copied: it is hashed level by level.
+const BYTES_WEIGHT: usize = 8;
+
+impl Engine {
+    /// The Network Connection of `epoch` is gone. Returns bytes that should still go out, if it was not
+    /// taken over before.
+    pub(crate) fn leave_session(
+        self: &Arc<Self>,
+        cell: &Arc<SessionCell>,
+        epoch: u64,
+        departure: Departure,
+        now: Timestamp,
+    ) -> Option<Outgoing> {
+        let left = {
+            cell.keep_others_from_writing(epoch);
+            let mut state = cell.lock_between_writes();
+            let left = state.session.detach(epoch, departure, now)?;
+            state.link = None;
+            cell.set_connected(&state, false);
+            self.watch_expiry(cell, &mut state, now);
+            left
+        };
+        self.publish_leftovers(&cell.client_id, left.will, Vec::new());
+        if left.ended {
+            self.end_session(cell, |session| session.epoch() == epoch && !session.is_attached());
+        }
+        Some(left.unsent)
+    }
+
+    /// Ends a Session, if `condition` still holds under its lock: everything it held gets an outcome, it
+    /// is forgotten, its Will is published, its shared messages go to others, and its subscriptions are removed
+    /// from the tree in this turn and those that follow.
+    pub(crate) fn end_session(
+        self: &Arc<Self>,
+        cell: &Arc<SessionCell>,
+        condition: impl FnOnce(&Session) -> bool,
+    ) {
+        let (will, handed_on, subscriptions, link, torn) = {
+            let mut state = cell.lock_between_writes();
+            if state.session.has_ended() || !condition(&state.session) {
+                return;
+            }
+            let torn = state.is_amid_packet();
+            let (will, handed_on) = state.session.end();
+            self.inherit_books(state.session.ledger());
+            cell.set_ended();
+            cell.set_connected(&state, false);
+            state.leave_all(cell.key);
+            (will, handed_on, state.session.take_subscriptions(), state.link.take(), torn)
+        };
+        // Routes that publishers remember may lead here.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.reap(Ended { key: cell.key, subscriptions: subscriptions.into_iter() });
+        self.registry.remove(cell);
+        if let Some(link) = link {
+            link.mailbox.order(taken_over(torn));
+        }
+        self.publish_leftovers(&cell.client_id, will, handed_on);
+    }
+
+    /// Publishes a Will and hands on what an ended member of a shared subscription held.
+    pub(crate) fn publish_leftovers(
+        self: &Arc<Self>,
+        client_id: &Arc<str>,
+        will: Option<Message>,
+        handed_on: Vec<Delivery>,
+    ) {
+        if will.is_none() && handed_on.is_empty() {
+            return;
+        }
+        let mut errand = Errand::new(self, client_id.clone()).hand_on(handed_on);
+        if let Some(will) = will {
+            errand = errand.publish(self, false, will, self.now());
+        }
+        errand.run(self);
+    }
+
+    /// Publishes every Will, running delays included: the broker stops, and Sessions with it.
+    pub(crate) fn publish_all_wills(self: &Arc<Self>) {
+        for cell in self.registry.snapshot() {
+            let will = cell.lock().session.take_will();
+            self.publish_leftovers(&cell.client_id, will, Vec::new());
+        }
+    }
+
+    /// No Client is connected any more: ends all Sessions, and with them the streams of in-process clients.
+    pub(crate) fn end_all_sessions(self: &Arc<Self>) {
+        for cell in self.registry.snapshot() {
+            if cell.in_process {
+                // What waits there can still be taken; its client ends it.
+                cell.lock().wake();
+            } else {
+                self.end_session(&cell, |_| true);
+            }
+        }
+    }
+
+    /// Removes the subscriptions of an ended Session from the tree: in this turn as far as it goes, the rest in
+    /// a task of its own.
+    fn reap(self: &Arc<Self>, mut ended: Ended) {
+        if self.remove_some(&mut ended, &mut Budget::of_a_turn()) {
+            return;
+        }
+        let mut reaper = lock(&self.reaper);
+        let (waiting, runs) = &mut *reaper;
+        waiting.push(ended);
+        if !std::mem::replace(runs, true) {
+            self.host.spawn(Reaper { engine: self.clone(), present: None });
+        }
+    }
+
+    /// Whether all subscriptions are removed.
+    fn remove_some(&self, ended: &mut Ended, budget: &mut Budget) -> bool {
+        while !budget.is_spent() {
+            let Some((filter, _)) = ended.subscriptions.next() else { return true };
+            budget.spend(REMOVAL_STEPS);
+            budget.spend_bytes(filter.as_str().len() * BYTES_WEIGHT);
+            self.remove_from_tree(ended.key, &filter);
+        }
+        ended.subscriptions.len() == 0
+    }
+}
+
+/// Removes what ended Sessions had subscribed to, a turn's worth at a time.
+struct Reaper {
+    engine: Arc<Engine>,
+    present: Option<Ended>,
+}
+
+impl Future for Reaper {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut budget = Budget::of_a_turn();
+        let Reaper { engine, present } = &mut *self;
+        while !budget.is_spent() {
+            let mut ended = match present.take() {
+                Some(ended) => ended,
+                None => {
+                    let mut reaper = lock(&engine.reaper);
+                    match reaper.0.pop() {
+                        Some(ended) => ended,
+                        None => {
+                            reaper.1 = false;
+                            return Poll::Ready(());
+                        }
+                    }
+                }
+            };
+            if !engine.remove_some(&mut ended, &mut budget) {
+                *present = Some(ended);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The order to the previous Network Connection of a Session. Behind half a packet, a DISCONNECT would be read as
+/// the rest of it.
+pub(crate) fn taken_over(torn: bool) -> Order {
+    if torn { Order::TakenOverMidPacket } else { Order::TakenOver }
+}

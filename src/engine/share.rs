@@ -1,0 +1,207 @@
+//! Shared subscriptions (section 4.8.2): the members of one, and which is to be tried next.
+//!
+//! The members that are connected stand first, so that finding the next one costs the same with ten thousand
+//! members as with two.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use crate::subscription::{ShareGroup, Wanted};
+use crate::sync::lock;
+
+/// One member. `C` is a Session with its lock.
+pub(crate) struct Member<C> {
+    pub(crate) cell: Arc<C>,
+    pub(crate) wanted: Wanted,
+}
+
+impl<C> Clone for Member<C> {
+    fn clone(&self) -> Member<C> {
+        Member { cell: self.cell.clone(), wanted: self.wanted.clone() }
+    }
+}
+
+/// A shared subscription.
+pub(crate) struct Group<C> {
+    /// By which a message knows the shared subscription that it came by.
+    pub(crate) identity: Arc<ShareGroup>,
+    members: Mutex<Members<C>>,
+}
+
+struct Members<C> {
+    /// Those of connected Sessions first.
+    list: Vec<(u64, Member<C>)>,
+    connected: usize,
+    /// By the key of the member's Session.
+    places: HashMap<u64, usize, RandomState>,
+    /// Where the next pick begins.
+    turn: usize,
+}
+
+impl<C> Default for Group<C> {
+    fn default() -> Group<C> {
+        let places = HashMap::with_hasher(RandomState::new());
+        let members = Members { list: Vec::new(), connected: 0, places, turn: 0 };
+        Group { identity: Arc::default(), members: Mutex::new(members) }
+    }
+}
+
+/// One pick: the members in the order in which they are to be tried.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pick {
+    first: usize,
+}
+
+impl<C> Group<C> {
+    /// Adds a member, or replaces what it wants.
+    pub(crate) fn add(&self, key: u64, member: Member<C>, connected: bool) {
+        let mut members = lock(&self.members);
+        if let Some(&place) = members.places.get(&key) {
+            members.list[place].1 = member;
+        } else {
+            let place = members.list.len();
+            members.list.push((key, member));
+            members.places.insert(key, place);
+        }
+        members.set_connected(key, connected);
+    }
+
+    pub(crate) fn remove(&self, key: u64) {
+        let mut members = lock(&self.members);
+        members.set_connected(key, false);
+        let Some(place) = members.places.remove(&key) else { return };
+        members.list.swap_remove(place);
+        members.note_place(place);
+    }
+
+    /// The Client of a member came or went.
+    pub(crate) fn set_connected(&self, key: u64, connected: bool) {
+        lock(&self.members).set_connected(key, connected);
+    }
+
+    /// Begins a pick, one further on than the last, so that messages go round.
+    pub(crate) fn pick(&self) -> Pick {
+        let mut members = lock(&self.members);
+        members.turn = members.turn.wrapping_add(1);
+        Pick { first: members.turn.wrapping_sub(1) }
+    }
+
+    /// The connected member that is to be tried after `tried` others.
+    pub(crate) fn connected(&self, pick: Pick, tried: usize) -> Option<Member<C>> {
+        let members = lock(&self.members);
+        if tried >= members.connected {
+            return None;
+        }
+        let place = pick.first.wrapping_add(tried) % members.connected;
+        members.list.get(place).map(|(_, member)| member.clone())
+    }
+
+    /// The member whose turn it is, connected or not.
+    pub(crate) fn any(&self, pick: Pick) -> Option<Member<C>> {
+        let members = lock(&self.members);
+        let among = if members.connected > 0 { members.connected } else { members.list.len() };
+        let place = pick.first.checked_rem(among)?;
+        members.list.get(place).map(|(_, member)| member.clone())
+    }
+}
+
+impl<C> Members<C> {
+    fn set_connected(&mut self, key: u64, connected: bool) {
+        let Some(&place) = self.places.get(&key) else { return };
+        let before = place < self.connected;
+        if before == connected {
+            return;
+        }
+        // The border between both parts moves by one, past this member.
+        let border = if connected { self.connected } else { self.connected - 1 };
+        self.list.swap(place, border);
+        self.connected = if connected { border + 1 } else { border };
+        self.note_place(place);
+        self.note_place(border);
+    }
+
+    fn note_place(&mut self, place: usize) {
+        if let Some((key, _)) = self.list.get(place) {
+            self.places.insert(*key, place);
+        }
+    }
+}
+
+impl<C> fmt::Debug for Group<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{QoS, SubscriptionOptions};
+    use crate::subscription::Subscription;
+
+    fn member(name: u64) -> Member<u64> {
+        let options = SubscriptionOptions::with_qos(QoS::AtMostOnce);
+        let wanted = Wanted::merge(&[Subscription { options, id: None }]).unwrap();
+        Member { cell: Arc::new(name), wanted }
+    }
+
+    fn group(connected: &[u64], away: &[u64]) -> Group<u64> {
+        let group = Group::default();
+        for &key in away.iter().chain(connected) {
+            group.add(key, member(key), connected.contains(&key));
+        }
+        group
+    }
+
+    /// The members that one pick tries, in order.
+    fn tried(group: &Group<u64>) -> Vec<u64> {
+        let pick = group.pick();
+        (0..).map_while(|tried| group.connected(pick, tried)).map(|member| *member.cell).collect()
+    }
+
+    #[test]
+    fn picks_go_round_and_try_every_connected_member_once() {
+        let group = group(&[1, 2, 3], &[8, 9]);
+        let firsts: Vec<u64> = (0..6)
+            .map(|_| {
+                let mut all = tried(&group);
+                let first = all[0];
+                all.sort_unstable();
+                assert_eq!(all, [1, 2, 3]);
+                first
+            })
+            .collect();
+        assert_eq!(firsts[..3], firsts[3..]);
+        let mut round = firsts[..3].to_vec();
+        round.sort_unstable();
+        assert_eq!(round, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_member_that_is_away_has_its_turn_only_if_none_is_connected() {
+        let group = group(&[1], &[2]);
+        assert!((0..4).all(|_| *group.any(group.pick()).unwrap().cell == 1));
+        group.set_connected(1, false);
+        assert!(tried(&group).is_empty());
+        let turns: Vec<u64> = (0..4).map(|_| *group.any(group.pick()).unwrap().cell).collect();
+        assert!(turns.contains(&1) && turns.contains(&2));
+        group.set_connected(2, true);
+        assert_eq!(tried(&group), [2]);
+    }
+
+    #[test]
+    fn members_come_and_go() {
+        let group = group(&[1, 2], &[3]);
+        group.remove(1);
+        group.remove(7);
+        assert_eq!(tried(&group), [2]);
+        group.add(3, member(3), true);
+        assert_eq!(tried(&group).len(), 2);
+        group.remove(2);
+        group.remove(3);
+        assert!(tried(&group).is_empty() && group.any(group.pick()).is_none());
+    }
+}

@@ -1,0 +1,296 @@
+//! Time and orders: what wakes a Network Connection's task and what it is told, and everything that happens by
+//! itself at some time, in one place with one coarse tick. No packet and no Network Connection has a timer of
+//! its own.
+//!
+//! What is due late is looked at every [`HORIZON_MILLIS`] all the same, and at most once in a tick. So what
+//! one connection or Session can have in here is bounded, whatever deadlines it sets and takes back.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Wake, Waker};
+
+use atomic_waker::AtomicWaker;
+
+use crate::error::Fault;
+use crate::packet::ReasonCode;
+use crate::sync::lock;
+use crate::time::Timestamp;
+
+/// Why a Network Connection is told to close; a later one wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// Its listener is stopped.
+    ListenerStopped = 1,
+    /// The broker stops: what can be sent is sent first.
+    ShuttingDown = 2,
+    /// Another Network Connection has its Session.
+    TakenOver = 3,
+    /// As [`Order::TakenOver`], with half a packet on the way: nothing can be said any more.
+    TakenOverMidPacket = 4,
+    /// The deadline has passed.
+    Abort = 5,
+}
+
+impl Order {
+    const ALL: [Order; 5] = [
+        Order::ListenerStopped,
+        Order::ShuttingDown,
+        Order::TakenOver,
+        Order::TakenOverMidPacket,
+        Order::Abort,
+    ];
+
+    /// What the Client is told.
+    pub(crate) fn fault(self) -> Fault {
+        match self {
+            Order::ListenerStopped => {
+                Fault::Server(ReasonCode::ADMINISTRATIVE_ACTION, "the listener is stopped")
+            }
+            Order::ShuttingDown | Order::Abort => {
+                Fault::Server(ReasonCode::SERVER_SHUTTING_DOWN, "the server shuts down")
+            }
+            Order::TakenOver | Order::TakenOverMidPacket => Fault::Server(
+                ReasonCode::SESSION_TAKEN_OVER,
+                "MQTT-3.1.4-3: another Network Connection uses this Client Identifier",
+            ),
+        }
+    }
+}
+
+/// Shared by a Network Connection's task and those who have to reach it.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    waker: AtomicWaker,
+    order: AtomicU8,
+    /// When the task wants to look at the time, in milliseconds.
+    deadline: AtomicU64,
+    /// The tick in which the wheel looks next.
+    next_look: AtomicU64,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> Mailbox {
+        Mailbox {
+            waker: AtomicWaker::new(),
+            order: AtomicU8::new(0),
+            deadline: AtomicU64::new(u64::MAX),
+            next_look: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// The task sleeps until this wakes it.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Tells the task to close.
+    pub(crate) fn order(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.wake();
+    }
+
+    pub(crate) fn ordered(&self) -> Option<Order> {
+        let value = self.order.load(Ordering::Acquire);
+        Order::ALL.into_iter().find(|&order| order as u8 == value)
+    }
+
+    /// Sets when the task is to be woken.
+    pub(crate) fn set_deadline(&self, at: Timestamp) {
+        self.deadline.store(at.0, Ordering::Release);
+    }
+
+    pub(crate) fn deadline(&self) -> Timestamp {
+        Timestamp(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// Notes that the wheel looks in this tick. `false` if it looks in it or earlier already.
+    pub(crate) fn note_look(&self, tick: u64) -> bool {
+        self.next_look.fetch_min(tick, Ordering::AcqRel) > tick
+    }
+
+    pub(crate) fn next_look(&self) -> u64 {
+        self.next_look.load(Ordering::Acquire)
+    }
+
+    /// The wheel looks now, and next when it is told again.
+    pub(crate) fn clear_look(&self) {
+        self.next_look.store(u64::MAX, Ordering::Release);
+    }
+}
+
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.waker.wake();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.waker.wake();
+    }
+}
+
+/// Milliseconds between two looks at the wheel. Nothing happens earlier than it is due, and at most this
+/// much later.
+pub(crate) const TICK_MILLIS: u64 = 250;
+
+/// Nothing stays unlooked at for longer than this, in milliseconds.
+const HORIZON_MILLIS: u64 = 60_000;
+
+/// What is to be looked at. `S` is a Session with its lock.
+#[derive(Debug)]
+pub(crate) enum Due<S> {
+    Connection(Weak<Mailbox>),
+    Session(Weak<S>),
+    Retained,
+}
+
+/// What is due, by tick.
+#[derive(Debug)]
+pub(crate) struct Wheel<S> {
+    ticks: Mutex<BTreeMap<u64, Vec<Due<S>>>>,
+}
+
+impl<S> Default for Wheel<S> {
+    fn default() -> Wheel<S> {
+        Wheel { ticks: Mutex::default() }
+    }
+}
+
+/// The tick in which something that is due `at` is looked at: the first that is not before it, or an
+/// earlier one at the horizon.
+pub(crate) fn tick_of(at: Timestamp, now: Timestamp) -> u64 {
+    at.0.min(now.0.saturating_add(HORIZON_MILLIS)).div_ceil(TICK_MILLIS)
+}
+
+impl<S> Wheel<S> {
+    /// Looks at `due` in a tick.
+    pub(crate) fn schedule(&self, tick: u64, due: Due<S>) {
+        lock(&self.ticks).entry(tick).or_default().push(due);
+    }
+
+    /// Wakes a connection's task at `at`.
+    pub(crate) fn schedule_connection(
+        &self,
+        at: Timestamp,
+        now: Timestamp,
+        mailbox: &Arc<Mailbox>,
+    ) {
+        mailbox.set_deadline(at);
+        self.note_connection(at, now, mailbox);
+    }
+
+    fn note_connection(&self, at: Timestamp, now: Timestamp, mailbox: &Arc<Mailbox>) {
+        let tick = tick_of(at, now);
+        if at != Timestamp::NEVER && mailbox.note_look(tick) {
+            self.schedule(tick, Due::Connection(Arc::downgrade(mailbox)));
+        }
+    }
+
+    /// Wakes a connection's task if its deadline has passed; otherwise looks again.
+    pub(crate) fn look_at_connection(&self, mailbox: &Arc<Mailbox>, now: Timestamp) {
+        if mailbox.next_look() > now.0 / TICK_MILLIS {
+            return; // planned before a sooner look was: one that counts is to come
+        }
+        mailbox.clear_look();
+        let deadline = mailbox.deadline();
+        if deadline <= now {
+            Mailbox::wake(mailbox);
+        } else {
+            // Not set again: the task may be setting another one at this moment.
+            self.note_connection(deadline, now, mailbox);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.ticks).values().map(Vec::len).sum()
+    }
+
+    /// Takes out all that is due by now.
+    pub(crate) fn take_due(&self, now: Timestamp) -> Vec<Due<S>> {
+        let mut ticks = lock(&self.ticks);
+        let later = ticks.split_off(&(now.0 / TICK_MILLIS + 1));
+        std::mem::replace(&mut *ticks, later).into_values().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// No Session is in these wheels.
+    type Wheel = super::Wheel<()>;
+
+    #[test]
+    fn nothing_is_early_and_nothing_more_than_a_tick_late() {
+        let wheel = Wheel::default();
+        for at in [0, 1, 249, 250, 251, 10_000] {
+            wheel.schedule(tick_of(Timestamp(at), Timestamp(0)), Due::Retained);
+        }
+        assert_eq!(wheel.take_due(Timestamp(0)).len(), 1);
+        assert_eq!(wheel.take_due(Timestamp(249)).len(), 0);
+        assert_eq!(wheel.take_due(Timestamp(250)).len(), 3);
+        assert_eq!(wheel.take_due(Timestamp(500)).len(), 1);
+        assert_eq!(wheel.take_due(Timestamp(9_999)).len(), 0);
+        assert_eq!(wheel.take_due(Timestamp(10_000)).len(), 1);
+        assert_eq!(wheel.take_due(Timestamp(u64::MAX - 1)).len(), 0);
+    }
+
+    #[test]
+    fn a_late_deadline_is_looked_at_until_it_has_come() {
+        let (wheel, mailbox) = (Wheel::default(), Arc::new(Mailbox::new()));
+        mailbox.register(Waker::noop());
+        wheel.schedule_connection(Timestamp(100_000), Timestamp(0), &mailbox);
+        let mut looks = 0;
+        for now in (0..=100_000).step_by(250).map(Timestamp) {
+            for _due in wheel.take_due(now) {
+                looks += 1;
+                wheel.look_at_connection(&mailbox, now);
+            }
+        }
+        assert_eq!(looks, 2, "once at the horizon, once when it is due");
+        assert_eq!(wheel.len(), 0);
+    }
+
+    #[test]
+    fn looks_that_were_planned_too_late_do_not_multiply_pitfall_15() {
+        let (wheel, mailbox) = (Wheel::default(), Arc::new(Mailbox::new()));
+        mailbox.register(Waker::noop());
+        for now in (0..3_600_000).step_by(250).map(Timestamp) {
+            // A packet of which half is there, and whole again: soon, late, soon, late.
+            wheel.schedule_connection(Timestamp(now.0 + 500), now, &mailbox);
+            wheel.schedule_connection(Timestamp(now.0 + 90_000), now, &mailbox);
+            for _due in wheel.take_due(now) {
+                wheel.look_at_connection(&mailbox, now);
+            }
+        }
+        assert!(wheel.len() as u64 <= HORIZON_MILLIS / TICK_MILLIS + 1, "{}", wheel.len());
+    }
+
+    #[test]
+    fn deadlines_that_come_and_go_do_not_pile_up_pitfall_15() {
+        let (wheel, mailbox) = (Wheel::default(), Arc::new(Mailbox::new()));
+        for at in (1..1_000_000).rev() {
+            wheel.schedule_connection(Timestamp(at), Timestamp(0), &mailbox);
+        }
+        assert!(wheel.len() as u64 <= HORIZON_MILLIS / TICK_MILLIS + 1);
+    }
+
+    #[test]
+    fn a_later_order_wins_and_none_is_taken_back() {
+        let mailbox = Mailbox::new();
+        assert_eq!(mailbox.ordered(), None);
+        mailbox.order(Order::ShuttingDown);
+        mailbox.order(Order::ListenerStopped);
+        assert_eq!(mailbox.ordered(), Some(Order::ShuttingDown));
+        mailbox.order(Order::Abort);
+        assert_eq!(mailbox.ordered(), Some(Order::Abort));
+    }
+}

@@ -1,0 +1,102 @@
+//! Where the tasks of one broker run and what time it is there: the stock executor or event loops, and in
+//! simulations a host that decides both by itself.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::runtime::{self, Clock, EventLoops};
+use crate::time::Timestamp;
+
+/// A task that a host runs to its end.
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A host that is no part of this crate's runtime.
+pub(crate) trait CustomHost: Send + Sync {
+    /// Milliseconds since some moment; never backwards.
+    fn now(&self) -> Timestamp;
+    /// Runs a task to its end.
+    fn spawn(&self, task: Task);
+    /// Ends after `duration`.
+    fn sleep(&self, duration: Duration) -> Task;
+}
+
+/// Where the tasks of one broker run.
+pub(crate) enum Host {
+    /// async-std's global executor, or event loops of the broker's own for listeners and connections.
+    Stock {
+        clock: Clock,
+        event_loops: Option<EventLoops>,
+    },
+    Custom(Arc<dyn CustomHost>),
+}
+
+impl Host {
+    pub(crate) fn stock(event_loops: Option<EventLoops>) -> Host {
+        Host::Stock { clock: Clock::new(), event_loops }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        match self {
+            Host::Stock { clock, .. } => clock.now(),
+            Host::Custom(host) => host.now(),
+        }
+    }
+
+    /// Runs the task of a listener or of a Network Connection, on an event loop if there are any.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Host::Stock { event_loops: Some(loops), .. } => loops.spawn(task),
+            Host::Stock { event_loops: None, .. } => runtime::spawn(task),
+            Host::Custom(host) => host.spawn(Box::pin(task)),
+        }
+    }
+
+    /// Runs a task that is not on the way of any packet.
+    pub(crate) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Host::Stock { .. } => runtime::spawn(task),
+            Host::Custom(host) => host.spawn(Box::pin(task)),
+        }
+    }
+
+    /// Waits, without holding the host.
+    pub(crate) fn tick(&self, duration: Duration) -> Task {
+        match self {
+            Host::Stock { .. } => Box::pin(runtime::sleep(duration)),
+            Host::Custom(host) => host.sleep(duration),
+        }
+    }
+
+    /// Waits. Each call makes a timer: not for use once per packet.
+    pub(crate) async fn sleep(&self, duration: Duration) {
+        match self {
+            Host::Stock { .. } => runtime::sleep(duration).await,
+            Host::Custom(host) => host.sleep(duration).await,
+        }
+    }
+
+    /// What `work` returns, or `None`, with the future dropped, where that takes longer than `duration`.
+    /// Work that is ready when the time is over counts as in time.
+    pub(crate) async fn timeout<T>(
+        &self,
+        duration: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let late = async {
+            self.sleep(duration).await;
+            None
+        };
+        future::or(async { Some(work.await) }, late).await
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}

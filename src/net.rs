@@ -1,0 +1,8 @@
+//! Where bytes come in and go out: listeners, and one task for each Network Connection.
+
+mod closing;
+mod driver;
+pub(crate) mod listener;
+mod peer_stream;
+mod read_buffer;
+mod turn_buffers;

@@ -1,0 +1,507 @@
+//! The turns of one Network Connection's task: order, write, read, and when nothing came, the time.
+//!
+//! A deadline strikes only after a read in the same turn has found nothing: what arrived while this process, or
+//! this machine, was stopped counts as heard. Finished work goes before new work, so that no peer can make a
+//! connection grow by talking to it. Nothing here waits for another connection.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::closing::Closing;
+use super::peer_stream::PeerStream;
+use super::read_buffer::{Read, ReadBuffer};
+use super::turn_buffers::TurnBuffers;
+use crate::budget::Budget;
+use crate::counters::count_one;
+use crate::engine::dispatch::{Dispatch, End, Turn};
+use crate::engine::outbox::{Writer, Written, write_batch};
+use crate::engine::session_cell::Link;
+use crate::engine::state::Engine;
+use crate::engine::timers::{Mailbox, Order};
+use crate::error::Fault;
+use crate::packet::ReasonCode;
+use crate::packet::frame::Frame;
+use crate::session::Departure;
+use crate::time::Timestamp;
+use crate::transport::{ByteStream, PeerInfo};
+
+/// Rounds of write and read before other tasks have their turn.
+const ROUNDS_PER_TURN: usize = 4;
+
+/// A publisher that has sent nothing for so long forgets its routes, in milliseconds.
+const ROUTES_IDLE_MILLIS: u64 = 60_000;
+
+/// The steps that taking one packet costs beside its bytes.
+const PACKET_STEPS: usize = 1;
+
+/// The place that a peer has with its listener. Given back when the Network Connection ends, in whatever way.
+pub(crate) trait Admission: Send {
+    /// CONNECT was accepted: what counts peers before that is given back now.
+    fn connected(&mut self);
+}
+
+/// One Network Connection's task.
+pub(crate) struct Driver {
+    /// Before the stream, so that the inline writer is dropped first and the stream closes the socket.
+    dispatch: Dispatch,
+    stream: PeerStream,
+    admission: Box<dyn Admission>,
+    incoming: ReadBuffer,
+    phase: Phase,
+    /// When a CONNECT is to be there; never once it is accepted.
+    connect_by: Timestamp,
+    /// When the last bytes came.
+    last_heard_at: Timestamp,
+    /// Since when the peer has taken nothing of what is to be written.
+    stalled_since: Option<Timestamp>,
+    /// Nothing is read, because the peer does not take the answers to what it sent.
+    paused: bool,
+    /// Other tasks have a turn before this one goes on.
+    yields: bool,
+}
+
+/// Where a task stands.
+enum Phase {
+    Open,
+    /// The broker stops: what waits is written, nothing is read.
+    Draining,
+    Closing(Box<Closing>),
+}
+
+/// Why a turn ends.
+enum TurnEnd {
+    /// Nothing to do until the task is woken.
+    Sleep,
+    /// There is more to do, and others come first.
+    Yield,
+    /// The Network Connection is over.
+    Done,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        stream: ByteStream,
+        peer: PeerInfo,
+        mailbox: Arc<Mailbox>,
+        admission: Box<dyn Admission>,
+    ) -> Driver {
+        let now = engine.now();
+        let (stream, inline) = PeerStream::new(stream, &mailbox);
+        Driver {
+            connect_by: now.plus(engine.limits.connect_timeout),
+            dispatch: Dispatch::new(engine, peer, Link { mailbox, inline: Some(inline) }),
+            stream,
+            admission,
+            incoming: ReadBuffer::default(),
+            phase: Phase::Open,
+            last_heard_at: now,
+            stalled_since: None,
+            paused: false,
+            yields: false,
+        }
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.dispatch.engine
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut TurnBuffers) -> TurnEnd {
+        let mut budget = Budget::of_a_turn();
+        for _ in 0..ROUNDS_PER_TURN {
+            let now = self.engine().now();
+            if let Phase::Closing(closing) = &mut self.phase {
+                return match closing.poll(cx, &mut self.stream, &mut buffers.read, now) {
+                    Poll::Ready(()) => TurnEnd::Done,
+                    Poll::Pending => self.sleep(now),
+                };
+            }
+            match self.round(cx, buffers, &mut budget, now) {
+                Ok(Poll::Ready(())) => {}
+                Ok(Poll::Pending) if !self.yields => return self.sleep(now),
+                Ok(Poll::Pending) => {}
+                Err(end) => self.end(end, now),
+            }
+            if std::mem::take(&mut self.yields) || budget.is_spent() {
+                return TurnEnd::Yield;
+            }
+        }
+        TurnEnd::Yield
+    }
+
+    /// Goes on with what is parked, writes, reads, and if nothing came, looks at the time. Ready: there was
+    /// something to do.
+    fn round(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut TurnBuffers,
+        budget: &mut Budget,
+        now: Timestamp,
+    ) -> Result<Poll<()>, End> {
+        self.obey()?;
+        if self.dispatch.is_parked() {
+            let decided = self.dispatch.poll_decision(cx, now);
+            if let Poll::Ready(opened) = decided {
+                opened?;
+                self.welcome();
+            }
+            let TurnBuffers { batch, out, .. } = &mut *buffers;
+            self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
+        }
+        self.write(cx, buffers, budget, now)?;
+        if matches!(self.phase, Phase::Draining) {
+            return self.drained().map_or(Ok(Poll::Pending), Err);
+        }
+        if self.dispatch.is_parked() {
+            self.yields |= self.dispatch.decision_deadline().is_none();
+            return Ok(Poll::Pending);
+        }
+        if self.waits_for_answers_to_be_taken(now) || budget.is_spent() {
+            self.yields |= budget.is_spent();
+            return Ok(Poll::Pending);
+        }
+        let unauthenticated = !self.dispatch.connection.is_connected();
+        match self.incoming.read(cx, &mut self.stream, &mut buffers.read, unauthenticated) {
+            Poll::Pending => {
+                self.check_time(now)?;
+                Ok(Poll::Pending)
+            }
+            Poll::Ready(Err(error)) => Err(End::Io("the stream cannot be read", error.kind())),
+            Poll::Ready(Ok(Read::End)) => Err(End::Broken("the peer ended the stream")),
+            Poll::Ready(Ok(Read::Packet(packet))) => {
+                self.last_heard_at = now;
+                self.take(&packet, Some(&packet), buffers, budget, now)?;
+                Ok(Poll::Ready(()))
+            }
+            Poll::Ready(Ok(Read::Bytes(len))) => {
+                self.last_heard_at = now;
+                let bytes = std::mem::take(&mut buffers.read);
+                let read = bytes.get(..len).unwrap_or_default();
+                let taken = self.take(read, None, buffers, budget, now);
+                buffers.read = bytes;
+                taken.map(Poll::Ready)
+            }
+        }
+    }
+
+    /// Nothing is to be done now: sets when the task is to be woken at the latest.
+    fn sleep(&mut self, now: Timestamp) -> TurnEnd {
+        let at = match &self.phase {
+            Phase::Closing(closing) => closing.deadline(),
+            Phase::Open | Phase::Draining => self.deadline(),
+        };
+        // A deadline that has passed was looked at with an older `now`: once more, soon.
+        let at = at.max(Timestamp(now.0 + 1));
+        self.engine().wheel.schedule_connection(at, now, &self.dispatch.link.mailbox);
+        TurnEnd::Sleep
+    }
+
+    // ---- Orders and time -------------------------------------------------------------------------
+
+    fn obey(&mut self) -> Result<(), End> {
+        match self.dispatch.link.mailbox.ordered() {
+            None => Ok(()),
+            Some(Order::ShuttingDown) if self.dispatch.session().is_some() => {
+                self.phase = Phase::Draining;
+                Ok(())
+            }
+            Some(Order::TakenOverMidPacket) => {
+                Err(End::Broken("taken over by another Network Connection amid a packet"))
+            }
+            Some(Order::Abort) => Err(End::Broken("the time to stop is over")),
+            Some(order) => Err(End::Fault(order.fault())),
+        }
+    }
+
+    /// While the broker stops: the end, when nothing more can be written.
+    fn drained(&self) -> Option<End> {
+        let more = self.dispatch.is_parked()
+            || self.dispatch.state().is_some_and(|state| state.session.has_more());
+        (!more).then(|| End::Fault(Order::ShuttingDown.fault()))
+    }
+
+    fn deadline(&self) -> Timestamp {
+        let stall = self.stall_deadline();
+        if let Some(decision) = self.dispatch.decision_deadline() {
+            return stall.min(decision);
+        }
+        if self.paused {
+            return stall; // no clock of the Client's runs while nothing is read
+        }
+        stall
+            .min(self.connect_by)
+            .min(self.keep_alive_deadline())
+            .min(self.idle_deadline())
+            .min(self.incoming.deadline())
+    }
+
+    /// Any bytes are a sign of life: a packet that takes long to arrive has a time limit of its own.
+    fn keep_alive_deadline(&self) -> Timestamp {
+        self.dispatch.connection.keep_alive_deadline(self.last_heard_at)
+    }
+
+    /// When routes are forgotten.
+    fn idle_deadline(&self) -> Timestamp {
+        if self.dispatch.has_routes() {
+            Timestamp(self.last_heard_at.0 + ROUTES_IDLE_MILLIS)
+        } else {
+            Timestamp::NEVER
+        }
+    }
+
+    /// When a write has stalled for too long. A peer that still sends is alive, and what waits for it has bounds
+    /// of its own.
+    fn stall_deadline(&self) -> Timestamp {
+        match self.stalled_since {
+            None => Timestamp::NEVER,
+            Some(since) => {
+                since.max(self.last_heard_at).plus(self.engine().limits.write_stall_timeout)
+            }
+        }
+    }
+
+    /// Called after a read that found nothing.
+    fn check_time(&mut self, now: Timestamp) -> Result<(), End> {
+        if now < self.deadline() {
+            return Ok(());
+        }
+        if self.idle_deadline() <= now {
+            self.dispatch.forget_routes();
+        }
+        let counts = &self.engine().counts;
+        if self.connect_by <= now {
+            count_one(&counts.connects_timed_out);
+            return Err(End::Broken("connect_timeout: no CONNECT"));
+        }
+        if self.incoming.deadline() <= now {
+            count_one(&counts.packets_timed_out);
+            let text = "packet_timeout: a packet was not finished";
+            return Err(End::Fault(Fault::Server(ReasonCode::UNSPECIFIED_ERROR, text)));
+        }
+        if self.keep_alive_deadline() <= now {
+            count_one(&counts.keep_alives_timed_out);
+            let text = "MQTT-3.1.2-22: no packet within one and a half times the Keep Alive";
+            return Err(End::Fault(Fault::Server(ReasonCode::KEEP_ALIVE_TIMEOUT, text)));
+        }
+        self.check_stall(now)
+    }
+
+    /// Called after a write that the transport did not take.
+    fn check_stall(&self, now: Timestamp) -> Result<(), End> {
+        if now < self.stall_deadline() {
+            return Ok(());
+        }
+        count_one(&self.engine().counts.writes_stalled);
+        Err(End::Broken("write_stall_timeout: the peer takes nothing"))
+    }
+
+    /// Whether reading pauses because the peer does not take its answers. What waits for it as a subscriber is
+    /// bounded by its queue, and no reason not to hear it.
+    fn waits_for_answers_to_be_taken(&mut self, now: Timestamp) -> bool {
+        let unsent = match self.stalled_since {
+            None => 0, // only a stream that takes nothing can leave much behind
+            Some(_) => {
+                let tail = self.dispatch.state().map(|state| state.session.tail_answer_bytes());
+                tail.unwrap_or_default() + self.dispatch.answers.len()
+            }
+        };
+        let waits = unsent > self.engine().limits.answer_bytes_max;
+        if waits && !self.paused {
+            count_one(&self.engine().counts.reads_paused);
+        }
+        if self.paused && !waits {
+            self.last_heard_at = now;
+            self.incoming.restart_deadline(now, self.engine().limits.packet_timeout);
+        }
+        self.paused = waits;
+        waits
+    }
+
+    // ---- Writing ---------------------------------------------------------------------------------
+
+    /// Writes what waits until the stream takes no more, or the turn is over.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut TurnBuffers,
+        budget: &mut Budget,
+        now: Timestamp,
+    ) -> Result<(), End> {
+        let Some(held) = self.dispatch.session() else { return Ok(()) };
+        let (cell, writer) = (held.cell.clone(), Writer::Owner(held.epoch));
+        let engine = self.engine().clone();
+        loop {
+            let mut sending = engine.sending(&cell, budget);
+            let (out, answers) = (&mut buffers.out, &mut self.dispatch.answers);
+            let stream = &mut self.stream;
+            match write_batch(&cell, writer, now, out, answers, &mut sending, |out| {
+                out.with_slices(|slices| stream.with(|io| io.poll_write_vectored(cx, slices)))
+            }) {
+                Written::Nothing => break,
+                // A search in the retained messages goes on after others had their turn.
+                Written::Paused => {
+                    self.yields = true;
+                    break;
+                }
+                Written::Some { more } => {
+                    self.stalled_since = None;
+                    if !more {
+                        break;
+                    }
+                    if budget.is_spent() {
+                        self.yields = true;
+                        break;
+                    }
+                }
+                Written::Blocked => {
+                    self.stalled_since.get_or_insert(now);
+                    return self.check_stall(now);
+                }
+                Written::Broken(error) => return Err(cannot_write(&error)),
+            }
+        }
+        match self.stream.with(|io| io.poll_flush(cx)) {
+            Poll::Ready(Err(error)) => Err(cannot_write(&error)),
+            Poll::Ready(Ok(())) => {
+                self.stalled_since = None;
+                Ok(())
+            }
+            Poll::Pending => {
+                self.stalled_since.get_or_insert(now);
+                self.check_stall(now)
+            }
+        }
+    }
+
+    // ---- Reading ---------------------------------------------------------------------------------
+
+    /// Takes whole packets out of `bytes`, as many as the turn allows; the rest is kept for later. `frozen` is
+    /// `bytes` where that is one packet with a buffer of its own.
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        frozen: Option<&Bytes>,
+        buffers: &mut TurnBuffers,
+        budget: &mut Budget,
+        now: Timestamp,
+    ) -> Result<(), End> {
+        let TurnBuffers { batch, out, .. } = &mut *buffers;
+        batch.begin(&self.dispatch.engine);
+        let mut turn = Turn { batch, out, budget, now };
+        let mut rest = bytes;
+        let outcome = loop {
+            let frame = match self.dispatch.connection.next_frame(rest) {
+                Ok(frame) => frame,
+                Err(fault) => break Err(End::Fault(fault)),
+            };
+            let Frame::Whole { header, body, taken } = frame else {
+                break self.keep(rest, &frame, now);
+            };
+            self.incoming.finished();
+            turn.budget.spend(PACKET_STEPS);
+            turn.budget.spend_bytes(body.len());
+            if let Err(end) = self.dispatch.packet(header, body, frozen, &mut turn) {
+                break Err(end);
+            }
+            rest = rest.get(taken..).unwrap_or_default();
+            if self.dispatch.is_pressed(&turn) {
+                self.yields |= self.dispatch.flush(&mut turn);
+            }
+            if self.yields || self.dispatch.is_parked() || turn.budget.is_spent() {
+                break self.keep_whole(rest);
+            }
+        };
+        self.dispatch.flush(&mut turn);
+        self.welcome();
+        outcome
+    }
+
+    /// CONNECT was accepted: what counts peers before that is given back.
+    fn welcome(&mut self) {
+        if self.connect_by != Timestamp::NEVER && self.dispatch.connection.is_connected() {
+            self.connect_by = Timestamp::NEVER;
+            self.incoming.release(&self.dispatch.engine.counts.unauthenticated_bytes);
+            self.admission.connected();
+        }
+    }
+
+    /// Keeps the beginning of a packet.
+    fn keep(&mut self, rest: &[u8], frame: &Frame<'_>, now: Timestamp) -> Result<(), End> {
+        let Frame::Partial { total } = *frame else { return Ok(()) };
+        let timeout = self.engine().limits.packet_timeout;
+        self.incoming.keep(rest, total, now, timeout);
+        self.account()
+    }
+
+    /// Keeps packets that are to be taken in a later turn.
+    fn keep_whole(&mut self, rest: &[u8]) -> Result<(), End> {
+        self.yields |= self.dispatch.decision_deadline().is_none();
+        self.incoming.keep_whole(rest);
+        self.account()
+    }
+
+    /// Counts what is kept into the bound on what peers without CONNECT may hold.
+    fn account(&mut self) -> Result<(), End> {
+        if self.dispatch.connection.is_connected() {
+            return Ok(());
+        }
+        let engine = &self.dispatch.engine;
+        let (counts, max) = (&engine.counts, engine.limits.unauthenticated_bytes_max);
+        if !self.incoming.account(&counts.unauthenticated_bytes, max) {
+            count_one(&counts.unauthenticated_bytes_refused);
+            return Err(End::Broken("unauthenticated_bytes_max is reached"));
+        }
+        Ok(())
+    }
+
+    // ---- The end ---------------------------------------------------------------------------------
+
+    /// Leaves the Session and begins to close the stream.
+    fn end(&mut self, end: End, now: Timestamp) {
+        self.incoming.release(&self.dispatch.engine.counts.unauthenticated_bytes);
+        let last = self.dispatch.end(end, now);
+        self.phase = Phase::Closing(Box::new(match end {
+            End::Fault(_) => Closing::new(last, now),
+            End::Left(_) => Closing::after_disconnect(last, now),
+            End::Broken(_) | End::Io(..) => Closing::broken(),
+        }));
+    }
+}
+
+fn cannot_write(error: &io::Error) -> End {
+    End::Io("the stream cannot be written", error.kind())
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.dispatch.link.mailbox.register(cx.waker());
+        let mut buffers = TurnBuffers::borrow();
+        let end = this.turn(cx, &mut buffers);
+        buffers.give_back();
+        match end {
+            TurnEnd::Done => Poll::Ready(()),
+            TurnEnd::Sleep => Poll::Pending,
+            TurnEnd::Yield => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// A task that is dropped in the middle leaves its Session as if the network had failed.
+    fn drop(&mut self) {
+        let now = self.engine().now();
+        self.incoming.release(&self.dispatch.engine.counts.unauthenticated_bytes);
+        self.dispatch.leave_session(Departure::Lost, now);
+    }
+}
