@@ -153,7 +153,7 @@ impl Connection {
     }
 
     /// Whether the Client is a bridge of 3.1 or 3.1.1: its subscriptions have the options of
-    /// [`SubscriptionOptions::of_bridge`](crate::SubscriptionOptions).
+    /// `SubscriptionOptions::of_bridge`.
     pub(crate) fn is_bridge(&self) -> bool {
         self.bridge
     }

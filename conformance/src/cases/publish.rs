@@ -265,6 +265,25 @@ pub(crate) fn refused_qos_2_frees_its_id(server: &Server) -> Step {
     sub.expect_publish("t", "new").map(drop)
 }
 
+/// Meant for servers, and in the tables of both packets: a client may pass on what another server told it.
+pub(crate) fn no_matching_subscribers_is_a_success(server: &Server) -> Step {
+    let mut sub = server.v5("s").connect()?;
+    sub.subscribe("t", 2)?;
+    let mut publisher = server.v5("p").connect()?;
+    for qos in [1, 2] {
+        publisher.publish(Publish::new("t", "x").qos(qos))?;
+        let id = sub.receive()?.id.to_be_bytes();
+        sub.send(&packet(if qos == 1 { 0x40 } else { 0x50 }, &[id[0], id[1], 0x10]))?;
+        if qos == 2 {
+            let id = u16::from_be_bytes(id);
+            expect_eq("PUBREL", &sub.expect_ack(Kind::Pubrel, id)?, &0)?;
+            sub.ack(Kind::Pubcomp, id)?;
+        }
+        sub.expect_quiet()?;
+    }
+    Ok(())
+}
+
 pub(crate) fn qos_2_is_completed_after_expiry(server: &Server) -> Step {
     let away = server.v5("s").persistent();
     let mut sub = away.connect()?;
