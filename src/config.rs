@@ -1,7 +1,7 @@
 //! The program's configuration: JSON text or one URL in, valid types out.
 //!
 //! Nothing here reads a file or the environment, so that a host program can use the same format from
-//! wherever it keeps it.
+//! wherever it keeps it. [`Config::check_hosts`] alone asks the machine, for what the text cannot tell.
 //!
 //! ```
 //! use hrotti::config::Config;
@@ -19,6 +19,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use crate::listener_config::unusable;
 use crate::{Limits, ListenerConfig};
 
 mod errors;
@@ -80,6 +81,39 @@ impl Config {
             Ok(listener) => Ok(Config::with_listener(listener)),
             Err(error) => Err(ConfigErrors::one(source, "", error.to_string())),
         }
+    }
+
+    /// Finds what only the machine can tell of the listeners before they are bound: host names without an
+    /// address, addresses of other machines, and listeners whose host names stand for the same address.
+    /// `source` is as in [`Config::from_json`] or [`Config::from_url`]. No port is bound, so a port that
+    /// another program uses, or that needs a permission, is found by the start alone: a configuration can be
+    /// checked while a server is running with it.
+    ///
+    /// It blocks while host names are looked up.
+    ///
+    /// ```
+    /// use hrotti::config::Config;
+    ///
+    /// let text = r#"{ "listeners": { "a": { "url": "tcp://localhost:1883" }, "b": { "url": "mqtt://127.0.0.1" } } }"#;
+    /// let config = Config::from_json(text, "config.json")?;
+    /// let errors = config.check_hosts("config.json").unwrap_err().to_string();
+    /// assert!(errors.starts_with("config.json: listeners.b.url: "));
+    /// assert!(errors.contains("the same address, 127.0.0.1:1883, as listener \"a\""));
+    /// # Ok::<(), hrotti::config::ConfigErrors>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Every listener that cannot be bound, with its key, its URL and the remedy.
+    pub fn check_hosts(&self, source: &str) -> Result<(), ConfigErrors> {
+        let key = |index: usize| match self.listeners.as_slice() {
+            [(name, _)] if name == DEFAULT_LISTENER => String::new(),
+            all => read::url_key(&all[index].0),
+        };
+        let errors: Vec<ConfigError> = unusable(&self.listeners)
+            .into_iter()
+            .flat_map(|(index, problem)| ConfigErrors::one(source, &key(index), problem).0)
+            .collect();
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
     }
 
     fn with_listener(listener: ListenerConfig) -> Config {

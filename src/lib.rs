@@ -75,7 +75,7 @@ mod topic;
 pub mod transport;
 
 pub use broker::{
-    Broker, BrokerBuilder, Client, ClientError, ListenerError, Published, SessionInfo,
+    Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
 };
 pub use counters::Counters;
 pub use ledger::{DropReason, FilterReason, Ledger};

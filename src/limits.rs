@@ -115,6 +115,21 @@ pub struct Limits {
     /// The longest Keep Alive for MQTT 5 Clients, in seconds. Default 0: no limit; range 0 to 65 535.
     /// A longer one, or none, is lowered to it by Server Keep Alive.
     pub keep_alive_secs_max: u16,
+    /// Time without a byte from a peer, in seconds, after which the operating system asks it whether it is
+    /// still there (TCP keep-alive). Default 120, range 0 to 32 767; 0 never asks. For TCP and WebSocket
+    /// listeners, as are the three that follow.
+    pub tcp_keep_alive_secs: u16,
+    /// Time between two such questions that stay without an answer, in seconds. Default 15, range 1 to
+    /// 32 767.
+    pub tcp_keep_alive_interval_secs: u16,
+    /// How many such questions in a row may stay without an answer. Default 4, range 1 to 127. At the limit
+    /// the connection is closed. Linux goes by `tcp_user_timeout` instead, unless that is 0.
+    pub tcp_keep_alive_probes: u16,
+    /// Time in which the peer's operating system acknowledges nothing of what was sent, or takes nothing of
+    /// what is to be sent, as that of a Client that does not read (`TCP_USER_TIMEOUT`). Default 180 s, range
+    /// 0 to 86 400 s; 0 leaves it to the operating system (Linux: about 15 minutes). At the limit the
+    /// connection is closed, also where `write_stall_timeout` is longer. On Linux and Android alone.
+    pub tcp_user_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -150,6 +165,10 @@ impl Default for Limits {
             retained_bytes_max: 1024 * 1024 * 1024,
             session_expiry_secs_max: u32::MAX,
             keep_alive_secs_max: 0,
+            tcp_keep_alive_secs: 120,
+            tcp_keep_alive_interval_secs: 15,
+            tcp_keep_alive_probes: 4,
+            tcp_user_timeout: Duration::from_secs(180),
         }
     }
 }
@@ -357,6 +376,18 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.keepAliveSecsMax", keep_alive_secs_max, "seconds", 0..=65_535,
         "the longest Keep Alive for MQTT 5 Clients; 0 is no limit",
         "a longer one, or none, is lowered to it by Server Keep Alive"),
+    limit!("limits.tcpKeepAliveSecs", tcp_keep_alive_secs, "seconds", 0..=32_767,
+        "silence of a peer after which the operating system asks whether it is there (TCP keep-alive); 0 never asks",
+        "the first question is sent"),
+    limit!("limits.tcpKeepAliveIntervalSecs", tcp_keep_alive_interval_secs, "seconds", 1..=32_767,
+        "time between two such questions without an answer",
+        "the next question is sent"),
+    limit!("limits.tcpKeepAliveProbes", tcp_keep_alive_probes, "questions", 1..=127,
+        "such questions in a row without an answer; Linux goes by `limits.tcpUserTimeoutSecs` unless that is 0",
+        "the connection is closed"),
+    limit!("limits.tcpUserTimeoutSecs", tcp_user_timeout, "seconds", 0..=DAY,
+        "time in which the peer's operating system acknowledges or takes nothing of what is sent (Linux); 0 leaves it to the system",
+        "the connection is closed"),
 ];
 
 #[cfg(test)]

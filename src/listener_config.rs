@@ -3,13 +3,32 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use url::Url;
+use url::{Host, ParseError, Url};
+
+mod hosts;
+
+pub(crate) use hosts::{same_address, unusable};
+
+/// The host that stands for every interface of both families, IPv4 and IPv6.
+pub(crate) const EVERY_INTERFACE: &str = "*";
+
+/// The schemes that are served. `mqtt` is another name of `tcp`.
+const SCHEMES: [&str; 3] = ["tcp", "mqtt", "ws"];
 
 /// Where a listener listens.
 ///
-/// `tcp://HOST[:PORT]` (port 1883 if none is given) and `ws://HOST[:PORT][/PATH]` (port 80) are served.
-/// Port 0 lets the operating system choose. A WebSocket listener serves its path alone, `/` if the URL has
-/// none.
+/// `tcp://HOST[:PORT]` (port 1883 if none is given) and `ws://HOST[:PORT][/PATH]` (port 80) are served;
+/// `mqtt://` is another name of `tcp://`. Port 0 lets the operating system choose. A WebSocket listener
+/// serves its path alone, `/` if the URL has none.
+///
+/// The host is one of three:
+///
+/// - an address, such as `127.0.0.1` or `[::1]`. `0.0.0.0` is every IPv4 interface, `[::]` every IPv6
+///   interface and no other: the two may share a port.
+/// - `*`, or nothing (`tcp://:1883`): every interface of both families, at the same port. On a machine with
+///   one family it is that one.
+/// - a name: every address that the name has on this machine, at the same port. International names are
+///   looked up in their ASCII form (`tcp://müller.example` as `xn--mller-kva.example`).
 ///
 /// ```
 /// use hrotti::ListenerConfig;
@@ -21,7 +40,8 @@ use url::Url;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerConfig {
-    /// The address to bind.
+    /// The address to bind. [`ListenerConfig::new`] writes `*` for an empty host, which not every [`Url`] can
+    /// have, and a host name in its ASCII form.
     pub url: Url,
     /// The pages that may connect over WebSocket, each as browsers send it in `Origin`
     /// (`https://example.org`). Empty, the default: pages of any origin. A tcp listener has none.
@@ -29,19 +49,30 @@ pub struct ListenerConfig {
 }
 
 impl ListenerConfig {
-    /// Reads a URL.
+    /// Reads a URL. The scheme stays as it is written, `mqtt` too.
+    ///
+    /// ```
+    /// use hrotti::ListenerConfig;
+    ///
+    /// let everywhere = ListenerConfig::new("mqtt://:1883")?;
+    /// assert_eq!((everywhere.host(), everywhere.port()), ("*", 1883));
+    /// # Ok::<(), hrotti::ListenerConfigError>(())
+    /// ```
     ///
     /// # Errors
-    /// Where the text is no URL that a listener can serve: no URL at all, a scheme other than `tcp` and
-    /// `ws`, no host, user information, a query, a fragment, or a path on tcp. The error says what to
+    /// Where the text is no URL that a listener can serve: no URL at all, a scheme other than `tcp`, `mqtt`
+    /// and `ws`, no `//`, user information, a query, a fragment, or a path on tcp. The error says what to
     /// write instead.
     pub fn new(url: &str) -> Result<ListenerConfig, ListenerConfigError> {
-        let url = Url::parse(url).map_err(|error| ListenerConfigError::NotAUrl {
+        let parsed = rewritten(url).and_then(|text| Url::parse(&text));
+        let parsed = parsed.map_err(|error| ListenerConfigError::NotAUrl {
             value: url.to_owned(),
             reason: error.to_string(),
         })?;
-        let config = ListenerConfig { url, origins: Vec::new() };
-        config.validate()?;
+        let secret = parsed.password().is_some() || url.contains(char::is_control);
+        let value = if secret { shown(&parsed) } else { url.to_owned() };
+        let config = ListenerConfig { url: parsed, origins: Vec::new() };
+        config.check(&value)?;
         Ok(config)
     }
 
@@ -64,15 +95,19 @@ impl ListenerConfig {
     /// # Errors
     /// As [`ListenerConfig::new`] and [`ListenerConfig::with_origins`].
     pub fn validate(&self) -> Result<(), ListenerConfigError> {
-        let url = &self.url;
-        let tcp = match url.scheme() {
-            "tcp" => true,
-            "ws" => false,
-            _ => return Err(ListenerConfigError::Scheme { value: shown(url) }),
-        };
-        if self.host().is_empty() {
-            return Err(ListenerConfigError::NoHost { value: shown(url) });
+        self.check(&shown(&self.url))
+    }
+
+    /// As [`ListenerConfig::validate`]; `value` is the URL as errors name it.
+    fn check(&self, value: &str) -> Result<(), ListenerConfigError> {
+        let (url, value) = (&self.url, value.to_owned());
+        if !SCHEMES.contains(&url.scheme()) {
+            return Err(ListenerConfigError::Scheme { value });
         }
+        if !url.has_authority() {
+            return Err(ListenerConfigError::NoHost { value });
+        }
+        let tcp = !self.is_websocket();
         let part = if !url.username().is_empty() || url.password().is_some() {
             Some("user information")
         } else if url.query().is_some() {
@@ -85,10 +120,10 @@ impl ListenerConfig {
             None
         };
         if let Some(part) = part {
-            return Err(ListenerConfigError::Part { value: shown(url), part, remedy: plain(url) });
+            return Err(ListenerConfigError::Part { value, part, remedy: plain(url) });
         }
         if tcp && !self.origins.is_empty() {
-            return Err(ListenerConfigError::OriginsOnTcp { value: shown(url) });
+            return Err(ListenerConfigError::OriginsOnTcp { value });
         }
         self.origins.iter().try_for_each(|origin| check_origin(origin))
     }
@@ -98,10 +133,12 @@ impl ListenerConfig {
         self.url.scheme() == "ws"
     }
 
-    /// The host to bind: an address without brackets, or a name.
+    /// The host to bind: an address without brackets, a name, or `*` for every interface of both families.
     pub fn host(&self) -> &str {
-        let host = self.url.host_str().unwrap_or_default();
-        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+        match unbracketed(self.url.host_str().unwrap_or_default()) {
+            "" => EVERY_INTERFACE,
+            host => host,
+        }
     }
 
     /// The port to bind. Default 1883 for tcp, 80 for ws; 0 lets the operating system choose.
@@ -117,20 +154,58 @@ impl ListenerConfig {
         }
     }
 
-    /// Whether binding both can be seen to fail: the same port of the same host, or of one host and of all.
+    /// Whether binding both can be seen to fail without a name being looked up: at one port, one host twice,
+    /// or an interface and every interface.
     pub(crate) fn clashes_with(&self, other: &ListenerConfig) -> bool {
         if self.port() != other.port() || self.port() == 0 {
             return false;
         }
-        let addresses = (self.host().parse::<IpAddr>(), other.host().parse::<IpAddr>());
-        match addresses {
-            (Ok(one), Ok(two)) => {
-                let same_family = one.is_ipv4() == two.is_ipv4();
-                one == two || same_family && (one.is_unspecified() || two.is_unspecified())
+        let hosts = (self.host(), other.host());
+        match (address(hosts.0), address(hosts.1)) {
+            (Some(one), Some(two)) => exclude_each_other(one, two),
+            _ => {
+                hosts.0 == EVERY_INTERFACE
+                    || hosts.1 == EVERY_INTERFACE
+                    || hosts.0.eq_ignore_ascii_case(hosts.1)
             }
-            _ => self.host().eq_ignore_ascii_case(other.host()),
         }
     }
+}
+
+/// What stands between the brackets of an IPv6 address, or the host as it is.
+pub(crate) fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// The address that a host is, if it is one. An IPv4 address in the form of IPv6 is the IPv4 address.
+pub(crate) fn address(host: &str) -> Option<IpAddr> {
+    host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// Whether two sockets cannot listen at these addresses at one port. The families do not meet: an IPv6 socket
+/// takes IPv6 alone.
+fn exclude_each_other(one: IpAddr, two: IpAddr) -> bool {
+    let same_family = one.is_ipv4() == two.is_ipv4();
+    one == two || same_family && (one.is_unspecified() || two.is_unspecified())
+}
+
+/// The URL with what `Url` reads of `ws` alone, or not at all, written so that it reads it of every scheme
+/// that is served: `*` for an empty host, and a host name in its ASCII form.
+fn rewritten(text: &str) -> Result<String, ParseError> {
+    let text = text.trim_matches(|letter| letter <= ' ');
+    let Some((scheme, rest)) = text.split_once("://") else { return Ok(text.to_owned()) };
+    if !SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
+        return Ok(text.to_owned());
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    let (user, place) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    let colon = place.rfind(':').filter(|&colon| !place[colon..].contains(']'));
+    let (host, port) = place.split_at(colon.unwrap_or(place.len()));
+    let host = match host {
+        "" => EVERY_INTERFACE.to_owned(),
+        host => Host::parse(host)?.to_string(),
+    };
+    Ok(format!("{scheme}://{user}{host}{port}{path}"))
 }
 
 /// An origin as RFC 6454 has it, or `null`.
@@ -177,12 +252,12 @@ pub enum ListenerConfigError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The scheme is neither `tcp` nor `ws`.
+    /// The scheme is none of `tcp`, `mqtt` and `ws`.
     Scheme {
         /// The URL.
         value: String,
     },
-    /// The URL has no host.
+    /// The URL has no place for a host: `//` is missing.
     NoHost {
         /// The URL.
         value: String,
@@ -228,8 +303,8 @@ impl fmt::Display for ListenerConfigError {
             }
             ListenerConfigError::NoHost { value } => write!(
                 f,
-                "{value:?} has no host; name the address to listen on, for example tcp://0.0.0.0:1883 for \
-                 every IPv4 interface"
+                "{value:?} has no host; write // and the address to listen on, for example \
+                 tcp://*:1883 for every interface"
             ),
             ListenerConfigError::Part { value, part, remedy } => {
                 write!(
@@ -255,7 +330,6 @@ impl fmt::Display for ListenerConfigError {
 /// What to write instead of a URL whose scheme is not served.
 fn instead(value: &str, scheme: &str) -> String {
     match scheme {
-        "mqtt" => "use tcp:// for MQTT without WebSocket".to_owned(),
         "http" => "use ws:// for MQTT over WebSocket".to_owned(),
         "wss" | "https" | "mqtts" | "ssl" | "tls" => {
             "TLS is not served; use tcp:// or ws:// behind a proxy that ends TLS".to_owned()

@@ -2,7 +2,7 @@
 //! good order when a signal asks for it. [`args::Args`] says what it can be told.
 //!
 //! Exit codes: 0 after a stop in good order or a good `-check`; 1 where the configuration or a listener
-//! cannot be used; 2 for a command line that cannot be; 128 and the signal's number where a second signal
+//! cannot be used, or the system refuses what the start needs; 2 for a command line that cannot be; 128 and the signal's number where a second signal
 //! ended the stop.
 
 use std::env;
@@ -15,10 +15,12 @@ use std::process::ExitCode;
 use hrotti::config::Config;
 
 use self::program::args::{Args, Usage};
-use self::program::{logging, serve};
+use self::program::serve;
 
 mod program {
     pub(crate) mod args;
+    pub(crate) mod descriptors;
+    pub(crate) mod lines;
     pub(crate) mod logging;
     pub(crate) mod serve;
     pub(crate) mod stdout;
@@ -46,8 +48,7 @@ fn main() -> ExitCode {
     if args.check {
         return say(&config.to_string(), ExitCode::SUCCESS);
     }
-    let level = logging::start(&config.logging, args.level());
-    match serve::until_stopped(&config, level) {
+    match serve::until_stopped(&config, args.level()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(errors) => complain(&errors.join("\n"), 1),
     }
@@ -55,26 +56,28 @@ fn main() -> ExitCode {
 
 /// What to run: the file, else the variable, else the default.
 fn configuration(file: Option<&Path>, url: Option<OsString>) -> Result<Config, String> {
-    if let Some(path) = file {
-        let name = path.display().to_string();
-        let text = fs::read(path).map_err(|error| {
-            format!("{name}: cannot be read: {error}; check the path that follows -conf")
-        })?;
-        let text = String::from_utf8(text).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            format!("{name}: not JSON: byte {valid} is no UTF-8; save the file as UTF-8")
-        })?;
-        return Config::from_json(&text, &name).map_err(|errors| errors.to_string());
-    }
-    match url {
-        None => Ok(Config::default()),
-        Some(url) => {
+    let (config, source) = match (file, url) {
+        (Some(path), _) => {
+            let name = path.display().to_string();
+            let text = fs::read(path).map_err(|error| {
+                format!("{name}: cannot be read: {error}; check the path that follows -conf")
+            })?;
+            let text = String::from_utf8(text).map_err(|error| {
+                let valid = error.utf8_error().valid_up_to();
+                format!("{name}: not JSON: byte {valid} is no UTF-8; save the file as UTF-8")
+            })?;
+            (Config::from_json(&text, &name), name)
+        }
+        (None, Some(url)) => {
             let url = url.into_string().map_err(|url| {
                 format!("{VARIABLE}: {url:?} is no UTF-8; write a URL such as tcp://0.0.0.0:1883")
             })?;
-            Config::from_url(&url, VARIABLE).map_err(|errors| errors.to_string())
+            (Config::from_url(&url, VARIABLE), VARIABLE.to_owned())
         }
-    }
+        (None, None) => (Ok(Config::default()), "the default".to_owned()),
+    };
+    let checked = config.and_then(|config| config.check_hosts(&source).map(|()| config));
+    checked.map_err(|errors| errors.to_string())
 }
 
 /// Prints to the standard output; that nobody reads it is no error.

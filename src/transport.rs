@@ -85,9 +85,15 @@ pub trait Transport: Send + 'static {
     /// An error is about the listener, not about one peer: the broker waits a moment and calls again.
     fn accept(&mut self) -> impl Future<Output = io::Result<Incoming>> + Send;
 
-    /// Where Clients reach this transport, for logs and [`Broker::listeners`](crate::Broker::listeners):
+    /// Where Clients reach this transport, one address that a Client can use, for logs and [`Broker::listeners`](crate::Broker::listeners):
     /// the address really bound, as `tcp://127.0.0.1:1883`.
     fn local_endpoint(&self) -> String;
+
+    /// All of them, where the transport is bound at several addresses, that of
+    /// [`local_endpoint`](Transport::local_endpoint) first. By default it is the only one.
+    fn local_endpoints(&self) -> Vec<String> {
+        vec![self.local_endpoint()]
+    }
 }
 
 /// The rest of a peer's set-up. An error ends this peer alone and is counted; the broker drops it at

@@ -1,6 +1,10 @@
 //! The public API, end to end: everything here a host program could do.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests fail by panicking
 
+#[path = "api/addresses.rs"]
+mod addresses;
+#[path = "api/back_pressure.rs"]
+mod back_pressure;
 #[path = "api/books.rs"]
 mod books;
 #[path = "api/brokers.rs"]
@@ -13,6 +17,8 @@ mod hostile;
 mod limits;
 #[path = "api/listeners.rs"]
 mod listeners;
+#[path = "api/panics.rs"]
+mod panics;
 #[path = "api/peer.rs"]
 mod peer;
 #[path = "api/races.rs"]

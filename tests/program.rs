@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -10,6 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+#[path = "program/descriptors.rs"]
+mod descriptors;
+#[path = "program/log.rs"]
+mod log;
 
 /// Longer than any run takes; a run that hangs is ended, and its test fails.
 const HANGS: Duration = Duration::from_secs(60);
@@ -48,11 +53,15 @@ impl Drop for Leash {
 impl Running {
     fn start(args: &[&str], url: Option<&str>) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hrotti"));
-        command.args(args).env_remove("HROTTI_URL").stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).env_remove("HROTTI_URL");
         if let Some(url) = url {
             command.env("HROTTI_URL", url);
         }
+        Running::launch(command)
+    }
+
+    fn launch(mut command: Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let pid = child.id();
         let out = BufReader::new(child.stdout.take().expect("its standard output"));
@@ -148,6 +157,25 @@ fn assert_refused(ended: &Ended, parts: &[&str]) {
     }
 }
 
+/// Each of the files, by name and text, is refused with these parts of one line, by a check and by the start.
+fn assert_all_refused(cases: &[(&str, String, &[&str])]) {
+    for (name, text, parts) in cases {
+        let path = file(&format!("{name}.json"), text);
+        let prefix = format!("{path}: ");
+        for args in [&["-conf", &path][..], &["-check", "-conf", &path]] {
+            let ended = run(args, None);
+            assert_refused(&ended, parts);
+            assert!(ended.err.starts_with(&prefix), "{ended:?}");
+        }
+    }
+}
+
+/// An address of the name `localhost`, with port 9.
+fn localhost() -> String {
+    let mut addresses = ("localhost", 9).to_socket_addrs().expect("every machine has it");
+    addresses.next().expect("an address").to_string()
+}
+
 #[test]
 fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
     let tcp = |url: &str| format!(r#"{{"listeners": {{"a": {{"url": "{url}"}}}}}}"#);
@@ -164,7 +192,8 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
         ),
         (
             "wrong-type",
-            r#"{"maxQueueDepth": "many", "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#.to_owned(),
+            r#"{"maxQueueDepth": "many", "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#
+                .to_owned(),
             &["maxQueueDepth: ", "not a string (\"many\")", "write a whole number of messages"],
         ),
         (
@@ -172,8 +201,59 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
             r#"{"maxQueueDepth": 0, "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#.to_owned(),
             &["maxQueueDepth: ", "0 is out of range", "from 1 to"],
         ),
-        ("bad-url", tcp("127.0.0.1:1883"), &["listeners.a.url: ", "\"127.0.0.1:1883\"", "write tcp://"]),
-        ("scheme", tcp("wss://127.0.0.1:0"), &["listeners.a.url: ", "\"wss\"", "TLS is not served"]),
+        (
+            "bad-url",
+            tcp("127.0.0.1:1883"),
+            &["listeners.a.url: ", "\"127.0.0.1:1883\"", "write tcp://"],
+        ),
+        (
+            "scheme",
+            tcp("wss://127.0.0.1:0"),
+            &["listeners.a.url: ", "\"wss\"", "TLS is not served"],
+        ),
+        (
+            "comment",
+            "{\"listeners\": {} // none\n}".to_owned(),
+            &["line 1, column 18", "remove the comment"],
+        ),
+        (
+            "no-whole-number",
+            r#"{"maxQueueDepth": 1.5, "listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#
+                .to_owned(),
+            &["maxQueueDepth: ", "1.5 is no whole number", "from 1 to"],
+        ),
+    ];
+    assert_all_refused(cases);
+}
+
+/// What a check finds is what the start finds, in the same words.
+#[test]
+fn every_address_that_cannot_be_bound_is_refused_by_a_check_and_by_the_start() {
+    let tcp = |url: &str| format!(r#"{{"listeners": {{"a": {{"url": "{url}"}}}}}}"#);
+    let cases: &[(&str, String, &[&str])] = &[
+        (
+            "every-interface-twice",
+            r#"{"listeners": {"a": {"url": "tcp://:9"}, "b": {"url": "ws://127.0.0.1:9"}}}"#.to_owned(),
+            &["listeners.b.url: ", "ws://127.0.0.1:9", "listener \"a\"", "tcp://*:9"],
+        ),
+        (
+            "name-and-address",
+            format!(
+                r#"{{"listeners": {{"a": {{"url": "tcp://localhost:9"}}, "b": {{"url": "ws://{}"}}}}}}"#,
+                localhost()
+            ),
+            &["listeners.b.url: ", &localhost(), "listener \"a\"", "port of its own"],
+        ),
+        (
+            "unknown-name",
+            tcp("tcp://no.such.host.invalid:0"),
+            &["listeners.a.url: ", "tcp://no.such.host.invalid:0", "check the host"],
+        ),
+        (
+            "elsewhere",
+            tcp("tcp://203.0.113.1:0"),
+            &["listeners.a.url: ", "tcp://203.0.113.1:0", "no interface of this machine"],
+        ),
         (
             "same-address",
             r#"{"listeners": {"a": {"url": "tcp://127.0.0.1:9"}, "b": {"url": "ws://127.0.0.1:9"}}}"#
@@ -181,15 +261,7 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
             &["listeners.b.url: ", "ws://127.0.0.1:9", "listener \"a\"", "port of its own"],
         ),
     ];
-    for (name, text, parts) in cases {
-        let path = file(&format!("{name}.json"), text);
-        let prefix = format!("{path}: ");
-        for args in [&["-conf", &path][..], &["-check", "-conf", &path]] {
-            let ended = run(args, None);
-            assert_refused(&ended, parts);
-            assert!(ended.err.starts_with(&prefix), "{ended:?}");
-        }
-    }
+    assert_all_refused(cases);
 }
 
 #[test]
@@ -222,9 +294,10 @@ fn every_error_of_a_file_is_reported_at_once() {
 #[test]
 fn a_wrong_variable_is_refused() {
     for (url, part) in [
-        ("tcp://", "has no host"),
+        ("tcp:", "has no host"),
         ("1883", "is no URL"),
-        ("mqtt://127.0.0.1", "use tcp://"),
+        ("mqtts://127.0.0.1", "TLS is not served"),
+        ("tcp://203.0.113.1:0", "no interface"),
         ("tcp://127.0.0.1:0/mqtt", "has a path"),
     ] {
         assert_refused(&run(&[], Some(url)), &["HROTTI_URL: ", url, part]);
@@ -285,6 +358,8 @@ fn check_without_a_file_shows_the_variable_or_the_default() {
         (None, "listener envconfig: tcp://0.0.0.0:1883"),
         (Some(""), "listener envconfig: tcp://0.0.0.0:1883"),
         (Some("ws://127.0.0.1:9001"), "listener envconfig: ws://127.0.0.1:9001/"),
+        (Some("tcp://:1884"), "listener envconfig: tcp://*:1884"),
+        (Some("mqtt://*"), "listener envconfig: mqtt://*"),
     ] {
         let ended = run(&["-check"], url);
         assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -319,14 +394,20 @@ fn a_port_in_use_is_refused_and_nothing_is_started() {
     assert_refused(&run(&[], Some(&url)), &["listener envconfig: ", &url, "another port"]);
 }
 
+/// A server may be running with the configuration that is checked.
+#[test]
+fn a_port_in_use_is_no_matter_of_a_check() {
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("tcp://{}", held.local_addr().expect("its address"));
+    let ended = run(&["-check"], Some(&url));
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+}
+
 #[test]
 fn an_address_of_another_machine_is_refused() {
-    // TEST-NET-1, RFC 5737.
-    let ended = run(&[], Some("tcp://192.0.2.1:0"));
-    assert_refused(
-        &ended,
-        &["listener envconfig: ", "tcp://192.0.2.1:0", "no interface", "0.0.0.0"],
-    );
+    // TEST-NET-3, RFC 5737.
+    let ended = run(&[], Some("tcp://203.0.113.1:0"));
+    assert_refused(&ended, &["HROTTI_URL: ", "tcp://203.0.113.1:0", "no interface", "0.0.0.0"]);
 }
 
 /// CONNECT of 3.1.1 with an empty client id, and the CONNACK that accepts it.
@@ -362,6 +443,29 @@ fn port_0_prints_the_port_and_a_signal_stops_in_good_order() {
         let ended = program.end();
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
     }
+}
+
+/// A rotation of logs and a manager of services send SIGHUP to a server; a closed terminal does, too.
+#[test]
+fn a_hang_up_ends_nothing() {
+    let mut program = Running::start(&[], Some("tcp://127.0.0.1:0"));
+    let (_, endpoint) = program.listening();
+    let mut client = connect(&endpoint);
+    for _ in 0..2 {
+        program.signal("HUP");
+        let mut line = String::new();
+        while !line.contains("SIGHUP has no effect") {
+            line.clear();
+            assert_ne!(program.out.read_line(&mut line).expect("a line"), 0, "the program ended");
+        }
+    }
+    client.write_all(b"\xc0\x00").expect("PINGREQ");
+    let mut answer = [0; 2];
+    client.read_exact(&mut answer).expect("PINGRESP");
+    assert_eq!(&answer, b"\xd0\x00");
+    program.signal("TERM");
+    let ended = program.end();
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
 }
 
 /// A stop has work for longer than the test lives: a subscriber that does not read what it is to be sent.
@@ -415,6 +519,26 @@ fn every_listener_has_a_line_with_its_address() {
     let ended = program.end();
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{ended:?}");
     assert!(ended.err.contains("INFO  hrotti stopping"), "{ended:?}");
+}
+
+#[test]
+fn a_listener_of_every_interface_says_all_of_its_addresses() {
+    let mut program = Running::start(&[], Some("mqtt://:0"));
+    let (_, endpoints) = program.listening();
+    let endpoints: Vec<_> = endpoints.split(' ').collect();
+    let port = |endpoint: &str| endpoint.rsplit(':').next().unwrap_or_default().to_owned();
+    for endpoint in &endpoints {
+        assert_eq!(port(endpoint), port(endpoints[0]));
+        drop(connect(endpoint));
+    }
+    let loopback = TcpStream::connect(format!("127.0.0.1:{}", port(endpoints[0])));
+    assert_eq!(endpoints[0].starts_with("tcp://0.0.0.0:"), loopback.is_ok());
+    if TcpListener::bind("[::1]:0").is_ok() {
+        assert!(endpoints.iter().any(|endpoint| endpoint.starts_with("tcp://[::]:")));
+    }
+    drop(loopback);
+    program.signal("TERM");
+    assert_eq!(program.end().code, Some(0));
 }
 
 #[test]

@@ -129,11 +129,11 @@ fn columns(key: &Key) -> [String; 5] {
             "a connection stays on one thread, and waits while that is busy".to_owned(),
         ],
         Kind::Url => [
-            "where the listener NAME listens; without a port tcp is 1883 and ws is 80, port 0 lets the \
-             operating system choose"
+            "where the listener NAME listens; HOST `*` is every interface; without a port tcp is 1883 and ws \
+             is 80, port 0 lets the operating system choose"
                 .to_owned(),
             "URL".to_owned(),
-            "`tcp://HOST:PORT` or `ws://HOST:PORT/PATH`".to_owned(),
+            "`tcp://HOST:PORT`, the same as `mqtt://HOST:PORT`, or `ws://HOST:PORT/PATH`".to_owned(),
             "none: each listener has one, and there is at least one listener".to_owned(),
             "a WebSocket listener answers 404 outside its path".to_owned(),
         ],

@@ -3,12 +3,14 @@
 
 use std::num::NonZeroUsize;
 
+use serde_json::Number;
 use serde_json::error::Category;
 
 use super::errors::nearest;
 use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
 use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
+use crate::listener_config::same_address;
 use crate::{Limits, ListenerConfig};
 
 /// Reads the whole text, or says everything that is wrong with it.
@@ -19,21 +21,22 @@ pub(super) fn config(text: &str, source: &str) -> Result<Config, ConfigErrors> {
         let problem = "the text is empty; begin with {\"listeners\": {\"tcp\": {\"url\": \"tcp://0.0.0.0:1883\"}}}";
         return Err(ConfigErrors::one(source, "", problem.to_owned()));
     }
-    let root: Json = serde_json::from_str(text).map_err(|error| syntax(source, &error))?;
+    let root: Json = serde_json::from_str(text).map_err(|error| syntax(source, text, &error))?;
     let mut reader = Reader::new(source);
     reader.object("", "", &root);
     reader.finish(&root)
 }
 
-fn syntax(source: &str, error: &serde_json::Error) -> ConfigErrors {
+fn syntax(source: &str, text: &str, error: &serde_json::Error) -> ConfigErrors {
     let (line, column) = (error.line(), error.column());
     let whole = error.to_string();
     let what = whole.split(" at line ").next().unwrap_or_default();
     let remedy = match (error.classify(), what) {
+        _ if is_comment(text, line, column) => "remove the comment; JSON has none",
         (Category::Eof, _) => "the text ends too early: close what is open",
         (_, "trailing comma") => "remove the comma before the closing bracket",
         (_, "trailing characters") => "remove what follows the end of the object",
-        (_, "key must be a string") => "put keys in double quotes; JSON has no comments",
+        (_, "key must be a string") => "put keys in double quotes",
         (_, "recursion limit exceeded") => "no key of a configuration is so deep",
         _ => "correct it there, or just before",
     };
@@ -42,6 +45,13 @@ fn syntax(source: &str, error: &serde_json::Error) -> ConfigErrors {
         &format!("line {line}, column {column}"),
         format!("not JSON: {what}; {remedy}"),
     )
+}
+
+/// Whether what the parser met at this place, counted in bytes from 1, begins a comment of other languages.
+fn is_comment(text: &str, line: usize, column: usize) -> bool {
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let rest = line.as_bytes().get(column.saturating_sub(1)..).unwrap_or_default();
+    ["//", "/*", "#"].iter().any(|mark| rest.starts_with(mark.as_bytes()))
 }
 
 /// A listener as far as it was read.
@@ -214,19 +224,17 @@ impl<'a> Reader<'a> {
         for (index, (name, listener)) in good.iter().enumerate() {
             let earlier = good[..index].iter().find(|(_, other)| listener.clashes_with(other));
             let Some((other, address)) = earlier else { continue };
-            found.push((
-                join(&join("listeners", &escaped(name)), "url"),
-                format!(
-                    "\"{}\" is the same address as that of listener {other:?} (\"{}\"); give each listener \
-                     a port of its own",
-                    listener.url, address.url
-                ),
-            ));
+            found.push((url_key(name), same_address(listener, other, address, None)));
         }
         for (path, problem) in found {
             self.error(&path, problem);
         }
     }
+}
+
+/// The key of a listener's URL.
+pub(super) fn url_key(name: &str) -> String {
+    join(&join("listeners", &escaped(name)), "url")
 }
 
 fn join(path: &str, name: &str) -> String {
@@ -270,8 +278,10 @@ fn suggestion(keys: &[Key], known: &[&'static str], name: &str) -> String {
 fn whole_number(value: &Json, unit: &str, minimum: u64, maximum: u64) -> Result<u64, String> {
     let range = format!("write a whole number of {unit} from {minimum} to {maximum}");
     match value {
-        Json::Number(number) => number
-            .as_u64()
+        Json::Number(number) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
+            Err(format!("{value} is no whole number; {range}"))
+        }
+        Json::Number(number) => whole(number)
             .filter(|number| (minimum..=maximum).contains(number))
             .ok_or_else(|| format!("{value} is out of range; {range}")),
         Json::String(text) if text.parse::<u64>().is_ok() => {
@@ -279,6 +289,12 @@ fn whole_number(value: &Json, unit: &str, minimum: u64, maximum: u64) -> Result<
         }
         _ => Err(format!("must be a number, not {} ({value}); {range}", value.kind())),
     }
+}
+
+/// A number that is whole, also where it is written with a point or an exponent (`100.0`, `1e3`).
+fn whole(number: &Number) -> Option<u64> {
+    let written = || number.as_f64().map(|number| format!("{number:.0}"));
+    number.as_u64().or_else(|| written()?.parse().ok())
 }
 
 fn stream(value: &Json) -> Result<Stream, String> {

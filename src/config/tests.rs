@@ -61,7 +61,7 @@ fn a_url_makes_one_listener() {
     assert_eq!(config.listeners.len(), 1);
     assert_eq!(config.listeners[0].0, "envconfig");
     assert_eq!(config.listeners[0].1.path(), "/mqtt");
-    for url in ["tcp://", "0.0.0.0:1883", "mqtt://h", ""] {
+    for url in ["tcp:", "0.0.0.0:1883", "mqtts://h", ""] {
         let error = Config::from_url(url, "HROTTI_URL").expect_err(url).to_string();
         assert!(error.starts_with("HROTTI_URL: "), "{error}");
         assert!(error.contains(&format!("{url:?}")), "{error}");
@@ -79,9 +79,10 @@ fn every_limit_is_read_and_held_in_its_range() {
             assert_eq!((key.get)(&read(&text(&good.to_string())).limits), good, "{}", key.path);
         }
         let range = format!("from {} to {}", key.minimum, key.maximum);
-        for bad in ["-1", "1.5", "1e300", &(key.maximum + 1).to_string()] {
+        for bad in ["-1", "-1.0", "1e300", &(key.maximum + 1).to_string()] {
             assert_one(&text(bad), &[key.path, "out of range", &range, key.unit]);
         }
+        assert_one(&text("1.5"), &[key.path, "1.5 is no whole number", &range, key.unit]);
         if let Some(low) = key.minimum.checked_sub(1) {
             assert_one(&text(&low.to_string()), &[key.path, "out of range", &range]);
         }
@@ -92,6 +93,18 @@ fn every_limit_is_read_and_held_in_its_range() {
         assert_one(&text("\"7\""), &[key.path, "\"7\"", "remove the quotes"]);
         assert_one(&text("null"), &[key.path, "not null"]);
     }
+}
+
+/// JSON has one kind of number, and what writes it may add a point.
+#[test]
+fn a_number_that_is_whole_may_have_a_point_or_an_exponent() {
+    for (text, expected) in [("100.0", 100), ("1e3", 1_000), ("2.5e1", 25), ("1E9", 1_000_000_000)]
+    {
+        let config = read(&with(&format!(r#""maxQueueDepth": {text}"#)));
+        assert_eq!(config.limits.max_queue_depth, expected, "{text}");
+    }
+    assert_one(&with(r#""maxQueueDepth": 0.0"#), &["0.0 is out of range"]);
+    assert_one(&with(r#""workers": 1.25"#), &["1.25 is no whole number", "from 1 to 256"]);
 }
 
 #[test]
@@ -145,9 +158,37 @@ fn text_that_is_not_json_has_line_column_and_remedy() {
     );
     assert_one("{\"listeners\": {", &["line 1, column 15", "ends too early"]);
     assert_one("{} {}", &["line 1, column 4", "trailing characters", "remove what follows"]);
-    assert_one("{// why\n}", &["line 1, column 2", "no comments"]);
     assert_one("hello", &["line 1", "not JSON"]);
     assert_one(&"[".repeat(100_000), &["recursion limit", "no key"]);
+}
+
+/// Wherever a comment stands, it is named as the cause.
+#[test]
+fn comments_are_named_as_the_cause() {
+    for mark in ["// why\n", "/* why */", "# why\n"] {
+        for (before, after) in [
+            ("", "{}"),
+            ("{}", ""),
+            ("{ ", "}"),
+            ("{\"a\" ", ": 1}"),
+            ("{\"a\": ", "1}"),
+            ("{\"a\": 1 ", "}"),
+            ("{\"a\": 1, ", "\"b\": 2}"),
+            ("{\"ä\": 1,\n  ", "}"),
+            ("{\"a\": [", "]}"),
+            ("{\"a\": [1 ", "]}"),
+            ("{\"a\": [1, ", "2]}"),
+            ("{\"a\": true", "}"),
+            ("{\"a\": 12", "}"),
+            ("{\"a\": {} ", ", \"b\": 1}"),
+        ] {
+            let text = format!("{before}{mark}{after}");
+            assert_one(&text, &["not JSON", "remove the comment; JSON has none"]);
+        }
+    }
+    for text in ["{\"a\": /1}", "{/}", "{\"a\": \"//\" 1}", "{a: 1} // why", "{\"a\": \"#\",}"] {
+        assert!(!errors(text)[0].contains("comment"), "{text}");
+    }
 }
 
 #[test]
@@ -252,8 +293,32 @@ fn an_address_given_twice_is_an_error() {
         r#"{"listeners": {"a": {"url": "tcp://h:1883"}, "b": {"url": "ws://h:1883/mqtt"}}}"#,
         &["listeners.b.url: ", "ws://h:1883/mqtt", "listener \"a\"", "port of its own"],
     );
+    assert_one(
+        r#"{"listeners": {"a": {"url": "tcp://:1883"}, "b": {"url": "ws://[::1]:1883/mqtt"}}}"#,
+        &["listeners.b.url: ", "ws://[::1]:1883/mqtt", "listener \"a\" (\"tcp://*:1883\")"],
+    );
+    let families = r#"{"listeners": {"a": {"url": "tcp://0.0.0.0"}, "b": {"url": "tcp://[::]"}}}"#;
+    assert_eq!(read(families).listeners.len(), 2);
     let ports = r#"{"listeners": {"a": {"url": "tcp://h:0"}, "b": {"url": "tcp://h:0"}}}"#;
     assert_eq!(read(ports).listeners.len(), 2);
+}
+
+/// By documentation addresses (RFC 5737), which no machine has.
+#[test]
+fn hosts_that_this_machine_does_not_have_are_found_by_asking_it() {
+    let config = read(
+        r#"{"listeners": {"a": {"url": "tcp://127.0.0.1:0"}, "b c": {"url": "ws://203.0.113.1:0"},
+            "d": {"url": "mqtt://198.51.100.1:0"}}}"#,
+    );
+    let errors = config.check_hosts("config.json").expect_err("not of this machine").to_string();
+    let lines: Vec<_> = errors.lines().collect();
+    assert_eq!(lines.len(), 2, "{errors}");
+    assert!(lines[0].starts_with("config.json: listeners.\"b c\".url: \"ws://203.0.113.1:0/\""));
+    assert!(lines[1].starts_with("config.json: listeners.d.url: \"mqtt://198.51.100.1:0\""));
+    let config = Config::from_url("tcp://203.0.113.1:0", "HROTTI_URL").expect("a good URL");
+    let error = config.check_hosts("HROTTI_URL").expect_err("not of this machine").to_string();
+    assert!(error.starts_with("HROTTI_URL: \"tcp://203.0.113.1:0\" cannot be bound: "), "{error}");
+    assert_eq!(read(ORIGINAL).check_hosts("config.json"), Ok(()));
 }
 
 #[test]

@@ -23,11 +23,56 @@ fn ports_and_paths_have_defaults() {
         ("ws://[::]", "::", 80, "/"),
         ("ws://localhost:80/a/b", "localhost", 80, "/a/b"),
         ("WS://LOCALHOST:8080/A", "localhost", 8080, "/A"),
+        ("TCP://LOCALHOST:8080", "localhost", 8080, "/"),
+        ("mqtt://h", "h", 1883, "/"),
+        ("mqtt://[::1]:7", "::1", 7, "/"),
     ];
     for (url, host, port, path) in cases {
         let config = config(url);
         assert_eq!((config.host(), config.port(), config.path()), (host, port, path), "{url}");
         assert_eq!(config.is_websocket(), url.to_lowercase().starts_with("ws"), "{url}");
+    }
+}
+
+#[test]
+fn no_host_and_a_star_are_every_interface() {
+    let cases = [
+        ("tcp://", 1883, "/", "tcp://*"),
+        ("tcp://:1884", 1884, "/", "tcp://*:1884"),
+        ("tcp://*:1884", 1884, "/", "tcp://*:1884"),
+        ("mqtt://:1884", 1884, "/", "mqtt://*:1884"),
+        ("ws://", 80, "/", "ws://*/"),
+        ("ws://:0/mqtt", 0, "/mqtt", "ws://*:0/mqtt"),
+        ("ws:///mqtt", 80, "/mqtt", "ws://*/mqtt"),
+        ("ws://*/mqtt", 80, "/mqtt", "ws://*/mqtt"),
+        (" Tcp://:1884\n", 1884, "/", "tcp://*:1884"),
+    ];
+    for (url, port, path, written) in cases {
+        let config = config(url);
+        assert_eq!((config.host(), config.port(), config.path()), ("*", port, path), "{url}");
+        assert_eq!(config.url.as_str(), written);
+    }
+}
+
+#[test]
+fn hosts_are_read_alike_under_every_scheme() {
+    for scheme in ["tcp", "mqtt", "ws"] {
+        for (host, expected) in [
+            ("müller.example", "xn--mller-kva.example"),
+            ("MÜLLER.example", "xn--mller-kva.example"),
+            ("m%C3%BCller.example", "xn--mller-kva.example"),
+            ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
+            ("my_broker", "my_broker"),
+            ("127.1", "127.0.0.1"),
+            ("[0:0::1]", "::1"),
+        ] {
+            let url = format!("{scheme}://{host}:7");
+            assert_eq!((config(&url).host(), config(&url).port()), (expected, 7), "{url}");
+        }
+        for host in ["a b", "[::1", "::1", "1.2.3.4.5", "xn--a"] {
+            let url = format!("{scheme}://{host}:7");
+            assert!(error(&url).starts_with(&format!("{url:?} is no URL (")), "{}", error(&url));
+        }
     }
 }
 
@@ -38,15 +83,17 @@ fn errors_name_value_and_remedy() {
         ("0.0.0.0:1883", &["\"0.0.0.0:1883\" is no URL", "tcp://0.0.0.0:1883"]),
         ("tcp://0.0.0.0:99999", &["99999", "invalid port", "write tcp://HOST:PORT"]),
         ("localhost:1883", &["unsupported scheme \"localhost\"", "write tcp://localhost:1883"]),
-        ("mqtt://h:1883", &["\"mqtt://h:1883\"", "\"mqtt\"", "use tcp://"]),
+        ("mqtts://h:1883", &["\"mqtts://h:1883\"", "\"mqtts\"", "TLS is not served"]),
+        ("mqtt://h/a", &["\"mqtt://h/a\" has a path", "write \"mqtt://h\""]),
         ("wss://h/mqtt", &["\"wss\"", "TLS is not served"]),
         ("http://h/", &["\"http\"", "use ws://"]),
         ("udp://h:1", &["\"udp\"", "use tcp:// or ws://"]),
-        ("tcp:", &["has no host", "tcp://0.0.0.0:1883"]),
+        ("tcp:", &["\"tcp:\" has no host", "write //", "tcp://*:1883"]),
         ("tcp:1883", &["has no host"]),
-        ("tcp://", &["has no host"]),
-        ("tcp:///x", &["has no host"]),
-        ("ws://", &["is no URL", "empty host"]),
+        ("tcp:/x", &["has no host"]),
+        ("ws:", &["is no URL", "empty host"]),
+        ("tcp:///x", &["\"tcp:///x\" has a path", "write \"tcp://*\""]),
+        ("tcp://me@:1", &["\"tcp://me@:1\" has user information", "write \"tcp://*:1\""]),
         ("tcp://h:1/mqtt", &["has a path", "write \"tcp://h:1\""]),
         ("tcp://h:1?a=b", &["has a query", "write \"tcp://h:1\""]),
         ("tcp://h:1#a", &["has a fragment", "write \"tcp://h:1\""]),
@@ -94,6 +141,8 @@ fn a_changed_url_is_checked_again() {
     let mut changed = config("tcp://h:1");
     changed.url = Url::parse("ftp://h").expect("a URL");
     assert!(matches!(changed.validate(), Err(ListenerConfigError::Scheme { .. })));
+    changed.url = Url::parse("tcp:///").expect("a URL");
+    assert_eq!((changed.validate(), changed.host()), (Ok(()), "*"));
 }
 
 #[test]
@@ -111,8 +160,13 @@ fn clashes_are_seen_before_binding() {
     assert!(!clash("tcp://127.0.0.1:1", "tcp://127.0.0.2:1"));
     assert!(!clash("tcp://127.0.0.1:1", "tcp://127.0.0.1:2"));
     assert!(!clash("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"));
-    assert!(
-        !clash("tcp://[::]:1", "tcp://0.0.0.0:1"),
-        "the transports bind IPv6 alone, or the bind says so"
-    );
+    assert!(!clash("tcp://[::]:1", "tcp://0.0.0.0:1"), "a socket of IPv6 takes IPv6 alone");
+    assert!(clash("tcp://[::ffff:127.0.0.1]:1", "tcp://127.0.0.1:1"));
+    assert!(clash("tcp://müller.example:1", "ws://MÜLLER.example:1"));
+    for every in ["tcp://*:1", "tcp://:1", "ws://*:1/mqtt", "mqtt://*:1"] {
+        for other in ["tcp://*:1", "tcp://0.0.0.0:1", "tcp://[::1]:1", "tcp://h:1", "ws://:1"] {
+            assert!(clash(every, other), "{every} {other}");
+        }
+        assert!(!clash(every, "tcp://*:2"));
+    }
 }

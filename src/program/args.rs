@@ -10,8 +10,8 @@ use structopt::clap::{AppSettings, ErrorKind};
 /// An MQTT server for versions 3.1, 3.1.1 and 5.0, over TCP and WebSocket.
 ///
 /// Without -conf, the variable HROTTI_URL names the address of the only listener (tcp://HOST:PORT or
-/// ws://HOST:PORT/PATH). Without either, it listens on tcp://0.0.0.0:1883. SIGINT and SIGTERM stop it in
-/// good order; a second one ends it at once.
+/// ws://HOST:PORT/PATH; the host * is every interface). Without either, it listens on
+/// tcp://0.0.0.0:1883. SIGINT and SIGTERM stop it in good order; a second one ends it at once.
 #[derive(Debug, PartialEq, StructOpt)]
 #[structopt(name = "hrotti", setting = AppSettings::DisableVersion)]
 pub(crate) struct Args {

@@ -11,17 +11,24 @@ use std::task::{Context, Poll, ready};
 use crate::runtime::{self, Registered};
 use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{ByteStream, Incoming, Transport, TryWrite};
+use crate::Limits;
+use options::Options;
+use reserve::Reserve;
 
-/// How many peers the operating system holds ready between two calls of `accept`. The system may cap it
-/// (Linux: `net.core.somaxconn`, 4 096 by default).
-const BACKLOG: i32 = 4_096;
+mod addresses;
+mod options;
+mod reserve;
 
-/// A TCP socket that listens.
+pub(crate) use addresses::{lacks, look_up};
+pub(crate) use reserve::is_exhausted;
+
+/// TCP sockets that listen, at one port of one or more addresses.
 ///
-/// Accepted sockets send at once (`TCP_NODELAY`) and offer [`TryWrite`].
+/// Accepted sockets send at once (`TCP_NODELAY`), ask a peer that says nothing whether it is still there
+/// ([`TcpTransport::with_limits`]), and offer [`TryWrite`]. Where the process has no file descriptor left, peers
+/// are closed at once instead of waiting unheard: a descriptor is held back for that, and their handshake fails.
 ///
 /// ```
 /// use hrotti::transport::{Transport, tcp::TcpTransport};
@@ -36,57 +43,135 @@ const BACKLOG: i32 = 4_096;
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 pub struct TcpTransport {
+    /// At least one.
+    sockets: Vec<Bound>,
+    /// Whose turn it is to be accepted from, so that a storm at one address does not shut out the others.
+    turn: usize,
+    options: Options,
+    /// For peers that come when no descriptor is left.
+    reserve: Reserve,
+}
+
+/// One of a transport's sockets.
+struct Bound {
     listener: Listening,
     local: SocketAddr,
 }
 
 impl TcpTransport {
-    /// Listens on `host`, which is an IPv4 address, an IPv6 address with or without brackets, or a name,
-    /// and `port`, where 0 lets the system choose a free one.
+    /// Listens on `host` and `port`, where 0 lets the system choose a free one.
     ///
-    /// A name that stands for several addresses is bound to the first of them that allows it.
+    /// The host is an IPv4 address; an IPv6 address with or without brackets, which never takes IPv4 as
+    /// well; a name; or `*` or nothing for every interface of both families. A name is bound at every
+    /// address that it has on this machine, and always at one port. What the machine does not have, such as
+    /// an address of another one or the whole of IPv6, is left out as long as something remains.
     ///
     /// # Errors
-    /// The name is unknown, or no address of it can be bound: in use, not of this machine, or not
-    /// permitted. The error of the last address tried is returned.
+    /// The name is unknown, an address of it is in use or not permitted, or the machine has none of them.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing bound.
     pub async fn bind(host: &str, port: u16) -> io::Result<TcpTransport> {
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        let mut failure = None;
-        for address in async_std::net::ToSocketAddrs::to_socket_addrs(&(host, port)).await? {
-            match listen(address) {
-                Ok(listener) => {
-                    let local = listener.get_ref().local_addr()?;
-                    return Ok(TcpTransport { listener: Listening::Reactor(listener), local });
-                }
-                Err(error) => failure = Some(error),
-            }
-        }
-        Err(failure.unwrap_or_else(|| {
-            io::Error::new(ErrorKind::AddrNotAvailable, "the name has no address")
-        }))
+        let addresses = addresses::look_up_async(host, port).await?;
+        let bound = addresses::listen(&addresses)?.into_iter().map(|listener| {
+            let local = listener.local_addr()?;
+            Ok(Bound { listener: Listening::Reactor(Async::new(listener)?), local })
+        });
+        let sockets = bound.collect::<io::Result<_>>()?;
+        let transport = TcpTransport {
+            sockets,
+            turn: 0,
+            options: Options::of(&Limits::default()),
+            reserve: Reserve::default(),
+        };
+        transport.set_options();
+        Ok(transport)
     }
 
-    /// The address really bound.
+    /// Has the system close connections whose peer has vanished without a word, by
+    /// [`Limits::tcp_keep_alive_secs`], [`Limits::tcp_keep_alive_interval_secs`],
+    /// [`Limits::tcp_keep_alive_probes`] and [`Limits::tcp_user_timeout`]. Until then they have their
+    /// defaults. It is for peers that are accepted from now on, and what the system does not let be set is
+    /// left as it is.
+    ///
+    /// ```
+    /// use hrotti::Limits;
+    /// use hrotti::transport::tcp::TcpTransport;
+    /// # futures_lite::future::block_on(async {
+    /// let limits = Limits { tcp_keep_alive_secs: 30, ..Limits::default() };
+    /// let transport = TcpTransport::bind("127.0.0.1", 0).await?.with_limits(&limits);
+    /// # drop(transport);
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn with_limits(mut self, limits: &Limits) -> TcpTransport {
+        self.options = Options::of(limits);
+        self.set_options();
+        self
+    }
+
+    /// Linux hands the options of a socket that listens on to those that it accepts: that spares each of
+    /// them the system calls.
+    fn set_options(&self) {
+        if options::ARE_INHERITED {
+            for socket in &self.sockets {
+                match &socket.listener {
+                    Listening::Reactor(listener) => self.options.set(listener.get_ref()),
+                    Listening::Loop(listener) => self.options.set(listener.get_ref()),
+                    Listening::Nobody => {}
+                }
+            }
+        }
+    }
+
+    /// The first of the addresses really bound: one of IPv4, where there is one.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        let none = || SocketAddr::from(([0; 4], 0));
+        self.sockets.first().map_or_else(none, |socket| socket.local)
+    }
+
+    /// All addresses really bound, at least one.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(|socket| socket.local).collect()
     }
 
     /// Waits for the next peer; one that is gone again before it is accepted is passed over.
     pub(super) async fn accept_stream(&mut self) -> io::Result<(Accepted, SocketAddr)> {
+        for socket in &mut self.sockets {
+            socket.listener.move_to_loop()?;
+        }
         loop {
-            match self.listener.accept().await {
+            self.reserve.fill();
+            match poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok((socket, peer)) => {
-                    // Fails only where the peer is gone already, which its first read will tell.
-                    let _ = socket.set_nodelay(true);
+                    if let Ok(socket) = &socket {
+                        // Fails only where the peer is gone already, which its first read will tell.
+                        let _ = socket.set_nodelay(true);
+                        if !options::ARE_INHERITED {
+                            self.options.set(socket);
+                        }
+                    }
                     return Ok((Accepted(socket), peer));
                 }
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(io::Result<std::net::TcpStream>, SocketAddr)>> {
+        let count = self.sockets.len();
+        for index in (0..count).map(|step| (self.turn + step) % count) {
+            let listener = &self.sockets[index].listener;
+            if let Poll::Ready(done) = listener.poll_accept(cx, &mut self.reserve) {
+                self.turn = (index + 1) % count;
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -101,26 +186,18 @@ impl Transport for TcpTransport {
     }
 
     fn local_endpoint(&self) -> String {
-        format!("tcp://{}", self.local)
+        format!("tcp://{}", self.local_addr())
+    }
+
+    fn local_endpoints(&self) -> Vec<String> {
+        self.local_addrs().iter().map(|local| format!("tcp://{local}")).collect()
     }
 }
 
 impl fmt::Debug for TcpTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TcpTransport").field(&self.local).finish()
+        f.debug_tuple("TcpTransport").field(&self.local_addrs()).finish()
     }
-}
-
-/// Binds one address. The standard library's own `bind` has a backlog of 128, which a storm of
-/// reconnecting Clients overruns.
-fn listen(address: SocketAddr) -> io::Result<Async<TcpListener>> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // On Windows the option would let two programs share the port.
-    #[cfg(not(windows))]
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Async::new(socket.into())
 }
 
 /// Whether a failed `accept` tells of the peer it would have returned, so that the next may succeed.
@@ -147,19 +224,25 @@ enum Listening {
 }
 
 impl Listening {
-    async fn accept(&mut self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
-        self.move_to_loop()?;
-        match self {
-            Listening::Reactor(listener) => listener.read_with(TcpListener::accept).await,
-            Listening::Loop(listener) => loop {
-                match listener.get_ref().accept() {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        poll_fn(|cx| listener.poll_readable(cx)).await;
-                    }
-                    done => return done,
-                }
-            },
-            Listening::Nobody => Err(ErrorKind::NotConnected.into()),
+    fn poll_accept(
+        &self,
+        cx: &mut Context<'_>,
+        reserve: &mut Reserve,
+    ) -> Poll<io::Result<(io::Result<std::net::TcpStream>, SocketAddr)>> {
+        let socket = match self {
+            Listening::Reactor(listener) => listener.get_ref(),
+            Listening::Loop(listener) => listener.get_ref(),
+            Listening::Nobody => return Poll::Ready(Err(ErrorKind::NotConnected.into())),
+        };
+        loop {
+            match reserve.accept(socket) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => match self {
+                    Listening::Reactor(listener) => ready!(listener.poll_readable(cx))?,
+                    Listening::Loop(listener) => ready!(listener.poll_readable(cx)),
+                    Listening::Nobody => {}
+                },
+                done => return Poll::Ready(done),
+            }
         }
     }
 
@@ -178,17 +261,35 @@ impl Listening {
     }
 }
 
-/// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task.
-pub(super) struct Accepted(std::net::TcpStream);
+/// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task. Or why the
+/// peer was closed.
+pub(super) struct Accepted(io::Result<std::net::TcpStream>);
 
 impl Accepted {
     /// The stream, watched by the event loop that this thread is, or else by async-std's reactor.
+    ///
+    /// # Errors
+    /// The process had no descriptor left for the peer, or has none to watch it.
     pub(super) fn into_stream(self) -> io::Result<TcpStream> {
-        let socket = match Registered::new(self.0) {
+        let socket = match Registered::new(self.0?) {
             Ok(registered) => Connected::Loop(registered?),
             Err(socket) => Connected::Reactor(Async::new(socket)?),
         };
         Ok(TcpStream { socket: Arc::new(socket), drained: false })
+    }
+
+    /// Its keep-alive: idle time, interval, probes and user timeout, in seconds.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn keep_alive(&self) -> io::Result<Option<(u64, u64, u32, u64)>> {
+        let accepted = self.0.as_ref().map_err(|error| error.kind())?;
+        let socket = socket2::SockRef::from(accepted);
+        let kept = (
+            socket.tcp_keepalive_time()?.as_secs(),
+            socket.tcp_keepalive_interval()?.as_secs(),
+            socket.tcp_keepalive_retries()?,
+            socket.tcp_user_timeout()?.unwrap_or_default().as_secs(),
+        );
+        Ok(socket.keepalive()?.then_some(kept))
     }
 }
 
@@ -360,6 +461,63 @@ mod tests {
     use futures_lite::future::block_on;
 
     use super::*;
+
+    /// A peer with Keep Alive 0 that vanishes says nothing any more: it is for the system to ask.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn accepted_sockets_ask_whether_their_peer_is_still_there() {
+        let shorter = Limits {
+            tcp_keep_alive_secs: 7,
+            tcp_keep_alive_interval_secs: 2,
+            tcp_keep_alive_probes: 3,
+            tcp_user_timeout: std::time::Duration::from_secs(11),
+            ..Limits::default()
+        };
+        let off = Limits { tcp_keep_alive_secs: 0, ..shorter.clone() };
+        let mut transport = block_on(TcpTransport::bind("127.0.0.1", 0)).expect("a free port");
+        let mut accepted = |limits: Option<&Limits>| {
+            if let Some(limits) = limits {
+                transport.options = Options::of(limits);
+                transport.set_options();
+            }
+            let peer = std::net::TcpStream::connect(transport.local_addr()).expect("listening");
+            let (accepted, _) = block_on(transport.accept_stream()).expect("dialled");
+            drop(peer);
+            accepted.keep_alive().expect("its options")
+        };
+        assert_eq!(accepted(None), Some((120, 15, 4, 180)), "the defaults");
+        assert_eq!(accepted(Some(&shorter)), Some((7, 2, 3, 11)));
+        assert_eq!(accepted(Some(&off)), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_limits_of_a_transport_are_those_of_all_its_sockets() {
+        let limits = Limits { tcp_keep_alive_secs: 9, ..Limits::default() };
+        let mut transport =
+            block_on(TcpTransport::bind("*", 0)).expect("a free port").with_limits(&limits);
+        for address in transport.local_addrs() {
+            let peer = std::net::TcpStream::connect(address).expect("listening");
+            let (accepted, from) = block_on(transport.accept_stream()).expect("dialled");
+            assert_eq!(from, peer.local_addr().expect("connected"));
+            let kept = accepted.keep_alive().expect("its options");
+            assert_eq!(kept, Some((9, 15, 4, 180)), "{address}");
+        }
+    }
+
+    /// A storm at one address must not keep the peers of another waiting.
+    #[test]
+    fn addresses_are_accepted_from_in_turn() {
+        let mut transport = block_on(TcpTransport::bind("127.0.0.1", 0)).expect("a free port");
+        transport
+            .sockets
+            .extend(block_on(TcpTransport::bind("127.0.0.1", 0)).expect("a free port").sockets);
+        let dial = |index: usize| std::net::TcpStream::connect(transport.sockets[index].local);
+        let peers = [0, 0, 0, 1].map(|index| dial(index).expect("listening"));
+        let second = peers[3].local_addr().expect("connected");
+        let order = [(); 4].map(|()| block_on(transport.accept_stream()).expect("dialled").1);
+        assert_eq!(order[1], second, "{order:?}");
+    }
 
     /// What spares a system call for each read that found less than it had room for.
     #[test]

@@ -346,7 +346,10 @@ mod tcp {
             assert_eq!(transport.local_addr().ip().to_string(), host.trim_matches(['[', ']']));
         }
         let named = block_on(TcpTransport::bind("localhost", 0)).expect("a free port");
-        assert!(named.local_addr().ip().is_loopback());
+        assert!(named.local_addrs().iter().all(|address| address.ip().is_loopback()));
+        let every = block_on(TcpTransport::bind("*", 0)).expect("a free port");
+        assert!(every.local_addrs().iter().all(|address| address.ip().is_unspecified()));
+        assert_eq!(every.local_endpoints()[0], every.local_endpoint());
         assert!(block_on(TcpTransport::bind("no.such.host.invalid", 0)).is_err());
     }
 }

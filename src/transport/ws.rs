@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::tcp::TcpTransport;
 use super::{ByteStream, Incoming, Transport};
+use crate::Limits;
 use upgrade::{Rules, upgrade};
 
 /// A TCP socket that listens and speaks WebSocket to whoever comes.
@@ -75,9 +76,25 @@ impl WsTransport {
         Ok(WsTransport { tcp: TcpTransport::bind(host, port).await?, rules })
     }
 
-    /// The address really bound.
+    /// As [`TcpTransport::with_limits`].
+    #[must_use]
+    pub fn with_limits(mut self, limits: &Limits) -> WsTransport {
+        self.tcp = self.tcp.with_limits(limits);
+        self
+    }
+
+    /// The first of the addresses really bound: one of IPv4, where there is one.
     pub fn local_addr(&self) -> SocketAddr {
         self.tcp.local_addr()
+    }
+
+    /// All addresses really bound, at least one.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.tcp.local_addrs()
+    }
+
+    fn endpoint(&self, local: SocketAddr) -> String {
+        format!("ws://{local}{}", self.rules.path())
     }
 }
 
@@ -91,6 +108,10 @@ impl Transport for WsTransport {
     }
 
     fn local_endpoint(&self) -> String {
-        format!("ws://{}{}", self.tcp.local_addr(), self.rules.path())
+        self.endpoint(self.local_addr())
+    }
+
+    fn local_endpoints(&self) -> Vec<String> {
+        self.local_addrs().into_iter().map(|local| self.endpoint(local)).collect()
     }
 }
