@@ -25,8 +25,21 @@ mod engine {
     pub(crate) mod share;
 }
 
-/// Without sockets.
+/// Without sockets: no host has an address.
 mod transport {
+    pub(crate) mod tcp {
+        use std::io;
+        use std::net::SocketAddr;
+
+        pub(crate) fn look_up(_: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+            Ok(Vec::new())
+        }
+
+        pub(crate) fn lacks(_: SocketAddr) -> Option<io::Error> {
+            None
+        }
+    }
+
     pub(crate) mod ws {
         mod frame;
         mod stream;

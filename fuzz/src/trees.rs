@@ -1,7 +1,7 @@
 //! The subscription tree against a list.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::input::Input;
 use super::topics::matches;
@@ -10,7 +10,8 @@ use crate::topic::tree::{Match, Search, Tree};
 
 /// What the tree holds: value by filter and subscriber.
 type Model = BTreeMap<(String, u64), u32>;
-/// A shared subscription is known by the value of its first member.
+/// What each group of members is known by.
+type Groups = BTreeMap<String, u32>;
 type AnyTree = Tree<u32, Cell<u32>>;
 
 const LEVELS: [&str; 12] = [
@@ -29,6 +30,9 @@ const LEVELS: [&str; 12] = [
 ];
 const SHARES: [&str; 4] = ["", "", "g", "h"];
 
+/// Stands for the members of a shared subscription.
+const SHARED: u64 = u64::MAX;
+
 /// A search is taken up again at most so often: each time it does something.
 const TURNS_MAX: usize = 10_000;
 
@@ -36,13 +40,14 @@ pub(super) fn tree(data: &[u8]) {
     let mut input = Input::new(data);
     let mut tree: AnyTree = Tree::new(u64::from(input.byte()));
     let mut model = Model::new();
+    let mut groups = Groups::new();
     let mut value = 0;
     while !input.is_empty() {
         let choice = input.below(8);
         if choice < 2 {
             let name = any_name(&mut input);
             let steps = input.below(40);
-            check_search(&tree, &model, &name, steps);
+            check_search(&tree, &model, &groups, &name, steps);
             continue;
         }
         let text = any_filter(&mut input);
@@ -57,15 +62,24 @@ pub(super) fn tree(data: &[u8]) {
         }
         assert_eq!(tree.len(), model.len());
         let members = model.keys().any(|(text, _)| text == filter.as_str());
-        assert_eq!(tree.group(&filter).is_some(), filter.is_shared() && members);
+        let group = tree.group(&filter);
+        assert_eq!(group.is_some(), filter.is_shared() && members);
+        if let Some(group) = group {
+            let known = groups.entry(filter.as_str().to_owned()).or_insert(value);
+            assert!(group.get() == 0 || group.get() == *known, "it lives while it has members");
+            group.set(*known);
+        } else {
+            groups.remove(filter.as_str());
+        }
     }
+    groups.clear();
     for (text, subscriber) in model.into_keys() {
         let filter = TopicFilter::new(&text).expect("it was one before");
         assert!(tree.remove(&filter, subscriber).is_some());
         assert!(tree.remove(&filter, subscriber).is_none());
     }
     assert_eq!(tree.len(), 0);
-    check_search(&tree, &Model::new(), "a/b", 1);
+    check_search(&tree, &Model::new(), &groups, "a/b", 1);
 }
 
 fn any_filter(input: &mut Input<'_>) -> String {
@@ -90,19 +104,15 @@ fn any_name(input: &mut Input<'_>) -> String {
 }
 
 /// A search that pauses after so many steps finds what the list has.
-fn check_search(tree: &AnyTree, model: &Model, name: &str, steps: usize) {
+fn check_search(tree: &AnyTree, model: &Model, groups: &Groups, name: &str, steps: usize) {
     let mut found = Vec::new();
     let mut search = Search::new();
     let mut done = false;
     for _ in 0..TURNS_MAX {
         let mut left = steps + 1;
         done = tree.search(name, &mut search, &mut left, &mut |one| match one {
-            Match::Subscription { subscriber, value } => found.push(vec![(subscriber, *value)]),
-            Match::Shared { members, .. } => {
-                let mut members = members.to_vec();
-                members.sort_unstable();
-                found.push(members);
-            }
+            Match::Subscription { subscriber, value } => found.push((subscriber, *value)),
+            Match::Shared { group, .. } => found.push((SHARED, group.get())),
         });
         if done {
             break;
@@ -110,24 +120,19 @@ fn check_search(tree: &AnyTree, model: &Model, name: &str, steps: usize) {
     }
     assert!(done, "the search of {name:?} never ends");
     found.sort_unstable();
-    assert_eq!(found, naive(model, name), "{name:?}");
+    assert_eq!(found, naive(model, groups, name), "{name:?}");
 }
 
-fn naive(model: &Model, name: &str) -> Vec<Vec<(u64, u32)>> {
-    let mut found = Vec::new();
-    let mut shared: BTreeMap<&str, Vec<(u64, u32)>> = BTreeMap::new();
-    for ((text, subscriber), value) in model {
+fn naive(model: &Model, groups: &Groups, name: &str) -> Vec<(u64, u32)> {
+    let unshared = model.iter().filter(|((text, _), _)| !text.starts_with("$share/"));
+    let unshared = unshared.filter(|((text, _), _)| matches(text, name));
+    let mut found: Vec<_> = unshared.map(|((_, subscriber), value)| (*subscriber, *value)).collect();
+    for (text, known) in groups {
         let parts = text.strip_prefix("$share/").and_then(|shared| shared.split_once('/'));
-        let filter = parts.map_or(text.as_str(), |(_, filter)| filter);
-        if !matches(filter, name) {
-            continue;
-        }
-        match parts {
-            None => found.push(vec![(*subscriber, *value)]),
-            Some(_) => shared.entry(text).or_default().push((*subscriber, *value)),
+        if parts.is_some_and(|(_, filter)| matches(filter, name)) {
+            found.push((SHARED, *known));
         }
     }
-    found.extend(shared.into_values());
     found.sort_unstable();
     found
 }
