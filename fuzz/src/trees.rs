@@ -126,7 +126,8 @@ fn check_search(tree: &AnyTree, model: &Model, groups: &Groups, name: &str, step
 fn naive(model: &Model, groups: &Groups, name: &str) -> Vec<(u64, u32)> {
     let unshared = model.iter().filter(|((text, _), _)| !text.starts_with("$share/"));
     let unshared = unshared.filter(|((text, _), _)| matches(text, name));
-    let mut found: Vec<_> = unshared.map(|((_, subscriber), value)| (*subscriber, *value)).collect();
+    let mut found: Vec<_> =
+        unshared.map(|((_, subscriber), value)| (*subscriber, *value)).collect();
     for (text, known) in groups {
         let parts = text.strip_prefix("$share/").and_then(|shared| shared.split_once('/'));
         if parts.is_some_and(|(_, filter)| matches(filter, name)) {

@@ -86,12 +86,12 @@ fn said(bytes: &[u8]) -> Said {
     let mut open = false;
     let mut rest = bytes;
     while said.end.is_none() {
-        let Some((head, length, mask, after)) = header(rest) else { return said };
+        let Some((Head { first, length, mask }, after)) = header(rest) else { return said };
         rest = after;
-        let (last, opcode) = (head & 0x80 != 0, head & 0x0F);
+        let (last, opcode) = (first & 0x80 != 0, first & 0x0F);
         let wrong = match opcode {
             0x3..=0x7 | 0xB..=0xF => true,
-            _ if head & 0x70 != 0 || mask.is_none() => true,
+            _ if first & 0x70 != 0 || mask.is_none() => true,
             0x8..=0xA => !last || length > 125,
             0x1 => false,
             _ => length >= 1 << 63 || open != (opcode == 0),
@@ -123,21 +123,32 @@ fn said(bytes: &[u8]) -> Said {
     said
 }
 
-/// First byte, length, mask, and what follows the header, if it is all there.
-fn header(bytes: &[u8]) -> Option<(u8, u64, Option<[u8; 4]>, &[u8])> {
-    let (&[head, second], rest) = bytes.split_first_chunk::<2>()?;
+/// The header of a frame.
+struct Head {
+    first: u8,
+    length: u64,
+    mask: Option<[u8; 4]>,
+}
+
+/// The header at the start of these bytes and what follows it, if it is all there.
+fn header(bytes: &[u8]) -> Option<(Head, &[u8])> {
+    let (&[first, second], rest) = bytes.split_first_chunk::<2>()?;
     let (length, rest) = match second & 0x7F {
         126 => {
-            rest.split_first_chunk::<2>().map(|(n, rest)| (u64::from(u16::from_be_bytes(*n)), rest))
+            let (length, rest) = rest.split_first_chunk::<2>()?;
+            (u64::from(u16::from_be_bytes(*length)), rest)
         }
-        127 => rest.split_first_chunk::<8>().map(|(n, rest)| (u64::from_be_bytes(*n), rest)),
-        short => Some((u64::from(short), rest)),
-    }?;
+        127 => {
+            let (length, rest) = rest.split_first_chunk::<8>()?;
+            (u64::from_be_bytes(*length), rest)
+        }
+        short => (u64::from(short), rest),
+    };
     if second & 0x80 == 0 {
-        return Some((head, length, None, rest));
+        return Some((Head { first, length, mask: None }, rest));
     }
     let (mask, rest) = rest.split_first_chunk::<4>()?;
-    Some((head, length, Some(*mask), rest))
+    Some((Head { first, length, mask: Some(*mask) }, rest))
 }
 
 fn close(payload: &[u8]) -> End {
