@@ -9,7 +9,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use hrotti::testing::{
     Action, ClientStream, Connector, Dice, Direction, Event, Fault, Faults, Operation, World,
 };
-use hrotti::{Broker, Limits};
+use hrotti::{Broker, Limits, Message};
 
 const CONNECT: &[u8] = b"\x10\x0f\0\x04MQTT\x04\x02\0\x0a\0\x03dev";
 const CONNACK: &[u8] = b"\x20\x02\0\0";
@@ -124,7 +124,11 @@ fn a_stalled_direction_brings_nothing_until_it_goes_on() {
     world.block_on(client.read_exact(&mut [0; 2])).unwrap();
     assert_eq!(link.written(Direction::ToClient), 6);
 
-    link.order(Fault::StallBehind { direction: Direction::ToBroker, bytes: 0, lasting: 3 * SECOND });
+    link.order(Fault::StallBehind {
+        direction: Direction::ToBroker,
+        bytes: 0,
+        lasting: 3 * SECOND,
+    });
     let begun = world.now();
     world.block_on(ask(&mut client, PINGREQ, PINGRESP)).unwrap();
     assert_eq!(world.now() - begun, 3 * SECOND);
@@ -156,6 +160,33 @@ fn a_transport_that_panics_or_fails_ends_one_connection_alone() {
             assert_eq!(world.panics().len(), outside, "{operation:?}");
             world.block_on(broker.stop());
             assert_eq!(other.link().held(Direction::ToBroker), 0);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_panicked_under_a_publisher_is_written_no_more() {
+    for inline in [true, false] {
+        // What is inline is not flushed by a publisher.
+        let operations = [Operation::Write, Operation::Flush];
+        for operation in operations.into_iter().take(if inline { 1 } else { 2 }) {
+            let (world, broker, connector) = world();
+            let faults = Faults { inline, write_max: 1, ..Faults::default() };
+            let mut client = connector.connect_with(faults).unwrap();
+            world.block_on(ask(&mut client, CONNECT, CONNACK)).unwrap();
+            let (subscribe, suback) = (b"\x82\x06\0\x01\0\x01t\0", b"\x90\x03\0\x01\0");
+            world.block_on(ask(&mut client, subscribe, suback)).unwrap();
+            client.link().order(Fault::Panic { operation, calls: 0 });
+            let publisher = broker.client("own").unwrap();
+            let message = Message::new("t", "text").unwrap();
+            world.block_on(publisher.publish(message)).unwrap();
+            let mut came = Vec::new();
+            let end = world.block_on(client.read_to_end(&mut came));
+            let whole = b"\x30\x07\0\x01ttext";
+            let broken = whole.starts_with(&came) && came.len() < whole.len();
+            assert!(broken, "{inline} {operation:?}: {came:x?} {end:?}");
+            world.advance(SECOND);
+            assert_eq!(broker.counters().connections, 0, "{inline} {operation:?}");
         }
     }
 }
