@@ -205,7 +205,11 @@ impl Shared {
     ///
     /// # Panics
     /// As it was ordered.
-    pub(super) fn pass(&self, operation: Operation, cx: Option<&Context<'_>>) -> Poll<io::Result<()>> {
+    pub(super) fn pass(
+        &self,
+        operation: Operation,
+        cx: Option<&Context<'_>>,
+    ) -> Poll<io::Result<()>> {
         let gate = {
             let mut inner = lock(&self.inner);
             let mut state = self.executor.lock();
@@ -352,9 +356,8 @@ impl Inner {
         let call = self.calls[operation as usize];
         self.calls[operation as usize] += 1;
         let ordered = self.faults.once.iter().position(|fault| match fault {
-            Fault::Panic { operation: which, calls } | Fault::Error { operation: which, calls, .. } => {
-                *which == operation && *calls <= call
-            }
+            Fault::Panic { operation: which, calls }
+            | Fault::Error { operation: which, calls, .. } => *which == operation && *calls <= call,
             _ => false,
         });
         match ordered.map(|place| self.faults.once.remove(place)) {

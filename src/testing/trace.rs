@@ -118,7 +118,8 @@ impl Trace {
             Action::Wrote(direction, bytes) => {
                 self.note(3 + direction.index() as u64);
                 bytes.chunks(8).for_each(|chunk| {
-                    let number = chunk.iter().fold(chunk.len() as u64, |n, &b| n << 8 | u64::from(b));
+                    let number =
+                        chunk.iter().fold(chunk.len() as u64, |n, &b| n << 8 | u64::from(b));
                     self.note(number);
                 });
             }
