@@ -50,6 +50,8 @@
 //!
 //! - `program` (default): what the program `hrotti` needs beyond the library. An embedder leaves it out
 //!   with `default-features = false`; nothing of the library is missing then.
+//! - `testing` (not by default): [`testing`], a broker in a simulated world, for tests of clients and of what is
+//!   built on the broker. Needs nothing beyond the library.
 
 mod broker;
 mod budget;
@@ -71,6 +73,8 @@ mod runtime;
 mod session;
 mod subscription;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod topic;
 pub mod transport;

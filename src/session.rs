@@ -381,7 +381,12 @@ impl Session {
                 None => self.send(delivery, now, out, &mut attached),
             }
         }
-        while has_room(out) && self.queue.is_empty() && self.quota_left(&attached) {
+        // What is encoded waits as well: never more than the depth, whatever is retained.
+        while has_room(out)
+            && self.queue.is_empty()
+            && self.queue.has_room(out.plain() + self.inflight.waiting_len())
+            && self.quota_left(&attached)
+        {
             let Some(delivery) = self.replays.next(now, context) else { break };
             self.books.offer();
             match self.outcome_before_sending(&delivery, now, context) {
