@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
 use crate::net::listener::{ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
-use crate::transport::{self, Transport};
+use crate::transport::Transport;
 
 mod client;
 mod lifecycle;
@@ -276,7 +276,7 @@ impl Broker {
             return Err(ListenerError::NameInUse(name.to_owned()));
         }
         config.validate().map_err(ListenerError::Config)?;
-        let bound = transport::bind(&config, self.limits()).await;
+        let bound = config.bind(self.limits()).await;
         let transport =
             bound.map_err(|source| ListenerError::Bind { url: config.url.to_string(), source })?;
         self.add_transport(name, transport).await

@@ -13,6 +13,7 @@ mod limits;
 mod listener_config;
 mod message;
 mod packet;
+mod reason_code;
 mod retained;
 mod session;
 mod subscription;
@@ -25,11 +26,22 @@ mod engine {
     pub(crate) mod share;
 }
 
-/// Without sockets: no host has an address.
+/// Without sockets.
 mod transport {
+    /// What `listener_config` asks of `transport/tcp/addresses.rs`; no name has an address here.
     pub(crate) mod tcp {
         use std::io;
-        use std::net::SocketAddr;
+        use std::net::{IpAddr, SocketAddr};
+
+        pub(crate) const EVERY_INTERFACE: &str = "*";
+
+        pub(crate) fn unbracketed(host: &str) -> &str {
+            host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+        }
+
+        pub(crate) fn address(host: &str) -> Option<IpAddr> {
+            host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+        }
 
         pub(crate) fn look_up(_: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
             Ok(Vec::new())

@@ -23,6 +23,8 @@ pub(crate) trait CustomHost: Send + Sync {
     fn spawn(&self, task: Task);
     /// Ends after `duration`.
     fn sleep(&self, duration: Duration) -> Task;
+    /// Seeds what a broker would otherwise draw at random.
+    fn seed(&self) -> u64;
 }
 
 /// Where the tasks of one broker run.
@@ -61,6 +63,14 @@ impl Host {
         match self {
             Host::Stock { .. } => runtime::spawn(task),
             Host::Custom(host) => host.spawn(Box::pin(task)),
+        }
+    }
+
+    /// Seeds what a broker would otherwise draw at random: hash keys and assigned Client Identifiers.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        match self {
+            Host::Stock { .. } => None,
+            Host::Custom(host) => Some(host.seed()),
         }
     }
 

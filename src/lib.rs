@@ -50,6 +50,8 @@
 //!
 //! - `program` (default): what the program `hrotti` needs beyond the library. An embedder leaves it out
 //!   with `default-features = false`; nothing of the library is missing then.
+//! - `testing` (not by default): [`testing`], a broker in a simulated world, for tests of clients and of what is
+//!   built on the broker. Needs nothing beyond the library.
 
 mod broker;
 mod budget;
@@ -65,11 +67,14 @@ mod listener_config;
 mod message;
 mod net;
 mod packet;
+mod reason_code;
 mod retained;
 mod runtime;
 mod session;
 mod subscription;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod topic;
 pub mod transport;
@@ -82,6 +87,7 @@ pub use ledger::{DropReason, FilterReason, Ledger};
 pub use limits::Limits;
 pub use listener_config::{ListenerConfig, ListenerConfigError};
 pub use message::{Message, PropertyError};
+pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};

@@ -40,10 +40,10 @@ pub(super) fn share(data: &[u8]) {
                     found.0 = connected;
                 }
             }
-            _ => {}
+            _ => check(&group, &model),
         }
-        check(&group, &model);
     }
+    check(&group, &model);
 }
 
 fn check(group: &Group<u64>, model: &BTreeMap<u64, (bool, QoS)>) {

@@ -26,7 +26,8 @@ pub struct SessionInfo {
     pub waiting: usize,
     /// QoS 1 and 2 messages sent and not completely acknowledged, at most [`Limits::max_inflight`].
     pub inflight: usize,
-    /// QoS 2 messages of the Client that it has not released, at most [`Limits::receive_maximum`].
+    /// QoS 2 messages of the Client that it has not released, at most [`Limits::receive_maximum`]; 65 535 of a
+    /// Client of MQTT 3.x.
     pub receiving: usize,
     /// What was offered to it and what became of that.
     pub ledger: Ledger,

@@ -56,6 +56,9 @@ pub(crate) fn write_batch(
         match writer {
             // Taken over: the order is on its way.
             Writer::Owner(epoch) if state.session.epoch() != epoch => return Written::Nothing,
+            Writer::Owner(epoch) if state.broken == Some(epoch) => {
+                return Written::Broken(io::Error::other("a publisher could not write the stream"));
+            }
             Writer::Owner(_) => state.session.set_blocked(false),
             // The owner waits for the transport and goes on by itself.
             Writer::Publisher if state.session.is_blocked() => return Written::Nothing,
@@ -86,7 +89,8 @@ pub(crate) fn write_batch(
         }
         Poll::Ready(result) => {
             state.session.end_batch(epoch, out, 0);
-            // The owner meets the same error when it writes.
+            // How many bytes went before a panic is not known: nothing may follow them.
+            state.broken = Some(epoch);
             state.leave_to_owner(epoch);
             Written::Broken(result.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()))
         }

@@ -25,6 +25,8 @@ pub(crate) struct Link {
 pub(crate) struct CellState {
     pub(crate) session: Session,
     pub(crate) link: Option<Link>,
+    /// The epoch of a Network Connection that cannot be written any more.
+    pub(crate) broken: Option<u64>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
     /// The tick in which the wheel looks at this Session next.
@@ -65,6 +67,7 @@ impl SessionCell {
             state: Mutex::new(CellState {
                 session,
                 link: None,
+                broken: None,
                 touched: 0,
                 next_look: u64::MAX,
                 shares: None,

@@ -86,7 +86,10 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(limits: Limits, host: Host, access: AccessControl) -> Engine {
         // Randomly seeded, so that Clients cannot choose keys that collide.
-        let hasher = RandomState::new();
+        let hasher = match host.seed() {
+            None => RandomState::new(),
+            Some(seed) => RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0),
+        };
         let seed = hasher.hash_one(0u8);
         Engine {
             host,
@@ -140,7 +143,11 @@ impl Engine {
     /// see to). Nobody can guess it who knows others.
     pub(crate) fn assign_client_id(&self) -> String {
         let number = self.assigned.fetch_add(1, Ordering::Relaxed);
-        format!("auto-{:016x}", self.assigned_keys.hash_one(number))
+        let name = match self.host.seed() {
+            None => self.assigned_keys.hash_one(number),
+            Some(_) => self.hasher.hash_one(number),
+        };
+        format!("auto-{name:016x}")
     }
 
     // ---- Retained messages -----------------------------------------------------------------------

@@ -7,9 +7,7 @@ use std::thread;
 use async_global_executor::GlobalExecutorConfig;
 use async_std::task::block_on;
 use hrotti::config::Config;
-use hrotti::transport::tcp::TcpTransport;
-use hrotti::transport::ws::WsTransport;
-use hrotti::{Broker, BuildError, Limits, ListenerConfig, ListenerError, Transport};
+use hrotti::{Broker, BuildError, ListenerConfig, ListenerError, Transport};
 use log::LevelFilter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -17,12 +15,6 @@ use signal_hook::iterator::{Handle, Signals};
 use super::descriptors::{self, Descriptors};
 use super::logging;
 use super::stdout::Guard;
-
-/// A transport that listens and does not accept yet.
-enum Bound {
-    Tcp(TcpTransport),
-    Ws(WsTransport),
-}
 
 /// Runs until a signal ends it. The errors are what kept it from starting, one line each; nothing was
 /// started then. `level` is what the command line says of the log.
@@ -60,7 +52,7 @@ async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec
     let mut bound = Vec::new();
     let mut errors = Vec::new();
     for (name, listener) in &config.listeners {
-        match bind(listener, &config.limits).await {
+        match listener.bind(&config.limits).await {
             Ok(transport) => bound.push((name, transport)),
             Err(error) => errors.push(format!(
                 "listener {name}: {} cannot be bound: {error}; {}",
@@ -76,14 +68,8 @@ async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec
     let broker = Broker::builder().limits(config.limits.clone()).event_loops(threads).try_build();
     let broker = broker.map_err(|error| vec![no_workers(threads, &error)])?;
     for (name, transport) in bound {
-        let (endpoints, added) = match transport {
-            Bound::Tcp(transport) => {
-                (transport.local_endpoints(), broker.add_transport(name, transport).await)
-            }
-            Bound::Ws(transport) => {
-                (transport.local_endpoints(), broker.add_transport(name, transport).await)
-            }
-        };
+        let endpoints = transport.local_endpoints();
+        let added = broker.add_transport(name, transport).await;
         added.map_err(|error| vec![refused(name, &error)])?;
         // That nobody reads it is no error.
         let mut out = io::stdout().lock();
@@ -99,16 +85,6 @@ fn no_workers(workers: usize, error: &BuildError) -> String {
         "workers: {workers} cannot be had: {error}; lower workers, or raise the system's limit of threads or file \
          descriptors (ulimit -u, ulimit -n)"
     )
-}
-
-async fn bind(listener: &ListenerConfig, limits: &Limits) -> io::Result<Bound> {
-    let (host, port) = (listener.host(), listener.port());
-    if listener.is_websocket() {
-        let (path, origins) = (Some(listener.path()), listener.origins.clone());
-        Ok(Bound::Ws(WsTransport::bind(host, port, path, origins).await?.with_limits(limits)))
-    } else {
-        Ok(Bound::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits)))
-    }
 }
 
 /// What to do about a listener that cannot be bound.

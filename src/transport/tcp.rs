@@ -13,7 +13,7 @@ use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::{ByteStream, Incoming, Transport, TryWrite};
-use crate::Limits;
+use crate::limits::Limits;
 use options::Options;
 use reserve::Reserve;
 
@@ -21,7 +21,7 @@ mod addresses;
 mod options;
 mod reserve;
 
-pub(crate) use addresses::{lacks, look_up};
+pub(crate) use addresses::{EVERY_INTERFACE, address, lacks, look_up, unbracketed};
 pub(crate) use reserve::is_exhausted;
 
 /// TCP sockets that listen, at one port of one or more addresses.
@@ -281,7 +281,7 @@ impl Accepted {
     /// Its keep-alive: idle time, interval, probes and user timeout, in seconds.
     #[cfg(all(test, target_os = "linux"))]
     pub(super) fn keep_alive(&self) -> io::Result<Option<(u64, u64, u32, u64)>> {
-        let accepted = self.0.as_ref().map_err(|error| error.kind())?;
+        let accepted = self.0.as_ref().map_err(io::Error::kind)?;
         let socket = socket2::SockRef::from(accepted);
         let kept = (
             socket.tcp_keepalive_time()?.as_secs(),

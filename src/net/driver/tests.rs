@@ -223,10 +223,13 @@ fn a_stalled_write_strikes_only_after_another_one_was_tried() {
     assert_eq!(bench.engine.counters().connections, 1, "the publisher alone");
 }
 
+/// The decision about a CONNECT, once it is made.
+type Decided = Arc<Mutex<Option<Result<(), Fault>>>>;
+
 /// Decides about a CONNECT when it is told to; nobody may receive what begins with `no`.
 #[derive(Default)]
 struct Slow {
-    decided: Arc<Mutex<Option<Result<(), Fault>>>>,
+    decided: Decided,
 }
 
 impl Policy for Slow {
@@ -253,7 +256,7 @@ impl Policy for Slow {
 }
 
 /// A bench whose CONNECTs wait for a decision, and where to make it.
-fn slow_bench() -> (Bench, Arc<Mutex<Option<Result<(), Fault>>>>) {
+fn slow_bench() -> (Bench, Decided) {
     let policy = Slow::default();
     let decided = policy.decided.clone();
     (Bench::new(Limits::default(), AccessControl::with(Arc::new(policy))), decided)

@@ -490,7 +490,8 @@ fn what_a_slow_peer_leaves_is_sent_later() {
 #[test]
 #[cfg(target_os = "linux")]
 fn accepted_sockets_ask_whether_their_peer_is_still_there() {
-    let limits = crate::Limits { tcp_keep_alive_secs: 9, ..crate::Limits::default() };
+    let limits =
+        crate::limits::Limits { tcp_keep_alive_secs: 9, ..crate::limits::Limits::default() };
     let mut transport = bind(None, &[]).with_limits(&limits);
     let peer = TcpStream::connect(transport.local_addr()).expect("the listener is there");
     let (accepted, _) = block_on(transport.tcp.accept_stream()).expect("dialled");

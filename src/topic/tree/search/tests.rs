@@ -37,6 +37,10 @@ fn found(tree: &TestTree, name: &str, steps: usize) -> (Vec<u32>, usize) {
     }
 }
 
+/// The steps of one call, and the changes of the tree after it: whether a subscription comes, its filter, its
+/// subscriber.
+type Slice = (usize, Vec<(bool, usize, u64)>);
+
 /// What tells a subscription, or a group: its members are one match.
 type Key = (String, Option<u64>);
 
@@ -92,7 +96,7 @@ impl Witness {
 fn search_while_it_changes(
     filters: &[String],
     before: &[(usize, u64)],
-    slices: &[(usize, Vec<(bool, usize, u64)>)],
+    slices: &[Slice],
     name: &str,
 ) {
     let mut witness = Witness {
@@ -136,7 +140,7 @@ fn search_while_it_changes(
     }
 }
 
-fn any_slices() -> impl Strategy<Value = Vec<(usize, Vec<(bool, usize, u64)>)>> {
+fn any_slices() -> impl Strategy<Value = Vec<Slice>> {
     let change = (any::<bool>(), 0..24_usize, 0..4_u64);
     prop::collection::vec((1..5_usize, prop::collection::vec(change, 0..8)), 0..24)
 }

@@ -1,0 +1,831 @@
+//! One run: a broker, its clients, what a seed has them do, and what must hold all the time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_lite::AsyncWriteExt;
+use hrotti::testing::{Connector, Dice, Direction, Fault, Faults, World};
+use hrotti::{Broker, DropReason, Limits, Message as InProcess, ProtocolVersion, QoS};
+use hrotti_conformance::codec::{ALL, Connect, Publish, Subscribe, Version, Will, prop};
+
+use crate::device::{Connection, Device, Party, Phase, Shared, run};
+use crate::model::{FILTERS, Message, Model, OWNED, SHARES, Subscription, TOPICS};
+
+/// How long everybody may take to become quiet.
+const QUIET_WITHIN: u64 = 900;
+
+/// The longest stall that is drawn.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// How long a CONNECT may be on its way.
+const UNANSWERED_WITHIN: Duration = Duration::from_secs(15);
+
+/// What runs came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Figures {
+    pub(crate) seeds: u64,
+    pub(crate) actions: u64,
+    pub(crate) messages: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) connections: u64,
+    pub(crate) cuts: u64,
+    pub(crate) stalls: u64,
+    pub(crate) panics: u64,
+    pub(crate) errors: u64,
+    pub(crate) jumps: u64,
+    pub(crate) stops: u64,
+    pub(crate) dropped: u64,
+    pub(crate) virtual_secs: u64,
+}
+
+impl Figures {
+    pub(crate) fn add(&mut self, other: Figures) {
+        self.seeds += other.seeds;
+        self.actions += other.actions;
+        self.messages += other.messages;
+        self.deliveries += other.deliveries;
+        self.connections += other.connections;
+        self.cuts += other.cuts;
+        self.stalls += other.stalls;
+        self.panics += other.panics;
+        self.errors += other.errors;
+        self.jumps += other.jumps;
+        self.stops += other.stops;
+        self.dropped += other.dropped;
+        self.virtual_secs += other.virtual_secs;
+    }
+}
+
+pub(crate) struct Story {
+    pub(crate) world: World,
+    broker: Broker,
+    listeners: Vec<Option<Connector>>,
+    party: Shared,
+    dice: Dice,
+    pub(crate) figures: Figures,
+    told: bool,
+}
+
+/// What is wrong.
+pub(crate) type Wrong = String;
+
+fn limits(dice: &mut Dice) -> Limits {
+    Limits {
+        max_queue_depth: *dice.pick(&[1, 3, 100, 100, 1_000, 1_000]),
+        max_inflight: *dice.pick(&[1, 2, 16, 1_024]),
+        receive_maximum: *dice.pick(&[1, 3, 1_024]),
+        retained_messages_max: *dice.pick(&[2, 1_000, 1_000]),
+        answer_bytes_max: *dice.pick(&[128, 262_144]),
+        outgoing_topic_alias_maximum: *dice.pick(&[0, 1, 10]),
+        ..Limits::default()
+    }
+}
+
+impl Story {
+    pub(crate) fn new(seed: u64, told: bool) -> Story {
+        let mut dice = Dice::new(seed ^ 0x5EED_0000_0000);
+        let world = World::new(seed);
+        world.record(told);
+        let limits = limits(&mut dice);
+        if told {
+            println!("{limits:#?}");
+        }
+        let max_inflight = usize::from(limits.max_inflight);
+        let broker = world.broker(limits);
+        let mut devices: Vec<Device> =
+            (0..3 + dice.below(4)).map(|n| Device::new(n, *dice.pick(&ALL))).collect();
+        for device in &mut devices {
+            device.shares = dice.one_in(4).then(|| *dice.pick(&SHARES));
+            device.always_clean = device.version == Version::V31 && dice.one_in(2);
+        }
+        let clock = world.handle();
+        let (model, connections) = (Model::default(), Vec::new());
+        let party = Party { model, devices, connections, clock, max_inflight };
+        let mut story = Story {
+            world,
+            broker,
+            listeners: Vec::new(),
+            party: Arc::new(Mutex::new(party)),
+            dice,
+            figures: Figures { seeds: 1, ..Figures::default() },
+            told,
+        };
+        story.listen();
+        if story.dice.one_in(2) {
+            story.listen();
+        }
+        story
+    }
+
+    pub(crate) fn play(&mut self) -> Result<(), Wrong> {
+        for _ in 0..30 + self.dice.below(60) {
+            self.figures.actions += 1;
+            self.act();
+            let pause = match self.dice.below(4) {
+                0 => Duration::ZERO,
+                1 => self.dice.up_to(Duration::from_millis(20)),
+                2 => self.dice.up_to(Duration::from_millis(500)),
+                _ => self.dice.up_to(Duration::from_secs(3)),
+            };
+            self.advance(pause);
+            self.check()?;
+            if self.dice.one_in(15) {
+                self.settle()?;
+            }
+        }
+        self.finale()?;
+        self.end()
+    }
+
+    fn say(&self, text: impl FnOnce() -> String) {
+        if self.told {
+            for event in self.world.trace() {
+                println!("{event}");
+            }
+            println!("{:>11.6} -- {}", self.world.now().as_secs_f64(), text());
+        }
+    }
+
+    fn advance(&mut self, mut left: Duration) {
+        loop {
+            self.keep_alive();
+            let step = left.min(Duration::from_secs(1));
+            self.world.advance(step);
+            left -= step;
+            if left.is_zero() {
+                return;
+            }
+        }
+    }
+
+    /// Devices ping before their Keep Alive is over.
+    fn keep_alive(&mut self) {
+        let mut party = self.party.lock().unwrap();
+        let now = party.clock.now();
+        for device in 0..party.devices.len() {
+            let Some(number) = party.connected(device) else { continue };
+            let connection = &party.connections[number];
+            let half = Duration::from_secs(connection.keep_alive.into()) / 2;
+            if connection.keep_alive > 0 && now.saturating_sub(connection.last_sent) >= half {
+                party.ping(number);
+            }
+        }
+    }
+
+    // ---- Actions -----------------------------------------------------------------------------------
+
+    fn listen(&mut self) {
+        let name = format!("l{}", self.listeners.len());
+        let connector = self.world.listen(&self.broker, &name).unwrap();
+        self.listeners.push(Some(connector));
+    }
+
+    fn act(&mut self) {
+        let device = {
+            let mut party = self.party.lock().unwrap();
+            party.model.tick += 1;
+            self.dice.below(party.devices.len())
+        };
+        let number = self.party.lock().unwrap().connected(device);
+        let Some(number) = number else {
+            if self.dice.one_in(3) {
+                self.outside(device);
+            } else {
+                self.connect(device, None);
+            }
+            return;
+        };
+        match self.dice.below(20) {
+            0..=8 => {
+                for _ in 0..1 + self.dice.below(4) {
+                    self.publish(device, number);
+                }
+            }
+            9..=11 => self.subscribe(device, number),
+            12 => self.unsubscribe(device, number),
+            13 => self.leave(number),
+            14 => self.connect(device, None),
+            15 | 16 => self.disturb(device, number),
+            17 => self.party.lock().unwrap().ping(number),
+            _ => self.outside(device),
+        }
+    }
+
+    /// What does not come from a connected device.
+    fn outside(&mut self, device: usize) {
+        match self.dice.below(9) {
+            0 => {
+                let by = self.dice.up_to(Duration::from_secs(30));
+                self.say(|| format!("the clock jumps by {by:?}"));
+                self.figures.jumps += 1;
+                let mut party = self.party.lock().unwrap();
+                for connection in &mut party.connections {
+                    if connection.keep_alive > 0 || connection.is_busy() || !connection.reads {
+                        connection.excuse.get_or_insert("jump");
+                    }
+                }
+                drop(party);
+                self.world.jump(by);
+            }
+            1 if self.dice.one_in(3) => self.stop_listener(),
+            2 => {
+                let listener = self.dice.below(self.listeners.len());
+                let error = self.dice.one_in(2).then_some(std::io::ErrorKind::Other);
+                self.say(|| format!("listener {listener} fails to accept: {error:?}"));
+                if let Some(connector) = &self.listeners[listener] {
+                    connector.fail_accept(error);
+                    self.figures.panics += u64::from(error.is_none());
+                    self.figures.errors += u64::from(error.is_some());
+                }
+            }
+            3 | 4 => self.publish_in_process(),
+            5 => {
+                let secs = *self.dice.pick(&[5, 70]);
+                self.say(|| format!("{secs} s pass"));
+                self.advance(Duration::from_secs(secs));
+            }
+            6 => {
+                // A peer that says half of its CONNECT, or something else, and vanishes.
+                let Some(connector) = self.listeners.iter().flatten().next() else { return };
+                let faults = Faults::draw(&mut self.dice);
+                let Ok(mut stream) = connector.connect_with(faults) else { return };
+                let texts: [&[u8]; 2] = [b"\x10\x20\0\x04MQTT\x05", b"GET / HTTP/1.1"];
+                let bytes = *self.dice.pick(&texts);
+                drop(self.world.spawn(async move {
+                    let _broken = stream.write_all(bytes).await;
+                }));
+            }
+            _ => self.connect(device, None),
+        }
+    }
+
+    fn stop_listener(&mut self) {
+        let open: Vec<usize> =
+            (0..self.listeners.len()).filter(|&l| self.listeners[l].is_some()).collect();
+        if open.len() < 2 {
+            return self.listen();
+        }
+        let listener = *self.dice.pick(&open);
+        self.say(|| format!("listener {listener} stops"));
+        self.figures.stops += 1;
+        self.listeners[listener] = None;
+        let mut party = self.party.lock().unwrap();
+        for connection in party.connections.iter_mut().filter(|c| c.listener == listener) {
+            connection.excuse.get_or_insert("listener stopped");
+        }
+        drop(party);
+        let broker = self.broker.clone();
+        drop(self.world.spawn(async move {
+            broker.stop_listener(&format!("l{listener}")).await.unwrap();
+        }));
+    }
+
+    fn faults(&mut self) -> Faults {
+        let mut faults = Faults::draw(&mut self.dice);
+        if self.dice.one_in(4) {
+            faults.once.push(self.draw_fault(2_000));
+        }
+        faults
+    }
+
+    fn draw_fault(&mut self, bytes: u64) -> Fault {
+        let fault = Fault::draw(&mut self.dice, bytes, STALL_MAX);
+        *match fault {
+            Fault::CutBehind { .. } | Fault::CutAfter(_) => &mut self.figures.cuts,
+            Fault::StallBehind { .. } => &mut self.figures.stalls,
+            Fault::Panic { .. } => &mut self.figures.panics,
+            _ => &mut self.figures.errors,
+        } += 1;
+        fault
+    }
+
+    /// Connects a device; a connection that it has is taken over. `healed`: as it needs to get all that waits.
+    fn connect(&mut self, device: usize, healed: Option<&Connector>) {
+        let faults = if healed.is_some() { Faults::default() } else { self.faults() };
+        let ordered = !faults.once.is_empty();
+        let listener = self.dice.below(self.listeners.len());
+        let Some(connector) = healed.or(self.listeners[listener].as_ref()) else { return };
+        let Ok(stream) = connector.connect_with(faults) else { return };
+        self.figures.connections += 1;
+        let mut party = self.party.lock().unwrap();
+        let party = &mut *party;
+        let (number, now) = (party.connections.len(), party.clock.now());
+        let mut connection = Connection::new(device, listener, stream.link(), now);
+        connection.excuse = ordered.then_some("fault ordered");
+        // A CONNECT that was not answered may still arrive, behind this one.
+        let recent = party.connections.iter().rev().filter(|c| c.device == device);
+        if recent.take(4).any(|c| !c.was_accepted && now < c.begun + UNANSWERED_WITHIN) {
+            connection.excuse = Some("races");
+        }
+        for old in party.connections.iter_mut().filter(|c| c.device == device) {
+            old.said_goodbye = false; // this CONNECT may be there before DISCONNECT
+        }
+        if let Some(old) = party.devices[device].current.replace(number) {
+            party.connections[old].excuse.get_or_insert("taken over");
+            party.connections[old].reads = true;
+            party.connections[old].wake();
+        }
+        let its = &mut party.devices[device];
+        its.withholds = false;
+        its.kept_back.clear();
+        let version = its.version;
+        let mut connect = Connect::new(version, &its.id);
+        connect.clean = healed.is_none() && self.dice.one_in(5);
+        if version == Version::V31 {
+            connect.clean = its.always_clean;
+        }
+        if version == Version::V5 {
+            let expiry = *self.dice.pick(&[0, 5, 60, u32::MAX, u32::MAX]);
+            connect.props.push(prop::session_expiry(expiry));
+            if healed.is_none() {
+                if self.dice.one_in(3) {
+                    connection.receive_maximum = *self.dice.pick(&[1, 3]);
+                    let maximum = u16::try_from(connection.receive_maximum).unwrap();
+                    connect.props.push(prop::receive_maximum(maximum));
+                }
+                if self.dice.one_in(6) {
+                    connection.packet_max = *self.dice.pick(&[100, 1_000]);
+                    let maximum = u32::try_from(connection.packet_max).unwrap();
+                    connect.props.push(prop::maximum_packet_size(maximum));
+                }
+            }
+            connect.props.push(prop::topic_alias_maximum(*self.dice.pick(&[0, 2])));
+        }
+        if healed.is_none() && self.dice.one_in(4) {
+            connect.keep_alive = *self.dice.pick(&[10, 30]);
+        }
+        if healed.is_none() && self.dice.one_in(2) {
+            let (qos, topic) = (self.dice.below(3), self.dice.below(TOPICS.len()));
+            let qos = u8::try_from(qos).unwrap();
+            let index = party.model.messages.len();
+            let mut will = Will::new(TOPICS[topic], &format!("{index}.will")).qos(qos);
+            if version == Version::V5 && self.dice.one_in(2) {
+                will = will.prop(prop::will_delay(*self.dice.pick(&[1, 20])));
+            }
+            connect.will = Some(will);
+            connection.will = Some(index);
+            party.model.messages.push(Message {
+                publisher: device,
+                topic,
+                qos,
+                retain: false,
+                expires: false,
+                is_will: true,
+                said: party.model.tick,
+                acknowledged: None,
+                abandoned: false,
+                sends: 1,
+                forbidden: false,
+            });
+        }
+        connection.clean = connect.clean;
+        connection.keep_alive = connect.keep_alive;
+        connection.send(&connect.encode(), now);
+        party.connections.push(connection);
+        let link = stream.link().number();
+        let task = run(self.party.clone(), number, stream);
+        drop(self.world.spawn(task));
+        self.say(|| format!("d{device} connects: connection {number}, link {link}, {connect:?}"));
+    }
+
+    fn message(&mut self, publisher: usize) -> (usize, Publish) {
+        let mut party = self.party.lock().unwrap();
+        let (dice, model) = (&mut self.dice, &mut party.model);
+        model.tick += 1;
+        let mut topic = dice.below(TOPICS.len());
+        let mut qos = u8::try_from(dice.below(3)).unwrap();
+        let mut retain = dice.one_in(5);
+        if topic == OWNED && publisher != 0 {
+            topic = 0;
+        } else if topic == OWNED {
+            (qos, retain) = (2, true);
+        }
+        let index = model.messages.len();
+        let mut payload = format!("{index}.");
+        let size = *dice.pick(&[0, 0, 0, 30, 30, 200, 1_500, 6_000]);
+        payload.extend(std::iter::repeat_n('x', size));
+        let expires = dice.one_in(8);
+        model.messages.push(Message {
+            publisher,
+            topic,
+            qos,
+            retain,
+            expires,
+            is_will: false,
+            said: model.tick,
+            acknowledged: None,
+            abandoned: false,
+            sends: 1,
+            forbidden: false,
+        });
+        let mut publish = Publish::new(TOPICS[topic], payload).qos(qos);
+        publish.retain = retain;
+        if expires {
+            publish = publish.prop(prop::message_expiry(*dice.pick(&[1, 20])));
+        }
+        (index, publish)
+    }
+
+    fn publish(&mut self, device: usize, number: usize) {
+        {
+            let mut party = self.party.lock().unwrap();
+            let party = &mut *party;
+            if party.devices[device].outgoing.len() >= party.connections[number].send_maximum {
+                return;
+            }
+            if self.dice.one_in(30) {
+                let topic = self.dice.below(OWNED);
+                party.model.cleared.insert(topic);
+                let clear = Publish::new(TOPICS[topic], "").retain();
+                let bytes = clear.encode(party.devices[device].version);
+                let now = party.clock.now();
+                party.connections[number].send(&bytes, now);
+                return;
+            }
+        }
+        let (index, publish) = self.message(device);
+        self.say(|| format!("d{device} publishes {index} to {} at {}", publish.topic, publish.qos));
+        let mut party = self.party.lock().unwrap();
+        party.model.messages[index].expires &= party.devices[device].version == Version::V5;
+        party.publish(number, index, publish);
+    }
+
+    fn publish_in_process(&mut self) {
+        let Ok(client) = self.broker.client("inside") else { return };
+        let (index, publish) = self.message(usize::MAX);
+        self.say(|| format!("the host publishes {index} to {}", publish.topic));
+        let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(publish.qos)];
+        let message = InProcess::new(&publish.topic, publish.payload.clone()).unwrap();
+        let message = message.with_qos(qos).with_retain(publish.retain);
+        let party = self.party.clone();
+        party.lock().unwrap().model.messages[index].expires = false;
+        drop(self.world.spawn(async move {
+            client.publish(message).await.unwrap();
+            let mut party = party.lock().unwrap();
+            party.model.tick += 1;
+            party.model.messages[index].acknowledged = Some(party.model.tick);
+        }));
+    }
+
+    fn subscribe(&mut self, device: usize, number: usize) {
+        let mut party = self.party.lock().unwrap();
+        let (version, shares) = (party.devices[device].version, party.devices[device].shares);
+        let v5 = version == Version::V5;
+        let mut new: Vec<Subscription> = Vec::new();
+        for _ in 0..1 + self.dice.below(3) {
+            let filter = *self.dice.pick(&FILTERS);
+            let (text, filter) = match shares {
+                Some((share, filter)) => (format!("$share/{share}/{filter}"), filter),
+                None => (filter.to_owned(), filter),
+            };
+            if new.iter().any(|s| s.text == text) {
+                continue;
+            }
+            let qos = u8::try_from(self.dice.below(3)).unwrap();
+            let no_local = v5 && shares.is_none() && self.dice.one_in(4);
+            let handling = if v5 { *self.dice.pick(&[0, 0, 1, 2]) } else { 0 };
+            new.push(Subscription {
+                text,
+                filter,
+                shared: shares.is_some(),
+                qos,
+                options: qos | u8::from(no_local) << 2 | handling << 4,
+                no_local,
+                sure_from: None,
+                sure_until: None,
+                gone_at: None,
+            });
+        }
+        let mut packet = Subscribe::default();
+        if v5 && self.dice.one_in(2) {
+            packet = packet.prop(prop::subscription_id(7));
+        }
+        let filters: Vec<String> =
+            new.iter().map(|s| format!("{} {:#x}", s.text, s.options)).collect();
+        party.subscribe(number, new, packet);
+        drop(party);
+        self.say(|| format!("d{device} subscribes to {filters:?}"));
+    }
+
+    fn unsubscribe(&mut self, device: usize, number: usize) {
+        let mut party = self.party.lock().unwrap();
+        let known: Vec<String> =
+            party.devices[device].subscriptions.iter().map(|s| s.text.clone()).collect();
+        let filter = if known.is_empty() {
+            "nobody/has/it".to_owned()
+        } else {
+            self.dice.pick(&known).clone()
+        };
+        party.unsubscribe(number, &filter);
+        drop(party);
+        self.say(|| format!("d{device} unsubscribes from {filter}"));
+    }
+
+    /// A device ends its connection in one of many ways.
+    fn leave(&mut self, number: usize) {
+        let mut party = self.party.lock().unwrap();
+        let party = &mut *party;
+        let now = party.clock.now();
+        let connection = &mut party.connections[number];
+        let device = &mut party.devices[connection.device];
+        let way = self.dice.below(6);
+        match way {
+            0 | 1 => {
+                connection.send(&[0xE0, 0], now);
+                connection.said_goodbye = connection.excuse.is_none();
+                connection.closes = self.dice.one_in(2);
+            }
+            2 if device.version == Version::V5 => connection.send(&[0xE0, 1, 4], now),
+            2 => connection.closes = true,
+            3 => {
+                let half = Publish::new("t/a", "half of it").encode(device.version);
+                connection.send(&half[..half.len() / 2], now);
+                connection.drops = Some(false);
+            }
+            4 => connection.link.cut(),
+            _ => connection.drops = Some(true),
+        }
+        connection.excuse.get_or_insert("left");
+        connection.reads = true;
+        connection.wake();
+        device.current = None;
+        device.kept_back.clear();
+
+        self.say(|| format!("connection {number} leaves, way {way}"));
+    }
+
+    fn disturb(&mut self, device: usize, number: usize) {
+        let fault = self.draw_fault(6_000);
+        let mut party = self.party.lock().unwrap();
+        let way = self.dice.below(4);
+        match way {
+            0 => party.devices[device].withholds = true,
+            1 => party.release(device),
+            2 => {
+                let connection = &mut party.connections[number];
+                connection.reads = !connection.reads;
+                connection.excuse.get_or_insert("slow");
+                connection.wake();
+            }
+            _ => {
+                let connection = &mut party.connections[number];
+                connection.excuse.get_or_insert("fault ordered");
+                connection.link.order(fault.clone());
+            }
+        }
+        drop(party);
+        self.say(|| format!("d{device}, connection {number}: disturbed, way {way}, {fault:?}"));
+    }
+
+    // ---- What must hold --------------------------------------------------------------------------
+
+    fn check(&mut self) -> Result<(), Wrong> {
+        let faults = std::mem::take(&mut self.party.lock().unwrap().model.faults);
+        if !faults.is_empty() {
+            return Err(faults[..faults.len().min(5)].join("\n"));
+        }
+        let ordered = |text: &String| text == "a panic that was ordered";
+        if let Some(text) = self.world.panics().iter().find(|text| !ordered(text)) {
+            return Err(format!("a task of the broker panicked: {text}"));
+        }
+        self.check_books()
+    }
+
+    fn check_books(&self) -> Result<(), Wrong> {
+        let ledger = self.broker.ledger();
+        let (sessions, counters) = (self.broker.sessions(), self.broker.counters());
+        let limits = self.broker.limits();
+        if !ledger.balances() {
+            return Err(format!("the books do not balance: {ledger}"));
+        }
+        let (mut waiting, mut inflight, mut subscriptions) = (0, 0, 0);
+        for session in &sessions {
+            waiting += session.ledger.waiting;
+            inflight += session.ledger.inflight;
+            subscriptions += session.subscriptions;
+            let same = session.ledger.waiting == session.waiting as u64
+                && session.ledger.inflight == session.inflight as u64;
+            let bounded = session.waiting <= limits.max_queue_depth
+                && session.inflight <= usize::from(limits.max_inflight)
+                && (session.receiving <= usize::from(limits.receive_maximum)
+                    || session.version != Some(ProtocolVersion::V5))
+                && session.subscriptions <= limits.session_subscriptions_max;
+            if !same || !bounded || !session.ledger.balances() {
+                return Err(format!("a Session beyond its bounds or books: {session:?}"));
+            }
+        }
+        if (waiting, inflight) != (ledger.waiting, ledger.inflight) {
+            return Err(format!("Sessions have {waiting} and {inflight}, the books say {ledger}"));
+        }
+        let bounded = counters.retained_messages <= limits.retained_messages_max
+            && counters.retained_bytes <= limits.retained_bytes_max
+            && counters.sessions >= sessions.len()
+            && counters.subscriptions >= subscriptions
+            && counters.unauthenticated_bytes <= limits.unauthenticated_bytes_max;
+        if bounded { Ok(()) } else { Err(format!("counters beyond their bounds: {counters:?}")) }
+    }
+
+    /// Waits until nothing is on its way, with everybody reading; then everything has been answered.
+    fn settle(&mut self) -> Result<(), Wrong> {
+        self.say(|| "everybody reads".to_owned());
+        {
+            let mut party = self.party.lock().unwrap();
+            for device in 0..party.devices.len() {
+                party.release(device);
+            }
+            for connection in &mut party.connections {
+                connection.reads = true;
+                connection.wake();
+            }
+        }
+        // No stall lasts longer.
+        self.advance(STALL_MAX + Duration::from_secs(1));
+        for _ in 0..QUIET_WITHIN {
+            if self.unanswered().is_none() {
+                return self.check();
+            }
+            self.advance(Duration::from_secs(1));
+            self.check()?;
+        }
+        Err(self.unanswered().unwrap_or_default())
+    }
+
+    /// A connection on which something is to be answered or delivered.
+    fn unanswered(&self) -> Option<Wrong> {
+        let party = self.party.lock().unwrap();
+        let sessions = self.broker.sessions();
+        for (number, device) in party.devices.iter().enumerate() {
+            let Some(current) = device.current else { continue };
+            let connection = &party.connections[current];
+            let session = sessions.iter().find(|s| s.client_id == device.id && s.connected);
+            let waits = session.is_some_and(|s| s.waiting + s.inflight > 0);
+            let held = session.is_none() || waits;
+            if connection.is_busy() || !device.outgoing.is_empty() || held {
+                return Some(format!(
+                    "d{number} on connection {current} is not answered: {:?} pings {} requests {:?} \
+                     out {} outgoing {} session {session:?} excuse {:?}",
+                    connection.phase,
+                    connection.pings,
+                    connection.requests,
+                    connection.out.len(),
+                    device.outgoing.len(),
+                    connection.excuse
+                ));
+            }
+        }
+        None
+    }
+
+    /// Everybody comes back and gets what is due.
+    fn finale(&mut self) -> Result<(), Wrong> {
+        self.settle()?;
+        let healthy = self.world.listen(&self.broker, "healthy").unwrap();
+        self.say(|| "everybody comes back".to_owned());
+        let devices = self.party.lock().unwrap().devices.len();
+        for device in 0..devices {
+            let mut party = self.party.lock().unwrap();
+            party.model.tick += 1;
+            if party.devices[device].current.is_none() {
+                drop(party);
+                self.connect(device, Some(&healthy));
+            }
+        }
+        self.settle()?;
+        self.check_losses()?;
+        let mut party = self.party.lock().unwrap();
+        let Party { model, devices, .. } = &mut *party;
+        model.check_once(devices);
+        model.check_order(devices);
+        model.check_newest_last(devices);
+        drop(party);
+        self.check_retained(&healthy);
+        self.check()
+    }
+
+    fn check_losses(&mut self) -> Result<(), Wrong> {
+        let party = self.party.lock().unwrap();
+        let sessions = self.broker.sessions();
+        for (number, device) in party.devices.iter().enumerate() {
+            let missing = party.model.missing(number, device);
+            let Some(session) = sessions.iter().find(|s| s.client_id == device.id) else {
+                continue; // a broken connection has ended it meanwhile
+            };
+            let books = &session.ledger;
+            let counted = books.dropped_total() - books.dropped(DropReason::Away) + books.expired;
+            if missing.len() as u64 > counted {
+                return Err(format!("d{number} did not get {missing:?}: {books}"));
+            }
+        }
+        let books = self.broker.ledger();
+        let counted = books.dropped_total() - books.dropped(DropReason::Away) + books.expired;
+        for share in SHARES {
+            let members: Vec<(usize, &Device)> = party
+                .devices
+                .iter()
+                .enumerate()
+                .filter(|(_, device)| device.shares == Some(share))
+                .collect();
+            let missing = party.model.missing_in(&members);
+            if missing.len() as u64 > counted {
+                return Err(format!("nobody of {share:?} got {missing:?}: {books}"));
+            }
+        }
+        self.figures.messages = party.model.messages.len() as u64;
+        self.figures.deliveries = party.model.deliveries.len() as u64;
+        self.figures.dropped = books.dropped_total();
+        Ok(())
+    }
+
+    /// A new client asks for all that is retained.
+    fn check_retained(&mut self, connector: &Connector) {
+        let mut given = BTreeMap::new();
+        let asked = async {
+            let mut stream = connector.connect()?;
+            stream.write_all(&Connect::new(Version::V311, "asks").encode()).await?;
+            stream.write_all(&Subscribe::to("#", 0).encode(Version::V311, 1)).await?;
+            let mut bytes = Vec::new();
+            let mut buffer = [0; 4_096];
+            while let Ok(read) = futures_lite::AsyncReadExt::read(&mut stream, &mut buffer).await {
+                bytes.extend_from_slice(&buffer[..read]);
+                while let Ok(Some((packet, len))) =
+                    hrotti_conformance::codec::decode(&bytes, Version::V311)
+                {
+                    bytes.drain(..len);
+                    if let hrotti_conformance::codec::Packet::Publish(publish) = packet {
+                        given.insert(publish.topic, publish.payload);
+                    }
+                }
+            }
+            std::io::Result::Ok(())
+        };
+        let _open = self.world.timeout(Duration::from_secs(3), asked);
+        let full = self.broker.counters().retained_refused > 0;
+        self.party.lock().unwrap().model.check_retained(&given, full);
+    }
+
+    /// The broker stops, in one of some ways.
+    fn end(&mut self) -> Result<(), Wrong> {
+        {
+            let mut party = self.party.lock().unwrap();
+            for connection in &mut party.connections {
+                connection.excuse.get_or_insert("broker stopped");
+            }
+        }
+        let devices = self.party.lock().unwrap().devices.len();
+        for device in 0..devices {
+            let number = self.party.lock().unwrap().connected(device);
+            if let Some(number) = number {
+                self.publish(device, number);
+                if self.dice.one_in(3) {
+                    let party = self.party.lock().unwrap();
+                    party.connections[number].link.stall(Direction::ToClient);
+                }
+            }
+        }
+        self.say(|| "the broker stops".to_owned());
+        let within = self.dice.up_to(Duration::from_secs(4));
+        let broker = self.broker.clone();
+        let stopped = match self.dice.below(3) {
+            0 => self.world.timeout(Duration::from_secs(10), broker.stop()),
+            1 => self.world.timeout(Duration::from_secs(10), broker.stop_within(within)),
+            _ => {
+                let (one, other) = (broker.stop(), broker.stop_within(within));
+                let both = futures_lite::future::zip(one, other);
+                self.world.timeout(Duration::from_secs(10), both).map(|_| ())
+            }
+        };
+        if stopped.is_none() {
+            return Err("the broker does not stop".to_owned());
+        }
+        let party = self.party.lock().unwrap();
+        for connection in &party.connections {
+            Direction::BOTH.iter().for_each(|&direction| connection.link.resume(direction));
+        }
+        drop(party);
+        self.world.advance(Duration::from_secs(30));
+        self.check()?;
+        let (ledger, counters) = (self.broker.ledger(), self.broker.counters());
+        let empty = ledger.waiting + ledger.inflight == 0
+            && (counters.sessions, counters.subscriptions, counters.connections) == (0, 0, 0)
+            && counters.unauthenticated_bytes == 0;
+        if !empty {
+            return Err(format!("a stopped broker holds {counters:?}: {ledger}"));
+        }
+        let refused = |connector: &Connector| connector.connect().is_err();
+        if !self.listeners.iter().flatten().all(refused) {
+            return Err("a stopped broker can be dialled".to_owned());
+        }
+        drop(broker);
+        self.broker = self.world.broker(Limits::default()); // drops the last handle
+        self.world.advance(Duration::from_secs(1));
+        let over = |c: &Connection| c.phase == Phase::Over;
+        let left = self.party.lock().unwrap().connections.iter().filter(|c| !over(c)).count();
+        if left > 0 || self.world.tasks() > 1 {
+            let tasks = self.world.tasks() - 1;
+            return Err(format!("{left} connections and {tasks} tasks outlive the broker"));
+        }
+        self.figures.virtual_secs = self.world.now().as_secs();
+        Ok(())
+    }
+}
