@@ -270,7 +270,11 @@ impl<'a, V, G> Walk<'a, V, G> {
     fn enter(&self, way: Way, first: usize, steps: &mut usize) -> Option<Way> {
         let text = self.node(way).text.as_bytes();
         spend(steps, 1);
-        if text.len() == first { Some(way) } else { self.enter_chain(way, &text[first + 1..], steps) }
+        if text.len() == first {
+            Some(way)
+        } else {
+            self.enter_chain(way, &text[first + 1..], steps)
+        }
     }
 
     fn enter_chain(&self, way: Way, further: &[u8], steps: &mut usize) -> Option<Way> {
@@ -285,7 +289,8 @@ impl<'a, V, G> Walk<'a, V, G> {
         }
         let compared = Compared::new(further, rest);
         spend(steps, compared.len / STEP_BYTES);
-        let deeper = Way { at: way.at + compared.len + 1, depth: way.depth + compared.levels, ..way };
+        let deeper =
+            Way { at: way.at + compared.len + 1, depth: way.depth + compared.levels, ..way };
         compared.matches.then_some(deeper)
     }
 

@@ -19,7 +19,8 @@ type TestTree = Tree<u32, Cell<u32>>;
 /// Each match: Share Name unknown to the tree's caller, so shared ones come as sorted members.
 fn matches(tree: &TestTree, name: &str) -> Vec<Vec<(u64, u32)>> {
     let mut found = Vec::new();
-    tree.for_each_match(name, &mut |found_one| match found_one {
+    let mut steps = usize::MAX;
+    let is_done = tree.search(name, &mut Search::new(), &mut steps, &mut |one| match one {
         Match::Subscription { subscriber, value } => found.push(vec![(subscriber, *value)]),
         Match::Shared { members, .. } => {
             let mut members = members.to_vec();
@@ -27,6 +28,7 @@ fn matches(tree: &TestTree, name: &str) -> Vec<Vec<(u64, u32)>> {
             found.push(members);
         }
     });
+    assert!(is_done);
     found.sort_unstable();
     found
 }
@@ -222,7 +224,7 @@ fn a_group_lives_from_its_first_member_to_its_last() {
     let share = filter("$share/g/a");
     let picks = |tree: &TestTree| {
         let mut picks = Vec::new();
-        tree.for_each_match("a", &mut |found| {
+        tree.search("a", &mut Search::new(), &mut usize::MAX.clone(), &mut |found| {
             if let Match::Shared { group, members } = found {
                 group.set(group.get() + 1);
                 picks.push((group.get(), members.len()));

@@ -87,12 +87,14 @@ impl Witness {
     }
 }
 
-/// Fills a tree, and searches it while it changes: each slice has so many steps and so many changes
-/// follow it. Asserts that what stays is visited once.
+/// A call's steps, and the changes after it: whether to insert, which filter, and the subscriber.
+type Slice = (usize, Vec<(bool, usize, u64)>);
+
+/// Fills a tree, and searches it while it changes. Asserts that what stays is visited once.
 fn search_while_it_changes(
     filters: &[String],
     before: &[(usize, u64)],
-    slices: &[(usize, Vec<(bool, usize, u64)>)],
+    slices: &[Slice],
     name: &str,
 ) {
     let mut witness = Witness {
@@ -136,7 +138,7 @@ fn search_while_it_changes(
     }
 }
 
-fn any_slices() -> impl Strategy<Value = Vec<(usize, Vec<(bool, usize, u64)>)>> {
+fn any_slices() -> impl Strategy<Value = Vec<Slice>> {
     let change = (any::<bool>(), 0..24_usize, 0..4_u64);
     prop::collection::vec((1..5_usize, prop::collection::vec(change, 0..8)), 0..24)
 }
@@ -265,7 +267,8 @@ fn overlapping_filters_are_visited_in_slices() {
     let (all, calls) = found(&tree, &["a"; LEVELS].join("/"), 100);
     assert_eq!(all, (0..1 << LEVELS).collect::<Vec<_>>());
     assert!(calls > 3 * (1 << LEVELS) / 100, "{calls}");
-    let (none, calls) = found(&tree, &[&["a"; LEVELS - 1][..], &["b", "c"]].concat().join("/"), 100);
+    let (none, calls) =
+        found(&tree, &[&["a"; LEVELS - 1][..], &["b", "c"]].concat().join("/"), 100);
     assert!(none.is_empty() && calls > (1 << (LEVELS - 1)) / 100, "{calls}");
 }
 
@@ -294,7 +297,8 @@ fn long_texts_take_more_steps() {
 fn the_deepest_names_are_searched_in_slices() {
     let deepest = "/".repeat(65_535);
     let mut tree = TestTree::new(1);
-    let texts = [deepest.clone(), format!("{}+", "+/".repeat(32_767)), format!("{deepest:.65533}/#")];
+    let texts =
+        [deepest.clone(), format!("{}+", "+/".repeat(32_767)), format!("{deepest:.65533}/#")];
     for (text, value) in texts.iter().zip(0..) {
         tree.insert(&filter(text), 1, value);
     }
