@@ -15,8 +15,10 @@ use crate::topic::is_reserved;
 #[cfg(test)]
 mod tests;
 
-/// So many bytes are compared or copied in one step.
-const STEP_BYTES: usize = 64;
+/// So many bytes of a topic are compared with a filter, level by level, in one step.
+const STEP_BYTES: usize = 32;
+/// So many bytes of a place are made and sought in one step.
+const SEEK_STEP_BYTES: usize = 64;
 /// The least text above all that start with `$`.
 const ABOVE_RESERVED: &str = "%";
 /// What follows `/` in the order of texts: `a0` is the least text above all that start with `a/`.
@@ -116,9 +118,9 @@ impl<V> Retained<V> {
     /// The first retained message after `after` whose topic matches `filter` (one without
     /// `$share/NAME/`), in the order of the bytes of the topics; `None` starts at the first.
     ///
-    /// `steps` is the budget: one is spent for each topic looked at and each 64 bytes compared or
-    /// sought for, and the search pauses at 0, at once if it is 0 already. What one topic takes is
-    /// spent at once, so the last one may cost more than was left.
+    /// `steps` is the budget: one is spent for each topic looked at, each 32 bytes compared and each
+    /// 64 bytes of a text sought in the map. The search pauses at 0, at once if it is 0 already. What
+    /// one topic takes is spent at once, so the last one may cost more than was left.
     pub(crate) fn next_match<'a>(
         &'a self,
         filter: &str,
@@ -130,39 +132,36 @@ impl<V> Retained<V> {
         if *steps == 0 {
             return Step::Paused(last);
         }
-        let mut place = String::new();
-        let (mut seek, mut compared) = match after {
-            None => {
-                place.push_str(literal_prefix(filter));
-                (Seek::Place, 0)
-            }
+        let (mut place, mut seek, mut work) = (String::new(), Seek::Place, 1);
+        match after {
+            None => place.push_str(literal_prefix(filter)),
             Some(after) => {
                 let look = look(filter, after, &mut place);
-                (look.seek, look.compared)
+                (seek, work) = (look.seek, work + look.compared / STEP_BYTES);
             }
-        };
+        }
         loop {
-            let from = match seek {
-                Seek::Next => Bound::Excluded(last),
-                Seek::Place => Bound::Included(place.as_str()),
+            let (from, len) = match seek {
+                Seek::Next => (Bound::Excluded(last), last.len()),
+                Seek::Place => (Bound::Included(place.as_str()), place.len()),
                 Seek::End => return Step::End,
             };
             let mut entries = self.entries.range::<str, _>((from, Bound::Unbounded));
-            compared += if seek == Seek::Next { last.len() } else { place.len() };
+            work += len / SEEK_STEP_BYTES;
             loop {
-                if *steps == 0 {
-                    return Step::Paused(last);
-                }
                 let Some((topic, entry)) = entries.next() else {
-                    spend(steps, compared);
+                    *steps = steps.saturating_sub(work);
                     return Step::End;
                 };
                 let look = look(filter, topic, &mut place);
-                spend(steps, compared + look.compared);
+                *steps = steps.saturating_sub(work + look.compared / STEP_BYTES);
                 if look.matches && !entry.has_expired(now) {
                     return Step::Found(topic, &entry.value);
                 }
-                (last, seek, compared) = (topic, look.seek, 0);
+                (last, seek, work) = (topic, look.seek, 1);
+                if *steps == 0 && seek != Seek::End {
+                    return Step::Paused(last);
+                }
                 if seek != Seek::Next {
                     break;
                 }
@@ -228,11 +227,6 @@ impl<V> Entry<V> {
     }
 }
 
-/// Spends the steps for one topic.
-fn spend(steps: &mut usize, bytes: usize) {
-    *steps = steps.saturating_sub(1 + bytes / STEP_BYTES);
-}
-
 /// Where the next topic that may match is to be sought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seek {
@@ -250,7 +244,7 @@ struct Look {
     /// Whether the filter matches it.
     matches: bool,
     seek: Seek,
-    /// How many bytes were compared or copied.
+    /// How many bytes of it were compared.
     compared: usize,
 }
 
@@ -296,7 +290,7 @@ fn look(filter: &str, topic: &str, place: &mut String) -> Look {
             }
             (_, None, rest) => (rest.is_none(), seek_beyond(topic, variable, place)),
         };
-        return Look { matches, seek, compared: end.max(level.len()) + place.len() };
+        return Look { matches, seek, compared: end.max(start + level.len()) };
     }
 }
 
@@ -319,9 +313,13 @@ fn seek_beyond(topic: &str, variable: Option<usize>, place: &mut String) -> Seek
     Seek::Place
 }
 
-/// The first level, and what follows its `/`.
+/// The first level, and what follows its `/`. A level is short: going byte by byte is quicker than a
+/// search made for long texts.
 fn split_level(text: &str) -> (&str, Option<&str>) {
-    text.split_once('/').map_or((text, None), |(level, rest)| (level, Some(rest)))
+    match text.bytes().position(|byte| byte == b'/') {
+        Some(end) => (&text[..end], text.get(end + 1..)),
+        None => (text, None),
+    }
 }
 
 /// What every topic that the filter matches starts with: `a/b` of `a/b/#`, `a/` of `a/+`.

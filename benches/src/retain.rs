@@ -96,7 +96,7 @@ fn search(name: &str, filter: &'static str, size: usize, found: usize) -> Operat
 fn search_long() -> Operation {
     const TOPICS: usize = 100;
     const LEVELS: usize = 30_000;
-    let steps = TOPICS * (2 * LEVELS / 64 + 1);
+    let steps = TOPICS * (2 * LEVELS / 32 + 1);
     Operation::new("retained", "search-long", steps as u64, 0, || {
         let mut retained = Retained::new(usize::MAX, usize::MAX);
         for number in 0..TOPICS {

@@ -209,7 +209,7 @@ fn long_texts_take_more_steps() {
     let looked = looks(&retained, &format!("+/{}none", &long[2..]));
     assert!((100..1_000).contains(&looked), "{looked}");
     let looked = looks(&retained, &format!("{long}+/none"));
-    assert!((bytes / 64..4 * bytes / 64).contains(&looked), "each is looked at: {looked}");
+    assert!((bytes / 32..4 * bytes / 32).contains(&looked), "each is looked at: {looked}");
     assert_eq!(looks(&retained, "y/+"), 1);
     let (all, pauses) = found(&retained, &format!("{long}+"), NOW, 150);
     assert_eq!(all.len(), 10);

@@ -17,7 +17,7 @@ use crate::topic::is_reserved;
 mod tests;
 
 /// So many bytes are compared, hashed or copied in one step.
-const STEP_BYTES: usize = 64;
+const STEP_BYTES: usize = 32;
 
 /// Where a search stands: at the beginning, or where it paused. A value of its own, which stays
 /// meaningful when the tree changes. Allocates nothing unless it pauses.
@@ -107,7 +107,7 @@ impl<V, G> Tree<V, G> {
     /// Goes on with a search for what matches `name`, which is the same in every call. Returns
     /// whether all was visited; else `steps` are used up, and the next call goes on.
     ///
-    /// A step is spent for each node reached, each match visited and each 64 bytes compared. What
+    /// A step is spent for each node reached, each match visited and each 32 bytes compared. What
     /// one node takes is spent at once, so the last one may cost more than was left. To go on is
     /// linear in the length of the name and spends steps, too, but half of those given at most.
     ///
@@ -153,12 +153,8 @@ impl<V, G> Tree<V, G> {
                     return false;
                 }
             }
-            if is_at_end {
-                way = None;
-                continue;
-            }
             spot = Spot::Nothing;
-            way = walk.descend(here, steps);
+            way = if is_at_end { None } else { walk.descend(here, steps) };
         }
     }
 
