@@ -4,9 +4,10 @@
 #   interop/run.sh                     builds hrotti and starts it on free loopback ports
 #   interop/run.sh TCP_URL WS_URL      a broker that is running already
 #
-# mosquitto_pub and mosquitto_sub (package mosquitto-clients) over tcp, paho-mqtt (PyPI) and MQTT.js (npm)
-# over ws, each in MQTT 3.1, 3.1.1 and 5. The two libraries are installed into a temporary folder; the
-# package is installed where apt-get is at hand and this runs as root.
+# mosquitto_pub and mosquitto_sub (package mosquitto-clients) and a mosquitto that is a bridge (package
+# mosquitto) over tcp, paho-mqtt (PyPI) and MQTT.js (npm) over ws, each in MQTT 3.1, 3.1.1 and 5. The two
+# libraries are installed into a temporary folder; the packages are installed where apt-get is at hand and this
+# runs as root.
 #
 # Exit code 0: every check held. 1: a check failed. 2: nothing could be run. 3: every check that ran held, but
 # the clients of some could not be installed.
@@ -40,11 +41,18 @@ JSON
     exit 2
 }
 
-install_mosquitto_clients() {
-    if command -v mosquitto_sub > /dev/null; then return; fi
+install_packages() {
     [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null || return
     export DEBIAN_FRONTEND=noninteractive
-    timeout 300 apt-get update -q && timeout 300 apt-get install -qy --no-install-recommends mosquitto-clients
+    timeout 300 apt-get update -q && timeout 300 apt-get install -qy --no-install-recommends "$@"
+}
+
+install_mosquitto_clients() {
+    command -v mosquitto_sub > /dev/null || install_packages mosquitto-clients
+}
+
+install_mosquitto() {
+    install_mosquitto_clients && { PATH=$PATH:/usr/sbin command -v mosquitto > /dev/null || install_packages mosquitto; }
 }
 
 install_paho() {
@@ -82,6 +90,7 @@ suite() {
     fi
 }
 suite 'mosquitto clients' install_mosquitto_clients timeout 900 "$here/mosquitto_clients.sh" "$tcp" "$work"
+suite 'mosquitto bridge' install_mosquitto timeout 900 "$here/mosquitto_bridge.sh" "$tcp" "$work"
 suite 'paho-mqtt' install_paho timeout 900 "$work/venv/bin/python" "$here/paho_ws.py" "$ws"
 suite 'MQTT.js' install_mqttjs env NODE_PATH="$work/npm/node_modules" timeout 900 node "$here/mqttjs_ws.cjs" "$ws"
 

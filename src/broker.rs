@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
 use crate::net::listener::{ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
-use crate::transport::{self, Transport};
+use crate::transport::Transport;
 
 mod client;
 mod lifecycle;
@@ -107,16 +107,70 @@ impl BrokerBuilder {
 
     /// Makes the broker, with every limit moved into its range by [`Limits::in_range`]: what a limit of
     /// its kind can never be (a queue of 0 messages) becomes the nearest that it can.
-    /// [`Broker::limits`] tells what came of it.
+    /// [`Broker::limits`] tells what came of it. Without the event loops that were asked for, it uses the
+    /// global executor; [`BrokerBuilder::try_build`] returns an error instead.
     #[must_use]
     pub fn build(self) -> Broker {
-        let event_loops = match self.event_loops {
-            0 => None,
-            threads => EventLoops::start(threads)
-                .inspect_err(|error| warn!("no event loops: {error}; the global executor is used"))
-                .ok(),
-        };
+        let event_loops = self.start_event_loops().unwrap_or_else(|error| {
+            warn!("{error}; the global executor is used");
+            None
+        });
+        self.build_on(event_loops)
+    }
+
+    /// As [`BrokerBuilder::build`], or an error where the event loops that were asked for cannot be started.
+    ///
+    /// # Errors
+    /// [`BuildError::EventLoops`]; no thread and no descriptor is left behind.
+    ///
+    /// ```
+    /// use hrotti::Broker;
+    ///
+    /// let threads = if cfg!(target_os = "linux") { 2 } else { 0 };
+    /// let broker = Broker::builder().event_loops(threads).try_build()?;
+    /// # drop(broker);
+    /// # Ok::<(), hrotti::BuildError>(())
+    /// ```
+    pub fn try_build(self) -> Result<Broker, BuildError> {
+        let event_loops = self.start_event_loops()?;
+        Ok(self.build_on(event_loops))
+    }
+
+    fn start_event_loops(&self) -> Result<Option<EventLoops>, BuildError> {
+        let threads = self.event_loops;
+        let started = (threads > 0).then(|| EventLoops::start(threads));
+        started.transpose().map_err(|source| BuildError::EventLoops { threads, source })
+    }
+
+    fn build_on(self, event_loops: Option<EventLoops>) -> Broker {
         Broker::on(Host::stock(event_loops), self.limits, AccessControl::default())
+    }
+}
+
+/// Why [`BrokerBuilder::try_build`] makes no broker.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The event loops cannot be started.
+    EventLoops {
+        /// How many were asked for.
+        threads: usize,
+        /// What the operating system says: it gives no thread or no descriptor, or it has no such loops.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BuildError::EventLoops { threads, source } = self;
+        write!(f, "{threads} event loops cannot be started: {source}")
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let BuildError::EventLoops { source, .. } = self;
+        Some(source)
     }
 }
 
@@ -222,7 +276,7 @@ impl Broker {
             return Err(ListenerError::NameInUse(name.to_owned()));
         }
         config.validate().map_err(ListenerError::Config)?;
-        let bound = transport::bind(&config, self.limits()).await;
+        let bound = config.bind(self.limits()).await;
         let transport =
             bound.map_err(|source| ListenerError::Bind { url: config.url.to_string(), source })?;
         self.add_transport(name, transport).await

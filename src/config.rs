@@ -19,8 +19,9 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use crate::limits::Limits;
+use crate::listener_config::ListenerConfig;
 use crate::listener_config::unusable;
-use crate::{Limits, ListenerConfig};
 
 mod errors;
 mod json;

@@ -11,7 +11,9 @@ use crate::error::Fault;
 use crate::limits::Limits;
 use crate::packet::decode::{self, BRIDGE_BIT, ConnectError};
 use crate::packet::encode::{self, AckKind, ConnAck};
-use crate::packet::frame::{Frame, PACKET_BYTES_MAX, judge_first_bytes, next_frame};
+use crate::packet::frame::{
+    Frame, PACKET_BYTES_MAX, REMAINING_LENGTH_MAX, judge_first_bytes, next_frame,
+};
 use crate::packet::{
     Ack, Connect, Disconnect, FromClient, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
     Subscribe, Unsubscribe,
@@ -151,7 +153,7 @@ impl Connection {
     }
 
     /// Whether the Client is a bridge of 3.1 or 3.1.1: its subscriptions have the options of
-    /// [`SubscriptionOptions::of_bridge`](crate::SubscriptionOptions).
+    /// `SubscriptionOptions::of_bridge`.
     pub(crate) fn is_bridge(&self) -> bool {
         self.bridge
     }
@@ -306,7 +308,8 @@ impl Connection {
             session_expiry_secs: accepted.session_expiry_secs,
             receive_maximum: Some(limits.receive_maximum).filter(|&max| max != u16::MAX),
             maximum_packet_size: Some(limits.packet_bytes_max)
-                .filter(|&max| (max as usize) < PACKET_BYTES_MAX),
+                .filter(|&max| (max as usize) < PACKET_BYTES_MAX)
+                .map(|max| max.min(REMAINING_LENGTH_MAX)),
             assigned_client_id: accepted.assigned_client_id,
             topic_alias_maximum: limits.topic_alias_maximum,
             server_keep_alive: self.keep_alive_overridden.then_some(self.keep_alive_secs),

@@ -87,6 +87,8 @@ counters! {
         packets_too_large,
         /// Peers whose transport handshake failed.
         handshakes_failed,
+        /// Peers closed because the process had no file descriptor left.
+        descriptors_exhausted,
         /// Peers dropped by `handshake_timeout`.
         handshakes_timed_out,
         /// Times that a listener waited because of `handshakes_max`.

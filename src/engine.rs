@@ -17,3 +17,6 @@ pub(crate) mod share;
 pub(crate) mod state;
 mod subscribe;
 pub(crate) mod timers;
+
+#[cfg(test)]
+mod tests;

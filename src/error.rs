@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::packet::ReasonCode;
+use crate::reason_code::ReasonCode;
 
 /// Why a Network Connection ends, seen from the Server. Each variant says who is at fault; the text names
 /// the statement of the standard that was broken, and goes into the log and the Reason String.

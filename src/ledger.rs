@@ -95,7 +95,7 @@ const FILTER_REASONS: usize = FilterReason::ALL.len();
 /// assert!(ledger.balances());
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ledger {
     /// All that was ever offered.
@@ -188,6 +188,30 @@ impl AddAssign for Ledger {
     }
 }
 
+/// Each count of dropped and filtered messages with its reason.
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("offered", &self.offered)
+            .field("delivered", &self.delivered)
+            .field("waiting", &self.waiting)
+            .field("inflight", &self.inflight)
+            .field("expired", &self.expired)
+            .field("dropped", &Named(DropReason::ALL, &self.dropped))
+            .field("filtered", &Named(FilterReason::ALL, &self.filtered))
+            .finish()
+    }
+}
+
+/// Counts with their names.
+struct Named<'a, R>(&'a [R], &'a [u64]);
+
+impl<R: fmt::Debug> fmt::Debug for Named<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().zip(self.1)).finish()
+    }
+}
+
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -236,5 +260,27 @@ mod tests {
         one += two;
         assert!(one.balances());
         assert_eq!(one.dropped(DropReason::QueueFull), 1);
+    }
+
+    #[test]
+    fn debug_names_every_count() {
+        let mut ledger = Ledger::default();
+        ledger.offer();
+        ledger.end(Outcome::Dropped(DropReason::TooLarge));
+        ledger.offer();
+        ledger.end_many(Outcome::Filtered(FilterReason::NoLocal), 3);
+        let shown = format!("{ledger:?}");
+        assert!(shown.starts_with("Ledger { offered: 2, delivered: 0, waiting: 0, "), "{shown}");
+        assert!(
+            shown.contains("dropped: {QueueFull: 0, ") && shown.contains("TooLarge: 1"),
+            "{shown}"
+        );
+        assert!(shown.contains("NoLocal: 3"), "{shown}");
+        for name in DropReason::ALL.iter().map(|reason| format!("{reason:?}: ")) {
+            assert!(shown.contains(&name), "{name} {shown}");
+        }
+        for name in FilterReason::ALL.iter().map(|reason| format!("{reason:?}: ")) {
+            assert!(shown.contains(&name), "{name} {shown}");
+        }
     }
 }

@@ -68,6 +68,7 @@ mod listener_config;
 mod message;
 mod net;
 mod packet;
+mod reason_code;
 mod retained;
 mod runtime;
 mod session;
@@ -80,13 +81,14 @@ mod topic;
 pub mod transport;
 
 pub use broker::{
-    Broker, BrokerBuilder, Client, ClientError, ListenerError, Published, SessionInfo,
+    Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
 };
 pub use counters::Counters;
 pub use ledger::{DropReason, FilterReason, Ledger};
 pub use limits::Limits;
 pub use listener_config::{ListenerConfig, ListenerConfigError};
 pub use message::{Message, PropertyError};
+pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};

@@ -9,8 +9,7 @@ mod hosts;
 
 pub(crate) use hosts::{same_address, unusable};
 
-/// The host that stands for every interface of both families, IPv4 and IPv6.
-pub(crate) const EVERY_INTERFACE: &str = "*";
+use crate::transport::tcp::{EVERY_INTERFACE, address, unbracketed};
 
 /// The schemes that are served. `mqtt` is another name of `tcp`.
 const SCHEMES: [&str; 3] = ["tcp", "mqtt", "ws"];
@@ -170,16 +169,6 @@ impl ListenerConfig {
             }
         }
     }
-}
-
-/// What stands between the brackets of an IPv6 address, or the host as it is.
-pub(crate) fn unbracketed(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// The address that a host is, if it is one. An IPv4 address in the form of IPv6 is the IPv4 address.
-pub(crate) fn address(host: &str) -> Option<IpAddr> {
-    host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 /// Whether two sockets cannot listen at these addresses at one port. The families do not meet: an IPv6 socket

@@ -2,7 +2,7 @@
 //! good order when a signal asks for it. [`args::Args`] says what it can be told.
 //!
 //! Exit codes: 0 after a stop in good order or a good `-check`; 1 where the configuration or a listener
-//! cannot be used; 2 for a command line that cannot be; 128 and the signal's number where a second signal
+//! cannot be used, or the system refuses what the start needs; 2 for a command line that cannot be; 128 and the signal's number where a second signal
 //! ended the stop.
 
 use std::env;
@@ -15,10 +15,12 @@ use std::process::ExitCode;
 use hrotti::config::Config;
 
 use self::program::args::{Args, Usage};
-use self::program::{logging, serve};
+use self::program::serve;
 
 mod program {
     pub(crate) mod args;
+    pub(crate) mod descriptors;
+    pub(crate) mod lines;
     pub(crate) mod logging;
     pub(crate) mod serve;
     pub(crate) mod stdout;
@@ -46,8 +48,7 @@ fn main() -> ExitCode {
     if args.check {
         return say(&config.to_string(), ExitCode::SUCCESS);
     }
-    let level = logging::start(&config.logging, args.level());
-    match serve::until_stopped(&config, level) {
+    match serve::until_stopped(&config, args.level()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(errors) => complain(&errors.join("\n"), 1),
     }

@@ -1,5 +1,6 @@
 //! Where bytes come in and go out: listeners, and one task for each Network Connection.
 
+pub(crate) mod bound;
 mod closing;
 mod driver;
 pub(crate) mod listener;

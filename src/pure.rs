@@ -11,6 +11,7 @@ mod ledger;
 mod limits;
 mod message;
 mod packet;
+mod reason_code;
 mod retained;
 mod session;
 mod subscription;

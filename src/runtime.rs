@@ -7,20 +7,24 @@ use std::time::{Duration, Instant};
 
 use crate::time::Timestamp;
 
+mod contained;
+pub(crate) use contained::contain;
 #[cfg(target_os = "linux")]
 mod event_loop;
 #[cfg(not(target_os = "linux"))]
 #[path = "runtime/no_event_loop.rs"]
 mod event_loop;
 
+use contained::Contained;
 pub(crate) use event_loop::{EventLoops, Registered, is_event_loop};
 
-/// Runs `future` on the global executor, to its end, with nobody waiting for it.
+/// Runs `future` on the global executor, to its end, with nobody waiting for it. A panic of the future, or of
+/// its destructor, ends it and is logged.
 ///
 /// The output is `()` so that the finished task needs no room for one. The future's own size is what a
 /// task costs, plus about 150 bytes.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-    drop(async_std::task::spawn(future)); // dropping the handle detaches the task
+    drop(async_std::task::spawn(Contained::new(future))); // dropping the handle detaches the task
 }
 
 /// Waits. A duration beyond what the clock can tell never ends.
@@ -34,11 +38,6 @@ pub(crate) async fn sleep(duration: Duration) {
 /// The future is polled at least once. As with [`sleep`], not for use once per packet.
 pub(crate) async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Option<T> {
     async_std::future::timeout(duration, future).await.ok()
-}
-
-/// Lets other tasks of this worker run.
-pub(crate) async fn yield_now() {
-    async_std::task::yield_now().await;
 }
 
 /// Where the pure rooms' [`Timestamp`]s come from: a monotonic clock that begins at 0.
@@ -72,10 +71,39 @@ mod tests {
     fn a_spawned_task_runs_without_its_handle() {
         let (sent, received) = mpsc::channel();
         spawn(async move {
-            yield_now().await;
+            futures_lite::future::yield_now().await;
             sent.send(7).expect("the test waits");
         });
         assert_eq!(received.recv(), Ok(7));
+    }
+
+    /// Ends with a destructor that panics.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    /// More of them than the executor has threads, so that threads that died would show.
+    #[test]
+    fn a_task_that_panics_ends_alone_on_the_global_executor() {
+        for _ in 0..8 {
+            spawn(async { panic!("polled") });
+            spawn(async {
+                let _bomb = Bomb;
+                futures_lite::future::yield_now().await;
+            });
+        }
+        let (sent, received) = mpsc::channel();
+        spawn(async move {
+            for _ in 0..1_000 {
+                futures_lite::future::yield_now().await;
+            }
+            sent.send(7).expect("the test waits");
+        });
+        assert_eq!(received.recv_timeout(Duration::from_secs(60)), Ok(7));
     }
 
     #[test]

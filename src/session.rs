@@ -13,58 +13,26 @@ use hashbrown::HashMap;
 use crate::ledger::{DropReason, FilterReason, Ledger, Outcome};
 use crate::limits::Limits;
 use crate::message::Message;
-use crate::packet::encode::{self, AckKind, PublishHead};
-use crate::packet::frame::PACKET_BYTES_MAX;
+use crate::packet::encode::{self, AckKind};
 use crate::packet::{PacketId, ProtocolVersion, QoS, ReasonCode};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 
+mod attached;
 pub(crate) mod inflight;
 pub(crate) mod outgoing;
 pub(crate) mod queue;
 pub(crate) mod replay;
 pub(crate) mod will;
 
+pub(crate) use attached::Terms;
+use attached::{Attached, append_payload, fits, has_room, publish_head};
 use inflight::{Acknowledged, Inflight, Received, Resend};
 use outgoing::Outgoing;
 use queue::{Delivery, Queue, Refused};
 use replay::{Replay, Replays, SendContext};
 use will::{Will, WillState};
-
-/// A batch is closed when it holds this many bytes, so that no lock is held and no peer preferred for long.
-const BATCH_BYTES: usize = 64 * 1024;
-
-/// As [`BATCH_BYTES`], with the payloads that are shared and not copied.
-const BATCH_BYTES_SHARED: usize = 1024 * 1024;
-
-/// From this size a payload is shared with the write instead of copied into the batch: below, a copy is
-/// cheaper than one more slice.
-const SHARED_PAYLOAD_BYTES: usize = 4 * 1024;
-
-/// What a Client said in CONNECT about how it wants to be written to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
-    pub(crate) version: ProtocolVersion,
-    /// The smaller of the Client's Receive Maximum and `max_inflight`.
-    pub(crate) quota: u16,
-    pub(crate) maximum_packet_size: Option<u32>,
-    pub(crate) topic_alias_maximum: u16,
-}
-
-/// The present Network Connection, as far as the Session is concerned.
-#[derive(Debug)]
-struct Attached {
-    terms: Terms,
-    /// Topic Names that have an outgoing alias, from 1 on.
-    aliases: Vec<Box<[u8]>>,
-    /// Bytes that the transport has not taken yet, and protocol packets that came in meanwhile.
-    tail: Option<Box<Outgoing>>,
-    /// Messages of QoS 0 in a batch that somebody is writing right now.
-    writing: Option<usize>,
-    /// The transport takes nothing at the moment; the owner waits for it.
-    blocked: bool,
-}
 
 /// What became of a message that was offered.
 #[derive(Debug)]
@@ -719,92 +687,6 @@ impl Session {
         ledger.waiting = self.waiting_len() as u64;
         ledger.inflight = self.inflight_len() as u64;
         ledger
-    }
-}
-
-/// An outgoing Topic Alias and whether the Client knows it already.
-#[derive(Debug, Clone, Copy)]
-struct OutgoingAlias {
-    number: u16,
-    known: bool,
-}
-
-impl Attached {
-    /// Lets an alias stand for the Topic Name where there is one, and keeps a new one. Whether the Client
-    /// takes a packet of this size: with the alias, or else in full.
-    fn make_fit(&mut self, head: &mut PublishHead<'_>) -> bool {
-        let in_full = *head;
-        let Some(alias) = self.alias_for(in_full.topic) else { return fits(&self.terms, head) };
-        head.topic_alias = Some(alias.number);
-        if alias.known {
-            head.topic = b"";
-        }
-        if !fits(&self.terms, head) {
-            *head = in_full;
-            return fits(&self.terms, head);
-        }
-        if !alias.known {
-            self.aliases.push(in_full.topic.into());
-        }
-        true
-    }
-
-    /// The alias for a Topic Name, within what the Client allows (MQTT-3.1.2-26, -27). The first Topic
-    /// Names get one and keep it.
-    fn alias_for(&self, topic: &[u8]) -> Option<OutgoingAlias> {
-        if self.terms.topic_alias_maximum == 0 {
-            return None;
-        }
-        let known = self.aliases.iter().position(|name| &**name == topic);
-        let index = known.unwrap_or(self.aliases.len());
-        let number = u16::try_from(index + 1).ok()?;
-        (number <= self.terms.topic_alias_maximum)
-            .then_some(OutgoingAlias { number, known: known.is_some() })
-    }
-}
-
-fn has_room(out: &Outgoing) -> bool {
-    out.len() < BATCH_BYTES_SHARED && !out.is_full_of_shares() && out.copied_len() < BATCH_BYTES
-}
-
-fn fits(terms: &Terms, head: &PublishHead<'_>) -> bool {
-    let max = terms.maximum_packet_size.map_or(PACKET_BYTES_MAX, |max| max as usize);
-    head.packet_len() <= max.min(PACKET_BYTES_MAX)
-}
-
-fn append_payload(out: &mut Outgoing, message: &Message) {
-    let payload = message.payload();
-    if payload.len() < SHARED_PAYLOAD_BYTES {
-        out.buffer().extend_from_slice(payload);
-    } else {
-        out.share(message.payload_bytes());
-    }
-}
-
-/// Stands in for a Packet Identifier that is not chosen yet, so that a size counts its two bytes.
-const ANY_PACKET_ID: PacketId = PacketId(std::num::NonZeroU16::MIN);
-
-/// A PUBLISH as this Client gets it, without an alias.
-fn publish_head<'a>(
-    terms: &Terms,
-    delivery: &'a Delivery,
-    now: Timestamp,
-    packet_id: Option<PacketId>,
-    dup: bool,
-) -> PublishHead<'a> {
-    let message = &delivery.message;
-    PublishHead {
-        version: terms.version,
-        dup,
-        qos: delivery.qos,
-        retain: delivery.retain,
-        topic: message.topic_bytes(),
-        packet_id: (delivery.qos != QoS::AtMostOnce).then(|| packet_id.unwrap_or(ANY_PACKET_ID)),
-        topic_alias: None,
-        expiry_secs: message.expiry_left_secs(now),
-        subscription_ids: delivery.ids.as_deref().unwrap_or_default(),
-        forwarded: message.property_bytes(),
-        payload_len: message.payload().len(),
     }
 }
 

@@ -15,9 +15,6 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-pub(crate) use bound::bind;
-
-mod bound;
 pub mod memory;
 pub mod tcp;
 #[cfg(test)]

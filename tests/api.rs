@@ -3,6 +3,8 @@
 
 #[path = "api/addresses.rs"]
 mod addresses;
+#[path = "api/back_pressure.rs"]
+mod back_pressure;
 #[path = "api/books.rs"]
 mod books;
 #[path = "api/brokers.rs"]
@@ -15,6 +17,8 @@ mod hostile;
 mod limits;
 #[path = "api/listeners.rs"]
 mod listeners;
+#[path = "api/panics.rs"]
+mod panics;
 #[path = "api/peer.rs"]
 mod peer;
 #[path = "api/races.rs"]

@@ -11,6 +11,11 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+#[path = "program/descriptors.rs"]
+mod descriptors;
+#[path = "program/log.rs"]
+mod log;
+
 /// Longer than any run takes; a run that hangs is ended, and its test fails.
 const HANGS: Duration = Duration::from_secs(60);
 
@@ -48,11 +53,15 @@ impl Drop for Leash {
 impl Running {
     fn start(args: &[&str], url: Option<&str>) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hrotti"));
-        command.args(args).env_remove("HROTTI_URL").stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).env_remove("HROTTI_URL");
         if let Some(url) = url {
             command.env("HROTTI_URL", url);
         }
+        Running::launch(command)
+    }
+
+    fn launch(mut command: Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let pid = child.id();
         let out = BufReader::new(child.stdout.take().expect("its standard output"));
@@ -434,6 +443,29 @@ fn port_0_prints_the_port_and_a_signal_stops_in_good_order() {
         let ended = program.end();
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
     }
+}
+
+/// A rotation of logs and a manager of services send SIGHUP to a server; a closed terminal does, too.
+#[test]
+fn a_hang_up_ends_nothing() {
+    let mut program = Running::start(&[], Some("tcp://127.0.0.1:0"));
+    let (_, endpoint) = program.listening();
+    let mut client = connect(&endpoint);
+    for _ in 0..2 {
+        program.signal("HUP");
+        let mut line = String::new();
+        while !line.contains("SIGHUP has no effect") {
+            line.clear();
+            assert_ne!(program.out.read_line(&mut line).expect("a line"), 0, "the program ended");
+        }
+    }
+    client.write_all(b"\xc0\x00").expect("PINGREQ");
+    let mut answer = [0; 2];
+    client.read_exact(&mut answer).expect("PINGRESP");
+    assert_eq!(&answer, b"\xd0\x00");
+    program.signal("TERM");
+    let ended = program.end();
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
 }
 
 /// A stop has work for longer than the test lives: a subscriber that does not read what it is to be sent.

@@ -89,7 +89,8 @@ impl fmt::Debug for Operation {
     }
 }
 
-/// A subscription tree of so many filters, to be weighed: `exact`, `last`, `plus` or `multi`.
+/// A subscription tree of so many filters, to be weighed: `exact`, `last`, `plus`,
+/// `multi` or `deep`.
 ///
 /// # Panics
 /// If there is no such kind.

@@ -7,7 +7,7 @@ use super::{Operation, Scale};
 use crate::packet::SubscriptionOptions;
 use crate::subscription::{ShareGroup, Subscription};
 use crate::topic::TopicFilter;
-use crate::topic::tree::{Match, Tree};
+use crate::topic::tree::{Match, Search, Tree};
 
 /// As large as what the broker keeps: a pointer and a subscription.
 type Value = (u64, Subscription);
@@ -28,6 +28,8 @@ enum Kind {
     Plus,
     Multi,
     Shared,
+    /// As many levels as the default limit allows, of which none branches but the first.
+    Deep,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Kind::Plus => "plus",
             Kind::Multi => "multi",
             Kind::Shared => "shared",
+            Kind::Deep => "deep",
         }
     }
 
@@ -50,6 +53,7 @@ impl Kind {
             Kind::Plus => format!("site/{site}/+/{number}/temperature"),
             Kind::Multi => format!("site/{site}/device/{number}/#"),
             Kind::Shared => format!("$share/workers/{}", topic(number)),
+            Kind::Deep => deep(number),
         };
         TopicFilter::new(&text).expect("a Topic Filter")
     }
@@ -57,6 +61,10 @@ impl Kind {
 
 fn topic(number: usize) -> String {
     format!("site/{}/device/{number}/temperature", number / 1_000)
+}
+
+fn deep(number: usize) -> String {
+    format!("{number}{}", "/a".repeat(199))
 }
 
 pub(super) fn operations(scale: Scale) -> Vec<Operation> {
@@ -73,12 +81,17 @@ pub(super) fn operations(scale: Scale) -> Vec<Operation> {
         all.push(match_one(Kind::Shared, size));
         all.push(change(Kind::Shared, size));
     }
+    for size in scale.sizes(&[10_000]) {
+        all.push(match_deep(size));
+        all.push(change(Kind::Deep, size));
+    }
+    all.push(match_overlapping());
     all
 }
 
 /// A tree to be weighed, without what it was filled from.
 pub(super) fn weigh(kind: &str, size: usize) -> Box<dyn Any> {
-    let kinds = [Kind::Exact, Kind::Last, Kind::Plus, Kind::Multi];
+    let kinds = [Kind::Exact, Kind::Last, Kind::Plus, Kind::Multi, Kind::Deep];
     let kind = kinds.into_iter().find(|one| one.name() == kind).expect("a kind");
     let tree = tree(kind, size);
     assert_eq!(tree.len(), size);
@@ -113,7 +126,7 @@ fn topics(size: usize) -> Vec<String> {
 
 fn matches(tree: &Subscriptions, topic: &str) -> usize {
     let mut found = 0;
-    tree.for_each_match(black_box(topic), &mut |matching| {
+    tree.search(black_box(topic), &mut Search::new(), &mut usize::MAX.clone(), &mut |matching| {
         found += match matching {
             Match::Subscription { subscriber, value } => {
                 usize::from(black_box((subscriber, value)).1.1.id.is_none())
@@ -147,6 +160,36 @@ fn match_none(size: usize) -> Operation {
             at = (at + BATCH) % TOPICS;
             topics.iter().skip(at).take(BATCH).map(|topic| matches(&tree, topic)).sum()
         }
+    })
+}
+
+fn match_deep(size: usize) -> Operation {
+    Operation::new("tree", format!("match-deep/{size}"), BATCH as u64, BATCH, move || {
+        let tree = tree(Kind::Deep, size);
+        let topics: Vec<String> = (0..size).map(deep).collect();
+        let mut at = 0;
+        move || {
+            at += 7_919;
+            let topics = topics.iter().cycle().skip(at % size).take(BATCH);
+            topics.map(|topic| matches(&tree, topic)).sum()
+        }
+    })
+}
+
+/// Every way to put `+` for levels of a topic: all match, and all share their nodes.
+fn match_overlapping() -> Operation {
+    const LEVELS: usize = 13;
+    const FILTERS: usize = 1 << LEVELS;
+    Operation::new("tree", format!("match-overlapping/{FILTERS}"), 1, FILTERS, || {
+        let mut tree = Tree::new(42);
+        for ways in 0..FILTERS {
+            let level = |at: usize| if ways >> at & 1 == 0 { "level" } else { "+" };
+            let levels: Vec<&str> = (0..LEVELS).map(level).collect();
+            let filter = TopicFilter::new(&levels.join("/")).expect("a Topic Filter");
+            tree.insert(&filter, 1, value());
+        }
+        let topic = ["level"; LEVELS].join("/");
+        move || matches(&tree, &topic)
     })
 }
 

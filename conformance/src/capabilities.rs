@@ -156,6 +156,8 @@ capabilities! {
     zero_keep_alive: bool = "zeroKeepAlive", all true, least true;
     /// Lets clients subscribe and publish to topics that begin with `$`.
     dollar_topics: bool = "dollarTopics", all true, least true;
+    /// Takes the protocol levels 0x83 and 0x84, by which bridges of 3.1 and 3.1.1 make themselves known.
+    bridge_levels: bool = "bridgeLevels", all true, least false;
     /// How many messages above QoS 0 it sends before the first of them is acknowledged.
     maximum_inflight: u16 = "maximumInflight", all u16::MAX, least u16::MAX;
     /// The largest packet that it takes, in bytes.

@@ -215,6 +215,11 @@ impl Client {
         self.version
     }
 
+    /// The largest packet that the server takes, in bytes, as far as it is known.
+    pub(crate) fn maximum_packet_size(&self) -> u32 {
+        self.can.maximum_packet_size
+    }
+
     /// A topic with the case's prefix, as it stands on the wire.
     #[must_use]
     pub fn full(&self, topic: &str) -> String {

@@ -110,6 +110,9 @@ macro_rules! for_each_case {
             session_present_after_reconnect: "3.2.2-2 3.1.2-4 3.1.4-3", "3.2.2-3 3.1.2-5 3.1.4-4";
             second_connect_is_a_fault: "3.1.0-2", "3.1.0-2 4.13.2-1";
             first_packet_must_be_connect: "3.1.0-1", "3.1.0-1";
+            other_protocols_end_at_their_first_bytes: "3.1.0-1", "3.1.0-1";
+            bits_that_31_does_not_use: "", "";
+            bridges_get_no_echo: "", "";
             unknown_level_is_refused: "3.1.2-2 3.2.2-5", "3.1.2-2 3.2.2-7";
             wrong_protocol_name_is_refused: "3.1.2-1", "3.1.2-1";
             reserved_flag_must_be_zero: "3.1.2-3 3.1.4-1 3.2.2-6", "3.1.2-3 3.1.4-1";
@@ -169,6 +172,7 @@ macro_rules! for_each_case {
             identifiers_in_use_are_not_given_again: "2.3.1-4 4.3.2-1 4.3.3-1",
                 "2.2.1-4 4.3.2-1 4.3.3-1";
             refused_qos_2_frees_its_id: "", "4.3.3-9";
+            no_matching_subscribers_is_a_success: "", "3.4.2-1 3.5.2-1";
             qos_2_is_completed_after_expiry: "", "4.3.3-13 4.3.3-10";
             pubrel_follows_the_order_of_pubrec: "4.6.0-6", "4.3.3-4";
             everyone_who_matches_gets_it: "4.5.0-1", "4.5.0-1";
@@ -191,6 +195,8 @@ macro_rules! for_each_case {
             sent_qos_2_does_not_expire: "", "4.3.3-7";
             refused_by_the_client_is_not_resent: "", "4.4.0-2";
             lasts_as_long_as_the_connection: "4.1.0-2", "4.1.0-1 4.4.0-1";
+            send_quota_begins_anew: "", "4.9.0-1 3.3.4-9 4.4.0-1";
+            too_large_for_the_next_connection: "", "3.1.2-24 3.1.2-25";
         }
         subscribe {
             suback_answers_each_filter_in_order: "3.8.4-1 3.8.4-2 3.8.4-5 3.9.3-1 2.3.1-7 3.8.4-4",
@@ -205,8 +211,10 @@ macro_rules! for_each_case {
                 "3.10.4-1 3.10.4-2 3.10.4-4 2.2.1-6";
             unsubscribe_of_nothing_is_answered: "3.10.4-5", "3.10.4-5 3.11.3-2";
             identifiers_come_back: "", "3.3.4-3 3.3.4-4 3.3.4-5";
+            identifier_belongs_to_its_subscription: "", "3.3.4-3 3.8.4-3";
             no_local_withholds_ones_own: "", "3.8.3-3";
             no_local_is_about_the_client_alone: "", "3.8.3-3";
+            very_many_filters_hold_up_nobody: "", "";
             wildcards_work_or_are_refused: "3.8.3-2", "";
             wildcard_misplaced_is_refused: "4.7.1-2 4.7.1-3 4.7.3-1", "4.7.1-1 4.7.1-2 4.7.3-1";
             several_filters_are_a_sequence: "3.8.4-4 3.8.4-3", "3.8.4-5 3.8.4-3";
@@ -227,6 +235,7 @@ macro_rules! for_each_case {
             sent_again_for_the_same_filter: "3.8.4-3", "3.8.4-4 3.3.1-9";
             survives_its_publisher: "3.1.2-7", "3.3.1-5";
             more_than_the_queue_holds: "3.3.1-6", "3.3.1-9";
+            the_rest_comes_after_a_break: "", "3.3.1-9 4.1.0-1";
             expires: "", "3.3.2-5";
             identifier_of_its_subscription: "", "3.3.4-3";
             qos_0_takes_the_place: "3.3.1-7", "3.3.1-5";
@@ -243,6 +252,7 @@ macro_rules! for_each_case {
             delayed: "", "3.1.2-8";
             delay_is_cancelled_by_reconnect: "", "3.1.3-9";
             delay_ends_with_the_session: "", "3.1.2-8";
+            takeover_heeds_the_delay: "", "3.1.2-8 3.1.3-9";
             properties_are_sent: "", "3.1.3-10 3.1.2-9";
             unretained_will: "3.1.2-16", "3.1.2-14";
             none_without_will_flag: "3.1.2-12", "";
@@ -273,6 +283,8 @@ macro_rules! for_each_case {
             does_not_outlive_the_connection: "", "3.3.2-7";
             none_without_permission: "", "3.1.2-27";
             within_the_clients_maximum: "", "3.1.2-26 3.3.2-11";
+            discarded_message_sets_none: "", "3.1.2-24 3.3.2-12";
+            resent_by_the_next_connections_aliases: "", "3.3.2-7 3.1.2-26 3.1.2-27";
         }
         shared {
             each_message_goes_to_one: "", "";
@@ -286,6 +298,7 @@ macro_rules! for_each_case {
             qos_2_is_completed_at_the_member: "", "4.8.2-4";
             qos_2_ends_with_the_members_session: "", "4.8.2-5";
             refused_by_a_member_goes_to_nobody_else: "", "4.8.2-6";
+            identifiers_of_group_and_plain: "", "3.3.4-3 3.3.4-4 3.3.4-5";
         }
         answers {
             every_packet_is_well_formed: "2.2.2-1 2.3.1-5 2.3.1-6 2.3.1-7",
@@ -331,6 +344,7 @@ macro_rules! for_each_case {
             split_in_two_at_every_border: "7.1.1-1", "4.2-1";
             many_packets_in_one_write: "7.1.1-1", "4.2-1";
             a_packet_and_a_half_in_one_write: "7.1.1-1", "4.2-1";
+            nothing_is_lost_before_disconnect: "7.1.1-1", "4.2-1";
             every_size_arrives_whole: "7.1.1-1", "4.2-1";
             large_payload_arrives_whole: "7.1.1-1", "4.2-1";
             answers_wait_for_a_late_reader: "3.12.4-1", "3.12.4-1";
@@ -371,6 +385,7 @@ macro_rules! for_each_case {
         ws {
             text_frames_end_the_connection: "6.0.0-1", "6.0.0-1";
             the_subprotocol_is_mqtt: "6.0.0-4", "6.0.0-4";
+            header_lists_may_be_split: "", "";
             packets_are_not_aligned_with_frames: "6.0.0-2", "6.0.0-2";
         }
         rumqttc {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::{Config, Logging, Stream};
-use crate::Limits;
+use crate::limits::Limits;
 use crate::limits::{LIMITS, LimitKey};
 
 /// Stands for any listener's name in a path.

@@ -10,8 +10,9 @@ use super::errors::nearest;
 use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
 use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
+use crate::limits::Limits;
+use crate::listener_config::ListenerConfig;
 use crate::listener_config::same_address;
-use crate::{Limits, ListenerConfig};
 
 /// Reads the whole text, or says everything that is wrong with it.
 pub(super) fn config(text: &str, source: &str) -> Result<Config, ConfigErrors> {

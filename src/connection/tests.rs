@@ -242,6 +242,22 @@ fn connack_says_what_differs_from_the_standard_mqtt_3_1_4_5() {
     assert_eq!(properties, expected);
 }
 
+/// paho-mqtt refuses a CONNACK whose Maximum Packet Size exceeds the largest Remaining Length.
+#[test]
+fn connack_announces_no_more_than_the_largest_remaining_length() {
+    let announced = |packet_bytes_max| {
+        let limits = Limits { packet_bytes_max, ..Limits::default() };
+        let connack = connack(limits, &Ask::new(V5), &plain());
+        let at = connack.iter().position(|&byte| byte == 0x27)?;
+        connack[at + 1..at + 5].try_into().ok().map(u32::from_be_bytes)
+    };
+    assert_eq!(announced(268_435_460), None, "no limit: what the standard can say");
+    for above in [268_435_459, 268_435_456, 268_435_455] {
+        assert_eq!(announced(above), Some(268_435_455));
+    }
+    assert_eq!(announced(268_435_454), Some(268_435_454));
+}
+
 #[test]
 fn connack_of_3_1_and_3_1_1_says_session_present_or_nothing() {
     let present = Accepted { session_present: true, session_expiry_secs: Some(9), ..plain() };

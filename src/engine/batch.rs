@@ -183,9 +183,9 @@ impl Batch {
             let publishing = Publishing::new(engine, arriving.to_message(now));
             return publishing.advance(self, engine, publisher, cache, now, budget);
         }
-        let mut search = Box::new(RouteSearch::new(engine));
+        let mut search = RouteSearch::new(engine);
         if !search.advance(engine, arriving.topic, budget) {
-            let stage = Stage::Search(search);
+            let stage = Stage::Search(Box::new(search));
             return Published::Later(Publishing { message: arriving.to_message(now), stage });
         }
         let route = search.remember(engine, publisher, arriving.topic, cache, budget);
@@ -472,7 +472,7 @@ impl Batch {
 impl RouteSearch {
     /// The finished search as a route, which the publisher remembers.
     fn remember(
-        self: Box<Self>,
+        self,
         engine: &Engine,
         publisher: &str,
         topic: &str,

@@ -69,6 +69,7 @@ pub(crate) struct Held {
 }
 
 /// What goes on in a later turn.
+#[allow(clippy::large_enum_variant, reason = "it is in a box, and there for a moment")]
 enum Parked {
     /// A batch, and the packet that waits for it or for itself.
     Batch(Batch, Option<Work>),
@@ -206,19 +207,23 @@ impl Dispatch {
             Some(Parked::Batch(batch, work)) => (batch, work),
         };
         *turn.batch = batch;
-        match work {
-            None => {}
-            Some(Work::Publish(publishing, qos, id)) => self.go_on(publishing, qos, id, turn),
+        let left = match work {
+            None => None,
+            Some(Work::Publish(publishing, qos, id)) => {
+                self.go_on(publishing, qos, id, turn);
+                None
+            }
             Some(Work::Subscribe(mut work, body)) => {
-                if !self.subscribe(&mut work, &body, turn)? {
-                    self.park(Some(Work::Subscribe(work, body)), turn);
-                }
+                let done = self.subscribe(&mut work, &body, turn)?;
+                (!done).then_some(Work::Subscribe(work, body))
             }
             Some(Work::Unsubscribe(mut work, body)) => {
-                if !self.unsubscribe(&mut work, &body, turn)? {
-                    self.park(Some(Work::Unsubscribe(work, body)), turn);
-                }
+                let done = self.unsubscribe(&mut work, &body, turn)?;
+                (!done).then_some(Work::Unsubscribe(work, body))
             }
+        };
+        if left.is_some() {
+            self.park(left, turn);
         }
         self.flush(turn);
         Ok(())

@@ -6,6 +6,7 @@ use super::session_cell::SessionCell;
 use super::state::Engine;
 use super::timers::{Due, TICK_MILLIS};
 use crate::budget::Budget;
+use crate::runtime::contain;
 use crate::time::Timestamp;
 
 /// The steps that a look at something that is due costs.
@@ -18,25 +19,30 @@ impl Engine {
         let mut budget = Budget::of_a_turn();
         let now = self.now();
         for due in self.wheel.take_due(now) {
-            budget.spend(LOOK_STEPS);
-            match due {
-                Due::Connection(mailbox) => {
-                    if let Some(mailbox) = mailbox.upgrade() {
-                        self.wheel.look_at_connection(&mailbox, now);
-                    }
-                }
-                Due::Session(cell) => {
-                    if let Some(cell) = cell.upgrade() {
-                        self.look_at_session(&cell, now);
-                        budget.spend(LOOK_STEPS);
-                    }
-                }
-                Due::Retained => self.expire_retained(now, &mut budget),
-            }
+            // A panic keeps no other item from its turn (pitfall 16).
+            let _done = contain("what is due", || self.look(due, now, &mut budget));
             if budget.is_spent() {
                 futures_lite::future::yield_now().await;
                 budget = Budget::of_a_turn();
             }
+        }
+    }
+
+    fn look(self: &Arc<Self>, due: Due<SessionCell>, now: Timestamp, budget: &mut Budget) {
+        budget.spend(LOOK_STEPS);
+        match due {
+            Due::Connection(mailbox) => {
+                if let Some(mailbox) = mailbox.upgrade() {
+                    self.wheel.look_at_connection(&mailbox, now);
+                }
+            }
+            Due::Session(cell) => {
+                if let Some(cell) = cell.upgrade() {
+                    self.look_at_session(&cell, now);
+                    budget.spend(LOOK_STEPS);
+                }
+            }
+            Due::Retained => self.expire_retained(now, budget),
         }
     }
 

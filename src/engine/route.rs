@@ -105,7 +105,11 @@ impl RouteSearch {
                     found.push((subscriber, cell.clone(), *subscription));
                 }
             }
-            Match::Shared { group, .. } => shares.push(group.clone()),
+            Match::Shared { group, members } => {
+                if members.iter().any(|(_, member)| !member.cell.has_ended()) {
+                    shares.push(group.clone());
+                }
+            }
         })
     }
 

@@ -505,3 +505,6 @@ impl Drop for Driver {
         self.dispatch.leave_session(Departure::Lost, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

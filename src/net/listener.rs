@@ -23,6 +23,7 @@ use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::sync::lock;
+use crate::transport::tcp::is_exhausted;
 use crate::transport::{Incoming, Transport};
 
 /// The first pause after the transport could not accept.
@@ -42,6 +43,8 @@ pub struct ListenerInfo {
     pub name: String,
     /// The address really bound, as the transport tells it.
     pub endpoint: String,
+    /// All addresses bound, `endpoint` among them: a host name binds every address that it has.
+    pub endpoints: Vec<String>,
     /// Network Connections through it at this moment, those before CONNECT included.
     pub connections: usize,
 }
@@ -56,6 +59,7 @@ pub(crate) struct Listeners {
 pub(crate) struct Listener {
     name: Arc<str>,
     endpoint: String,
+    endpoints: Vec<String>,
     /// Closed to stop accepting.
     stop: Sender<()>,
     /// Closed when the accept loop and all connections are gone.
@@ -79,6 +83,7 @@ impl Listeners {
         let listener = Arc::new(Listener {
             name: name.into(),
             endpoint: endpoint.clone(),
+            endpoints: transport.local_endpoints(),
             stop,
             gone,
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
@@ -127,6 +132,7 @@ impl Listener {
         ListenerInfo {
             name: self.name.to_string(),
             endpoint: self.endpoint.clone(),
+            endpoints: self.endpoints.clone(),
             connections: lock(&self.connections).len(),
         }
     }
@@ -169,7 +175,7 @@ impl Accepting {
     async fn run<T: Transport>(self, mut transport: T) {
         let mut back_off = BACK_OFF_MIN;
         let mut accepted = 0_u64;
-        info!("listener {:?} accepts on {}", self.listener.name, self.listener.endpoint);
+        info!("listener {:?} accepts on {}", self.listener.name, self.listener.endpoints.join(" "));
         while let Some(permit) = self.unless_stopped(self.permit()).await {
             match self.unless_stopped(contained(transport.accept())).await {
                 None => break,
@@ -286,7 +292,13 @@ async fn shake_hands(
     let stream = match shaken {
         Some(Ok(stream)) => stream,
         Some(Err(error)) => {
-            count_one(&engine.counts.handshakes_failed);
+            let counts = &engine.counts;
+            let exhausted = is_exhausted(&error);
+            count_one(if exhausted {
+                &counts.descriptors_exhausted
+            } else {
+                &counts.handshakes_failed
+            });
             log::debug!("{peer}: the handshake failed: {}", escaped(&error));
             return None;
         }

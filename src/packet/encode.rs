@@ -8,10 +8,9 @@ use super::properties::{
     append_binary, append_four_bytes, append_length_prefixed, append_two_bytes,
     append_variable_byte_integer, id,
 };
+pub(crate) use super::varint::variable_byte_integer;
+use super::varint::variable_byte_integer_size;
 use super::{PacketId, ProtocolVersion, QoS, ReasonCode};
-
-/// The largest Variable Byte Integer, and so the largest Remaining Length (section 1.5.5).
-const VARIABLE_BYTE_INTEGER_MAX: u32 = 268_435_455;
 
 /// What a CONNACK says (section 3.2). Whatever stands at its default is left out, and then means
 /// what the standard says of an absent property; that QoS 2, retained messages, wildcards,
@@ -376,32 +375,6 @@ pub(crate) fn publish_head(out: &mut Vec<u8>, head: &PublishHead<'_>) {
         append_variable_byte_integer(out, id::SUBSCRIPTION_IDENTIFIER, *value);
     }
     out.extend_from_slice(head.forwarded);
-}
-
-/// Appends a Variable Byte Integer in as few bytes as it needs (MQTT-1.5.5-1). The caller has made
-/// sure that it is at most 268 435 455; a larger one is written as that.
-#[inline]
-pub(crate) fn variable_byte_integer(out: &mut Vec<u8>, value: u32) {
-    let value = value.min(VARIABLE_BYTE_INTEGER_MAX);
-    let [d, c, b, a] =
-        [value >> 21, value >> 14, value >> 7, value].map(|rest| (rest & 0x7F) as u8);
-    match value {
-        0..0x80 => out.push(a),
-        0x80..0x4000 => out.extend_from_slice(&[a | 0x80, b]),
-        0x4000..0x20_0000 => out.extend_from_slice(&[a | 0x80, b | 0x80, c]),
-        _ => out.extend_from_slice(&[a | 0x80, b | 0x80, c | 0x80, d]),
-    }
-}
-
-/// How many bytes [`variable_byte_integer`] appends.
-#[inline]
-const fn variable_byte_integer_size(value: usize) -> usize {
-    match value {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        _ => 4,
-    }
 }
 
 /// Lengths beyond 4 GiB are beyond what the standard can say, too.

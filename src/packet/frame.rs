@@ -17,6 +17,10 @@ pub(crate) use first::judge_first_bytes;
 /// Remaining Length of 268 435 455 (section 2.1.4).
 pub(crate) const PACKET_BYTES_MAX: usize = 268_435_460;
 
+/// The largest Remaining Length (section 2.1.4). Clients take no larger Maximum Packet Size from a Server, although
+/// a packet may have five bytes more.
+pub(crate) const REMAINING_LENGTH_MAX: u32 = 268_435_455;
+
 /// What stands at the start of the read buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {

@@ -3,7 +3,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::decode::reader::Reader;
-use super::encode::variable_byte_integer;
+use super::varint::variable_byte_integer;
 use crate::error::Fault;
 
 /// The identifiers of table 2-4 that a Client may send.

@@ -1,11 +1,18 @@
 //! Where log records go. femme prints them where one level says it all; where the configuration sends some
-//! to the standard error, or drops some and keeps lesser ones, a small logger of our own does.
+//! to the standard error, or drops some and keeps lesser ones, a small logger of our own does. Neither waits for
+//! the reader of a stream: see [`super::lines`] and [`super::stdout`].
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use hrotti::config::{Logging, Stream};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use super::lines::Lines;
 
 /// The target of what connections say to each other.
 const PROTOCOL: &str = "hrotti::protocol";
@@ -71,32 +78,58 @@ fn is_protocol(target: &str) -> bool {
     target.strip_prefix(PROTOCOL).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Installs the logger, once in the life of the process, and says whether it is femme, which must not meet
-/// a closed standard output.
-pub(crate) fn start(streams: &Logging, level: Option<LevelFilter>) -> Printer {
+/// Installs the logger, once in the life of the process.
+///
+/// # Errors
+/// The system gives no descriptor or thread for the standard error.
+pub(crate) fn start(streams: &Logging, level: Option<LevelFilter>) -> io::Result<Printer> {
     let routes = Routes::new(streams, level);
     let level = routes.level;
     if routes.is_plain() {
         femme::with_level(level);
-        return Printer::Femme;
+        return Ok(Printer::Femme);
     }
-    if log::set_boxed_logger(Box::new(Router { routes })).is_ok() {
+    let output = Arc::new(File::from(io::stderr().as_fd().try_clone_to_owned()?));
+    let stderr = Lines::start("stderr", output, Printer::Router.lost_line())?;
+    if log::set_boxed_logger(Box::new(Router { routes, stderr })).is_ok() {
         log::set_max_level(level);
     }
-    Printer::Router
+    Ok(Printer::Router)
 }
 
 /// Who prints the records.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Printer {
-    /// femme, which panics where the standard output is closed.
+    /// femme, which waits where the standard output is full and panics where it is closed.
     Femme,
     /// Our own logger.
     Router,
 }
 
+impl Printer {
+    /// How it says that lines were lost.
+    pub(crate) fn lost_line(self) -> fn(u64) -> String {
+        match self {
+            // femme writes JSON where nobody debugs.
+            Printer::Femme if cfg!(debug_assertions) => |count| format!("hrotti {}\n", lost(count)),
+            Printer::Femme => |count| {
+                let time = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+                format!("{{\"level\":40,\"time\":{time},\"msg\":\"{}\"}}\n", lost(count))
+            },
+            Printer::Router => {
+                |count| line(Level::Warn, "hrotti", &format_args!("{}", lost(count)))
+            }
+        }
+    }
+}
+
+fn lost(count: u64) -> String {
+    format!("{count} lines were lost: they came faster than they were read")
+}
+
 struct Router {
     routes: Routes,
+    stderr: Arc<Lines>,
 }
 
 impl Log for Router {
@@ -105,20 +138,18 @@ impl Log for Router {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // A record that cannot be written is lost: there is nowhere to say so.
-        let _ = match self.routes.stream(record.metadata()) {
-            Stream::Stdout => print(&mut io::stdout().lock(), record),
-            Stream::Stderr => print(&mut io::stderr().lock(), record),
-            Stream::Discard => Ok(()),
-        };
+        let text = || line(record.level(), record.target(), record.args());
+        match self.routes.stream(record.metadata()) {
+            // One record, one line, one write. It goes through the pipe of `super::stdout`, which takes all.
+            Stream::Stdout => drop(io::stdout().lock().write_all(text().as_bytes())),
+            Stream::Stderr => self.stderr.push(text().as_bytes()),
+            Stream::Discard => {}
+        }
     }
 
-    fn flush(&self) {}
-}
-
-/// One record, one line, one write.
-fn print(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
-    out.write_all(line(record.level(), record.target(), record.args()).as_bytes())
+    fn flush(&self) {
+        self.stderr.flush();
+    }
 }
 
 fn line(level: Level, target: &str, message: &fmt::Arguments<'_>) -> String {
@@ -199,5 +230,16 @@ mod tests {
     fn a_line_has_level_target_and_message() {
         let text = line(Level::Warn, "hrotti", &format_args!("{} of {:?}", 1, "a\nb"));
         assert_eq!(text, "WARN  hrotti 1 of \"a\\nb\"\n");
+    }
+
+    #[test]
+    fn lost_lines_are_told_as_the_printer_prints() {
+        let text = Printer::Router.lost_line()(7);
+        assert!(
+            text.starts_with("WARN  hrotti 7 lines were lost") && text.ends_with('\n'),
+            "{text}"
+        );
+        let text = Printer::Femme.lost_line()(7);
+        assert!(text.contains("7 lines were lost") && text.ends_with('\n'), "{text}");
     }
 }

@@ -7,55 +7,52 @@ use std::thread;
 use async_global_executor::GlobalExecutorConfig;
 use async_std::task::block_on;
 use hrotti::config::Config;
-use hrotti::transport::tcp::TcpTransport;
-use hrotti::transport::ws::WsTransport;
-use hrotti::{Broker, Limits, ListenerConfig, ListenerError, Transport};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use hrotti::{Broker, BuildError, ListenerConfig, ListenerError, Transport};
+use log::LevelFilter;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use super::logging::Printer;
+use super::descriptors::{self, Descriptors};
+use super::logging;
 use super::stdout::Guard;
 
-/// A transport that listens and does not accept yet.
-enum Bound {
-    Tcp(TcpTransport),
-    Ws(WsTransport),
-}
-
 /// Runs until a signal ends it. The errors are what kept it from starting, one line each; nothing was
-/// started then.
-pub(crate) fn until_stopped(config: &Config, printer: Printer) -> Result<(), Vec<String>> {
+/// started then. `level` is what the command line says of the log.
+pub(crate) fn until_stopped(
+    config: &Config,
+    level: Option<LevelFilter>,
+) -> Result<(), Vec<String>> {
     let one = |what: &str, error: &io::Error| vec![format!("{what}: {error}")];
+    let descriptors = descriptors::prepare(config).map_err(|error| vec![error])?;
     // Before anything else: a signal that comes while the listeners are bound is not lost.
-    let mut signals = Signals::new([SIGINT, SIGTERM])
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| one("signals cannot be received", &error))?;
-    let guard = match printer {
-        Printer::Femme => {
-            Some(Guard::new().map_err(|error| one("the standard output cannot be kept", &error))?)
-        }
-        Printer::Router => None,
-    };
+    let printer = logging::start(&config.logging, level)
+        .map_err(|error| one("the log cannot be started", &error))?;
+    let guard = Guard::new(printer.lost_line())
+        .map_err(|error| one("the standard output cannot be kept", &error))?;
     // Before the first use of the executor, which would choose by itself. With event loops it has only to
     // accept and to keep the time.
     let threads = if cfg!(target_os = "linux") { 1 } else { config.workers.get() };
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
-    let broker = block_on(start(config))?;
-    wait(&broker, &mut signals)
-        .map_err(|error| one("the broker cannot be stopped in good order", &error))?;
+    let served = block_on(start(config, &descriptors)).and_then(|broker| {
+        wait(&broker, &mut signals)
+            .map_err(|error| one("the broker cannot be stopped in good order", &error))
+    });
     log::logger().flush();
-    log::set_max_level(log::LevelFilter::Off);
+    log::set_max_level(LevelFilter::Off);
     drop(guard);
-    Ok(())
+    served
 }
 
 /// Binds every listener, and only then lets the broker accept.
-async fn start(config: &Config) -> Result<Broker, Vec<String>> {
+async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec<String>> {
     let mut bound = Vec::new();
     let mut errors = Vec::new();
     for (name, listener) in &config.listeners {
-        match bind(listener, &config.limits).await {
+        match listener.bind(&config.limits).await {
             Ok(transport) => bound.push((name, transport)),
             Err(error) => errors.push(format!(
                 "listener {name}: {} cannot be bound: {error}; {}",
@@ -67,34 +64,27 @@ async fn start(config: &Config) -> Result<Broker, Vec<String>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    let broker =
-        Broker::builder().limits(config.limits.clone()).event_loops(config.workers.get()).build();
+    let threads = if cfg!(target_os = "linux") { config.workers.get() } else { 0 };
+    let broker = Broker::builder().limits(config.limits.clone()).event_loops(threads).try_build();
+    let broker = broker.map_err(|error| vec![no_workers(threads, &error)])?;
     for (name, transport) in bound {
-        let (endpoints, added) = match transport {
-            Bound::Tcp(transport) => {
-                (transport.local_endpoints(), broker.add_transport(name, transport).await)
-            }
-            Bound::Ws(transport) => {
-                (transport.local_endpoints(), broker.add_transport(name, transport).await)
-            }
-        };
+        let endpoints = transport.local_endpoints();
+        let added = broker.add_transport(name, transport).await;
         added.map_err(|error| vec![refused(name, &error)])?;
         // That nobody reads it is no error.
         let mut out = io::stdout().lock();
         let _ =
             writeln!(out, "listening: {name} {}", endpoints.join(" ")).and_then(|()| out.flush());
     }
+    descriptors.report(&config.limits);
     Ok(broker)
 }
 
-async fn bind(listener: &ListenerConfig, limits: &Limits) -> io::Result<Bound> {
-    let (host, port) = (listener.host(), listener.port());
-    if listener.is_websocket() {
-        let (path, origins) = (Some(listener.path()), listener.origins.clone());
-        Ok(Bound::Ws(WsTransport::bind(host, port, path, origins).await?.with_limits(limits)))
-    } else {
-        Ok(Bound::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits)))
-    }
+fn no_workers(workers: usize, error: &BuildError) -> String {
+    format!(
+        "workers: {workers} cannot be had: {error}; lower workers, or raise the system's limit of threads or file \
+         descriptors (ulimit -u, ulimit -n)"
+    )
 }
 
 /// What to do about a listener that cannot be bound.
@@ -122,11 +112,16 @@ fn refused(name: &str, error: &ListenerError) -> String {
     }
 }
 
-/// Waits for a signal, and for the broker to stop. A second signal ends the process at once.
+/// Waits for a signal, and for the broker to stop. A second signal ends the process at once. SIGHUP stops nothing:
+/// it asks a server to read its configuration again, and a rotation of logs sends it.
 fn wait(broker: &Broker, signals: &mut Signals) -> io::Result<()> {
     let handle = signals.handle();
     let mut stop = None;
     for signal in signals.forever() {
+        if signal == SIGHUP {
+            log::warn!(target: "hrotti", "SIGHUP has no effect: the configuration is read at the start alone");
+            continue;
+        }
         if stop.is_some() {
             process::exit(128 + signal);
         }
@@ -168,6 +163,17 @@ mod tests {
         ] {
             let text = remedy(&io::Error::from(kind), &listener);
             assert!(text.contains(part), "{kind:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn workers_that_cannot_be_had_are_named_with_the_reason_and_a_remedy() {
+        let error = BuildError::EventLoops { threads: 200, source: ErrorKind::WouldBlock.into() };
+        let text = no_workers(200, &error);
+        for part in
+            ["workers: 200", &ErrorKind::WouldBlock.to_string(), "lower workers", "ulimit -u"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
         }
     }
 }

@@ -1,67 +1,86 @@
-//! A standard output that nobody reads any more (`hrotti | head`) must not end the program, although femme
-//! panics where it cannot write: what is written goes through a pipe of our own, whose reader never ends
-//! before its writers do.
+//! A standard output that nobody reads, or nobody reads any more (`hrotti | head`), must neither hold up nor
+//! end the program, although femme waits where it is full and panics where it is closed. What is written goes
+//! through a pipe of our own: a thread that never waits for anything else reads it and hands the lines on to
+//! [`Lines`].
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-/// Stands between the standard output and whoever reads it, until it is dropped.
-#[derive(Debug)]
+use super::lines::{LOG_QUEUE_BYTES_MAX, Lines};
+
+/// Stands between the standard output and its reader, until it is dropped.
 pub(crate) struct Guard {
-    original: File,
-    pump: Option<JoinHandle<()>>,
+    original: Arc<File>,
+    lines: Arc<Lines>,
+    cutter: Option<JoinHandle<()>>,
 }
 
 impl Guard {
-    /// Puts the pipe in place of the standard output.
+    /// Puts the pipe in place of the standard output. `lost_line` says how many lines were lost.
     ///
     /// # Errors
-    /// Where the system has no descriptor or thread left; the standard output is as it was.
-    pub(crate) fn new() -> io::Result<Guard> {
-        let original = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    /// The system has no descriptor or thread left; the standard output is as it was.
+    pub(crate) fn new(lost_line: fn(u64) -> String) -> io::Result<Guard> {
+        let original = Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?));
         let (reader, writer) = io::pipe()?;
-        let output = original.try_clone()?;
-        let pump = Builder::new().name("stdout".to_owned()).spawn(move || pump(reader, output))?;
+        let lines = Lines::start("stdout", original.clone(), lost_line)?;
+        let queue = lines.clone();
+        let cutter = Builder::new().name("stdout-lines".to_owned());
+        let cutter = cutter.spawn(move || cut(reader, |line| queue.push(line)))?;
         io::stdout().flush()?;
         // The only writer left is the standard output: `writer` is dropped here.
         rustix::stdio::dup2_stdout(&writer)?;
-        Ok(Guard { original, pump: Some(pump) })
+        Ok(Guard { original, lines, cutter: Some(cutter) })
     }
 }
 
 impl Drop for Guard {
-    /// Puts the standard output back, and waits until all that was written is passed on.
+    /// Puts the standard output back, and waits a moment for what was written to be read.
     fn drop(&mut self) {
         let _ = io::stdout().flush();
-        let restored = rustix::stdio::dup2_stdout(&self.original);
+        let restored = rustix::stdio::dup2_stdout(&*self.original);
         if restored.is_ok()
-            && let Some(pump) = self.pump.take()
+            && let Some(cutter) = self.cutter.take()
         {
-            let _ = pump.join();
+            // Its pipe has ended, and it waits for nothing else.
+            let _ = cutter.join();
         }
+        self.lines.flush();
     }
 }
 
-/// Passes everything on; once that fails, reads on for nobody.
-fn pump(mut reader: impl Read, output: impl Write) {
-    let mut output = Some(output);
-    let mut buffer = vec![0; 16 * 1024];
+/// Cuts what is read into lines, to its end. Of a line that no queue would take it keeps no more than what is
+/// needed to tell so.
+fn cut(mut reader: impl Read, mut push: impl FnMut(&[u8])) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut begun: Vec<u8> = Vec::new();
     loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(read) => {
-                let failed = output
-                    .as_mut()
-                    .is_some_and(|output| output.write_all(&buffer[..read]).is_err());
-                if failed {
-                    output = None;
-                }
+        let read = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        for piece in buffer[..read].split_inclusive(|&byte| byte == b'\n') {
+            let ends = piece.ends_with(b"\n");
+            if ends && begun.is_empty() {
+                push(piece);
+                continue;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            if begun.len() <= LOG_QUEUE_BYTES_MAX {
+                begun.extend_from_slice(piece);
+            }
+            if ends {
+                push(&begun);
+                begun = Vec::new();
+            }
         }
+    }
+    if !begun.is_empty() {
+        push(&begun);
     }
 }
 
@@ -69,35 +88,34 @@ fn pump(mut reader: impl Read, output: impl Write) {
 mod tests {
     use super::*;
 
-    struct Closes {
-        after: usize,
-        written: Vec<u8>,
-    }
+    /// Gives so many bytes at once.
+    struct Pieces<'a>(&'a [u8], usize);
 
-    impl Write for &mut Closes {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if self.written.len() >= self.after {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            self.written.extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let some = self.1.min(buffer.len());
+            Read::take(&mut self.0, some as u64).read(buffer)
         }
     }
 
     #[test]
-    fn everything_is_passed_on_and_read_to_its_end_when_nobody_listens() {
-        let text = vec![7; 100_000];
-        let mut open = Closes { after: usize::MAX, written: Vec::new() };
-        pump(text.as_slice(), &mut open);
-        assert_eq!(open.written, text);
+    fn lines_are_cut_wherever_the_pieces_end() {
+        let text = b"one\n\ntwo and three\nno end";
+        for size in 1..=text.len() {
+            let mut lines: Vec<Vec<u8>> = Vec::new();
+            cut(Pieces(text, size), |line| lines.push(line.to_vec()));
+            assert_eq!(lines, [&b"one\n"[..], b"\n", b"two and three\n", b"no end"], "{size}");
+        }
+    }
 
-        let mut closed = Closes { after: 20_000, written: Vec::new() };
-        let mut rest = text.as_slice();
-        pump(&mut rest, &mut closed);
-        assert!(rest.is_empty());
-        assert_eq!(closed.written.len(), 2 * 16 * 1024);
+    #[test]
+    fn a_line_without_end_is_not_kept_whole() {
+        let mut text = vec![b'x'; 10 * LOG_QUEUE_BYTES_MAX];
+        text.extend_from_slice(b"\nnext\n");
+        let mut lengths = Vec::new();
+        cut(text.as_slice(), |line| lengths.push(line.len()));
+        assert_eq!(lengths.len(), 2);
+        assert!((LOG_QUEUE_BYTES_MAX + 1..=LOG_QUEUE_BYTES_MAX + 64 * 1024).contains(&lengths[0]));
+        assert_eq!(lengths[1], 5);
     }
 }

@@ -5,8 +5,12 @@
 //! wait, one read and one write, and a wake-up within a loop costs no system call. The same holds for sockets
 //! that listen. Everything that is not a TCP socket (custom transports, timers) works here as on any executor,
 //! woken from elsewhere.
+//!
+//! A loop is fair: between two looks at its sockets it runs a bounded number of tasks for a bounded time, and
+//! those that a socket woke alternate with those that tasks woke, themselves among them. So a peer whose packet
+//! arrives waits for a bounded number of tasks, however many are ready. A panic ends the task that panics.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -15,7 +19,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use async_task::Runnable;
 use rustix::buffer::spare_capacity;
@@ -23,16 +28,33 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+use super::contained::{Contained, contain};
+
 /// Stands for the loop's own wake-up among the tokens of sockets.
 const WAKE: u64 = u64::MAX;
 
 /// Readiness events taken at once.
 const EVENTS_MAX: usize = 256;
 
+/// Tasks that run between two looks at the sockets.
+const TASKS_PER_TURN: usize = 64;
+
+/// Tasks of one queue that run before it is the other queue's turn, and between two looks at the clock.
+const PORTION: usize = 4;
+
+/// After so long no further portion begins before the next look at the sockets.
+const TURN_TIME: Duration = Duration::from_millis(1);
+
 /// A set of loops. Tasks are dealt out in turn. Dropping it ends the threads when they have nothing to do.
 pub(crate) struct EventLoops {
-    handles: Vec<Arc<Handle>>,
+    loops: Vec<Loop>,
     next: AtomicUsize,
+}
+
+/// One loop, from outside.
+struct Loop {
+    handle: Arc<Handle>,
+    thread: JoinHandle<()>,
 }
 
 /// How a loop is reached from other threads.
@@ -47,7 +69,8 @@ struct Handle {
 
 #[derive(Default)]
 struct Injected {
-    tasks: Vec<Runnable>,
+    begun: Vec<Runnable>,
+    woken: Vec<Runnable>,
     /// Sockets that were dropped on other threads.
     dropped: Vec<u64>,
 }
@@ -61,7 +84,14 @@ thread_local! {
 struct Here {
     handle: Arc<Handle>,
     epoll: OwnedFd,
-    ready: RefCell<VecDeque<Runnable>>,
+    /// Tasks that have just begun, or that a socket of this loop woke.
+    by_sockets: RefCell<VecDeque<Runnable>>,
+    /// Tasks that a task woke, itself or another, or another thread.
+    by_tasks: RefCell<VecDeque<Runnable>>,
+    /// Which of the two the next portion comes from: 0 or 1.
+    next: Cell<usize>,
+    /// Wakers are called because sockets are ready.
+    dispatching: Cell<bool>,
     sources: RefCell<Sources>,
 }
 
@@ -103,34 +133,81 @@ impl EventLoops {
     /// Starts so many threads.
     ///
     /// # Errors
-    /// The operating system gives no thread or no descriptor.
+    /// The operating system gives no thread or no descriptor. The threads that were started have ended then,
+    /// and their descriptors are closed.
     pub(crate) fn start(count: usize) -> io::Result<EventLoops> {
-        let handles = (0..count).map(start_one).collect::<io::Result<_>>()?;
-        Ok(EventLoops { handles, next: AtomicUsize::new(0) })
+        EventLoops::start_with(count, start_one)
     }
 
-    /// Runs a future on one of the loops, to its end.
+    fn start_with(
+        count: usize,
+        mut start_one: impl FnMut(usize) -> io::Result<Loop>,
+    ) -> io::Result<EventLoops> {
+        let mut started = EventLoops { loops: Vec::new(), next: AtomicUsize::new(0) };
+        for number in 0..count {
+            match start_one(number) {
+                Ok(one) => started.loops.push(one),
+                Err(error) => {
+                    started.stop();
+                    for one in started.loops.drain(..) {
+                        let _ = one.thread.join();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(started)
+    }
+
+    /// Runs a future on one of the loops, to its end. A panic of the future, or of its destructor, ends it and
+    /// is logged.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let Some(handle) = self.handles.get(turn % self.handles.len().max(1)).cloned() else {
+        let Some(one) = self.loops.get(turn % self.loops.len().max(1)) else {
             return;
         };
-        let (runnable, task) = async_task::spawn(future, move |runnable| handle.push(runnable));
+        let handle = one.handle.clone();
+        let (runnable, task) = async_task::spawn(Contained::new(future), move |runnable| {
+            handle.push(runnable, Cause::Woken);
+        });
         task.detach();
-        runnable.schedule();
+        one.handle.push(runnable, Cause::Begun);
+    }
+
+    fn stop(&self) {
+        for one in &self.loops {
+            one.handle.stopped.store(true, Ordering::Release);
+            one.handle.sound_alarm();
+        }
     }
 }
 
 impl Drop for EventLoops {
     fn drop(&mut self) {
-        for handle in &self.handles {
-            handle.stopped.store(true, Ordering::Release);
-            handle.sound_alarm();
-        }
+        self.stop();
     }
 }
 
-fn start_one(number: usize) -> io::Result<Arc<Handle>> {
+/// Why a task is ready.
+#[derive(Clone, Copy, PartialEq)]
+enum Cause {
+    Begun,
+    Woken,
+}
+
+fn start_one(number: usize) -> io::Result<Loop> {
+    let (handle, epoll) = open()?;
+    let theirs = handle.clone();
+    let thread = thread::Builder::new().name(format!("hrotti-loop-{number}")).spawn(move || {
+        let here = Here::enter(theirs, epoll);
+        here.run();
+        HERE.set(None);
+    })?;
+    Ok(Loop { handle, thread })
+}
+
+/// The descriptors of a loop.
+fn open() -> io::Result<(Arc<Handle>, OwnedFd)> {
     let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &alarm, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
@@ -140,28 +217,21 @@ fn start_one(number: usize) -> io::Result<Arc<Handle>> {
         asleep: AtomicBool::new(false),
         stopped: AtomicBool::new(false),
     });
-    let theirs = handle.clone();
-    thread::Builder::new().name(format!("hrotti-loop-{number}")).spawn(move || {
-        let here = Rc::new(Here {
-            handle: theirs,
-            epoll,
-            ready: RefCell::default(),
-            sources: RefCell::default(),
-        });
-        HERE.set(Some(here.clone()));
-        here.run();
-        HERE.set(None);
-    })?;
-    Ok(handle)
+    Ok((handle, epoll))
 }
 
 impl Handle {
-    /// Has the loop run a task: at the end of its queue, or from another thread.
-    fn push(self: &Arc<Self>, runnable: Runnable) {
+    /// Has the loop run a task: at the end of a queue, or from another thread.
+    fn push(self: &Arc<Self>, runnable: Runnable, cause: Cause) {
         match here(self) {
-            Some(here) => here.ready.borrow_mut().push_back(runnable),
+            Some(here) => here.push(runnable, cause),
             None => {
-                lock(&self.injected).tasks.push(runnable);
+                let mut injected = lock(&self.injected);
+                match cause {
+                    Cause::Begun => injected.begun.push(runnable),
+                    Cause::Woken => injected.woken.push(runnable),
+                }
+                drop(injected);
                 if self.asleep.swap(false, Ordering::SeqCst) {
                     self.sound_alarm();
                 }
@@ -187,18 +257,26 @@ fn here(handle: &Arc<Handle>) -> Option<Rc<Here>> {
 }
 
 impl Here {
+    /// Makes this thread the loop.
+    fn enter(handle: Arc<Handle>, epoll: OwnedFd) -> Rc<Here> {
+        let here = Rc::new(Here {
+            handle,
+            epoll,
+            by_sockets: RefCell::default(),
+            by_tasks: RefCell::default(),
+            next: Cell::new(0),
+            dispatching: Cell::new(false),
+            sources: RefCell::default(),
+        });
+        HERE.set(Some(here.clone()));
+        here
+    }
+
     fn run(&self) {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
         loop {
             self.take_injected();
-            // What becomes ready meanwhile comes after the next look at the sockets.
-            let turn = self.ready.borrow().len();
-            for _ in 0..turn {
-                let next = self.ready.borrow_mut().pop_front();
-                if let Some(runnable) = next {
-                    runnable.run();
-                }
-            }
+            self.turn();
             if self.handle.stopped.load(Ordering::Acquire) && self.has_nothing_to_do() {
                 return;
             }
@@ -206,25 +284,61 @@ impl Here {
         }
     }
 
+    /// Runs tasks that are ready, until all of them had their turn or the sockets are due again. What becomes
+    /// ready meanwhile comes after the next look at the sockets.
+    fn turn(&self) {
+        let queues = [&self.by_sockets, &self.by_tasks];
+        let mut ready = queues.map(|queue| queue.borrow().len());
+        let mut left = ready[0].saturating_add(ready[1]).min(TASKS_PER_TURN);
+        // A few tasks cost no look at the clock.
+        let end = (left > PORTION).then(|| Instant::now() + TURN_TIME);
+        while left > 0 {
+            let from = self.next.replace(1 - self.next.get());
+            let portion = ready[from].min(PORTION).min(left);
+            for _ in 0..portion {
+                let next = queues[from].borrow_mut().pop_front();
+                if let Some(runnable) = next {
+                    runnable.run();
+                }
+            }
+            ready[from] -= portion;
+            left -= portion;
+            if portion > 0 && end.is_some_and(|end| Instant::now() >= end) {
+                return;
+            }
+        }
+    }
+
+    fn push(&self, runnable: Runnable, cause: Cause) {
+        if cause == Cause::Begun || self.dispatching.get() {
+            self.by_sockets.borrow_mut().push_back(runnable);
+        } else {
+            self.by_tasks.borrow_mut().push_back(runnable);
+        }
+    }
+
+    fn nothing_is_ready(&self) -> bool {
+        self.by_sockets.borrow().is_empty() && self.by_tasks.borrow().is_empty()
+    }
+
     fn has_nothing_to_do(&self) -> bool {
-        self.ready.borrow().is_empty() && lock(&self.handle.injected).tasks.is_empty()
+        self.nothing_is_ready() && lock(&self.handle.injected).is_empty()
     }
 
     fn take_injected(&self) {
-        let (mut tasks, dropped) = {
-            let mut injected = lock(&self.handle.injected);
-            (std::mem::take(&mut injected.tasks), std::mem::take(&mut injected.dropped))
-        };
-        self.ready.borrow_mut().extend(tasks.drain(..));
+        let Injected { begun, woken, dropped } = std::mem::take(&mut *lock(&self.handle.injected));
+        self.by_sockets.borrow_mut().extend(begun);
+        self.by_tasks.borrow_mut().extend(woken);
         for token in dropped {
-            self.sources.borrow_mut().remove(token);
+            let source = self.sources.borrow_mut().remove(token);
+            contain("the destructor of a waker", || drop(source));
         }
     }
 
     /// Waits until a socket is ready or somebody sounds the alarm; not at all while tasks are ready.
     fn wait(&self, events: &mut Vec<Event>) {
         events.clear();
-        let idle = self.ready.borrow().is_empty() && self.fall_asleep();
+        let idle = self.nothing_is_ready() && self.fall_asleep();
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let waited = epoll::wait(&self.epoll, spare_capacity(events), (!idle).then_some(&now));
         self.handle.asleep.store(false, Ordering::SeqCst);
@@ -234,6 +348,7 @@ impl Here {
             log::error!("an event loop cannot wait: {error}");
             thread::yield_now();
         }
+        self.dispatching.set(true);
         for event in events.drain(..) {
             match event.data.u64() {
                 WAKE => {}
@@ -245,13 +360,21 @@ impl Here {
                 }
             }
         }
+        self.dispatching.set(false);
     }
 
     /// `false` if something came in the moment before.
     fn fall_asleep(&self) -> bool {
         self.handle.asleep.store(true, Ordering::SeqCst);
         let injected = lock(&self.handle.injected);
-        injected.tasks.is_empty() && !self.handle.stopped.load(Ordering::Acquire)
+        injected.is_empty() && !self.handle.stopped.load(Ordering::Acquire)
+    }
+}
+
+impl Injected {
+    /// Whether there is no task.
+    fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.woken.is_empty()
     }
 }
 
@@ -272,15 +395,17 @@ impl Sources {
         source.clone().filter(|_| u64::from(*uses) == token >> 32)
     }
 
-    fn remove(&mut self, token: u64) {
+    /// Takes a source out. The caller drops it with nothing borrowed: a waker's destructor may come back.
+    fn remove(&mut self, token: u64) -> Option<Arc<Source>> {
         let index = token & 0xFFFF_FFFF;
-        if let Some((uses, source)) = self.slots.get_mut(index as usize)
-            && u64::from(*uses) == token >> 32
-            && source.take().is_some()
-        {
-            *uses = uses.wrapping_add(1);
-            self.free.extend(u32::try_from(index));
+        let (uses, place) = self.slots.get_mut(index as usize)?;
+        if u64::from(*uses) != token >> 32 {
+            return None;
         }
+        let source = place.take()?;
+        *uses = uses.wrapping_add(1);
+        self.free.extend(u32::try_from(index));
+        Some(source)
     }
 }
 
@@ -300,7 +425,9 @@ impl Source {
                 if writable { state.writer.take() } else { None },
             )
         };
-        reader.into_iter().chain(writer).for_each(Waker::wake);
+        for waker in reader.into_iter().chain(writer) {
+            contain("a waker", || waker.wake());
+        }
     }
 }
 
@@ -358,165 +485,14 @@ fn keep_waker(slot: &mut Option<Waker>, cx: &mut Context<'_>) {
 impl<S> Drop for Registered<S> {
     fn drop(&mut self) {
         match here(&self.handle) {
-            Some(here) => here.sources.borrow_mut().remove(self.token),
+            Some(here) => {
+                let source = here.sources.borrow_mut().remove(self.token);
+                drop(source);
+            }
             None => lock(&self.handle.injected).dropped.push(self.token),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(10);
-
-    fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (near, listener.accept().unwrap().0)
-    }
-
-    /// Runs a future on a loop and returns what it sends.
-    fn run<T: Send + 'static>(
-        loops: &EventLoops,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> mpsc::Receiver<T> {
-        let (sent, received) = mpsc::channel();
-        loops.spawn(async move {
-            let _ = sent.send(future.await);
-        });
-        received
-    }
-
-    fn register(socket: TcpStream) -> Registered<TcpStream> {
-        let Ok(registered) = Registered::new(socket) else { panic!("on a loop") };
-        registered.unwrap()
-    }
-
-    /// Reads as a transport does: tries, and waits for an edge when there is no more.
-    async fn read_to_end(socket: &Registered<TcpStream>) -> Vec<u8> {
-        let (mut all, mut buf) = (Vec::new(), [0; 4]);
-        loop {
-            match socket.get_ref().read(&mut buf) {
-                Ok(0) => return all,
-                Ok(n) => {
-                    all.extend_from_slice(&buf[..n]);
-                    if n < buf.len() {
-                        poll_fn(|cx| socket.poll_readable(cx)).await;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    poll_fn(|cx| socket.poll_readable(cx)).await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    #[test]
-    fn every_byte_and_the_end_are_seen() {
-        let loops = EventLoops::start(2).unwrap();
-        for pieces in [vec![0, 1, 2, 3, 4, 5], vec![4, 4, 1], vec![]] {
-            let (mut near, far) = pair();
-            let all = run(&loops, async move { read_to_end(&register(far)).await });
-            let total: usize = pieces.iter().sum();
-            for piece in pieces {
-                near.write_all(&vec![7; piece]).unwrap();
-            }
-            drop(near);
-            assert_eq!(all.recv_timeout(SOON).unwrap(), vec![7; total]);
-        }
-    }
-
-    #[test]
-    fn bytes_and_the_end_that_come_as_one_edge_are_both_seen() {
-        let loops = EventLoops::start(1).unwrap();
-        let (mut near, far) = pair();
-        near.write_all(b"abc").unwrap();
-        near.shutdown(std::net::Shutdown::Write).unwrap();
-        let all = run(&loops, async move { read_to_end(&register(far)).await });
-        assert_eq!(all.recv_timeout(SOON).unwrap(), b"abc");
-    }
-
-    #[test]
-    fn a_writer_goes_on_when_the_peer_has_read() {
-        const BYTES: usize = 8 * 1024 * 1024;
-        let loops = EventLoops::start(1).unwrap();
-        let (mut near, far) = pair();
-        let done = run(&loops, async move {
-            let (socket, mut left) = (register(far), BYTES);
-            let mut waits = 0;
-            while left > 0 {
-                match socket.get_ref().write(&[1; 65_536][..left.min(65_536)]) {
-                    Ok(n) => left -= n,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        waits += 1;
-                        poll_fn(|cx| socket.poll_writable(cx)).await;
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            }
-            waits
-        });
-        let mut all = Vec::new();
-        near.read_to_end(&mut all).unwrap();
-        assert_eq!(all.len(), BYTES);
-        assert!(done.recv_timeout(SOON).unwrap() > 0, "the test is to see it wait");
-    }
-
-    #[test]
-    fn a_task_is_woken_from_another_thread_and_by_itself() {
-        let loops = EventLoops::start(1).unwrap();
-        let (hand, waker) = mpsc::channel::<Waker>();
-        let mut polls = 0;
-        let done = run(&loops, async move {
-            poll_fn(move |cx| {
-                polls += 1;
-                match polls {
-                    1 => hand.send(cx.waker().clone()).unwrap(),
-                    2 => cx.waker().wake_by_ref(),
-                    _ => return Poll::Ready(polls),
-                }
-                Poll::Pending
-            })
-            .await
-        });
-        waker.recv_timeout(SOON).unwrap().wake();
-        assert_eq!(done.recv_timeout(SOON).unwrap(), 3);
-    }
-
-    #[test]
-    fn a_socket_dropped_elsewhere_is_forgotten_and_its_token_not_mistaken() {
-        let loops = EventLoops::start(1).unwrap();
-        let (_near, far) = pair();
-        let socket = run(&loops, async move { register(far) }).recv_timeout(SOON).unwrap();
-        let old = socket.token;
-        drop(socket);
-        let (_near, far) = pair();
-        let (new, (known, places)) = run(&loops, async move {
-            // Forgotten at the latest when the loop looks at what was injected, as it did for this task.
-            let socket = register(far);
-            let here = here(&socket.handle).expect("on its loop");
-            let known =
-                (here.sources.borrow().get(old).is_some(), here.sources.borrow().slots.len());
-            drop(here);
-            (socket, known)
-        })
-        .recv_timeout(SOON)
-        .unwrap();
-        assert_ne!(new.token, old);
-        assert!(!known);
-        assert_eq!(places, 1, "the place is used again");
-    }
-
-    #[test]
-    fn a_thread_that_is_no_loop_gets_its_socket_back() {
-        assert!(Registered::new(pair().0).is_err());
-    }
-}
+mod tests;

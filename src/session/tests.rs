@@ -327,7 +327,7 @@ fn a_will_is_published_as_the_connection_ended_mqtt_3_1_2_8() {
 
 #[test]
 fn what_a_shared_subscription_may_hand_on_mqtt_4_8_2_4_to_6() {
-    let group = Arc::new(ShareGroup::default());
+    let group = Arc::new(ShareGroup);
     let mut session = connected(Terms { quota: 4, ..terms(V5) });
     for (value, qos) in
         [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce), (3, QoS::AtLeastOnce), (4, QoS::ExactlyOnce)]
@@ -351,7 +351,7 @@ fn what_a_shared_subscription_may_hand_on_mqtt_4_8_2_4_to_6() {
 
 #[test]
 fn qos_2_of_which_no_byte_was_taken_is_handed_on_mqtt_4_8_2_5() {
-    let group = Arc::new(ShareGroup::default());
+    let group = Arc::new(ShareGroup);
     let mut session = connected(terms(V5));
     for value in [1, 2] {
         let delivery = delivery(QoS::ExactlyOnce, value);

@@ -1,33 +1,40 @@
 //! The subscription tree: which subscriptions a Topic Name matches.
 //!
-//! One node per level of the filters, in an arena; all edges of the whole tree are in one hash
-//! table, keyed by parent and text. A match goes down level by level with the set of nodes reached
-//! so far, so it neither recurses nor looks at a level twice: its cost is bounded by the nodes it
-//! reaches, whatever else the tree holds. Texts are hashed with a key of the tree's own, so that
-//! no client can choose filters that collide.
+//! Nodes are in an arena. A node stands for one level of the filters, or for several where no
+//! filter ends and none branches off: such a chain costs its text, and no node for each level. It is
+//! split when a filter branches off inside, and joined again when a removal leaves it unbranched;
+//! so each node but the root has a subscription or two children. All edges of the whole tree are in
+//! one hash table, keyed by parent and the text of the first level below it. Texts are hashed with a
+//! key of the tree's own, so that no client can choose filters that collide.
+//!
+//! A match ([`search`]) goes down with a stack of nodes that are still to be reached, so it does not
+//! recurse: its cost is bounded by the nodes it reaches, whatever else the tree holds.
 //!
 //! `#` has no node: what subscribes to `a/#` is kept at the node of `a`, apart from what subscribes
 //! to `a`.
 //!
 //! What a subscription costs, for a value of 16 bytes: a node of 80 bytes and an edge of 9 bytes at
 //! a load between 7/16 and 7/8, so 90 to 101 bytes for a filter like `a/b/c123456` whose upper
-//! levels it has in common with others. Levels up to 22 bytes are kept inside the node. A filter
-//! that ends in `#` costs 48 bytes more. Measured with a million such filters, resident: see the
-//! test of the sizes.
+//! levels it has in common with others. Texts up to 22 bytes are kept inside the node, longer ones
+//! apart. A filter that branches off inside a chain costs a second node. A filter that ends in `#`
+//! costs 48 bytes more. Measured with a million such filters, resident: see the test of the sizes.
 
 use ahash::RandomState;
 use hashbrown::HashTable;
 
 use self::list::List;
-use super::{TopicFilter, is_reserved, split_levels};
+use self::node::{Group, NONE, Node, Text};
+pub(crate) use self::search::Search;
+use super::TopicFilter;
 
 mod list;
+mod node;
+mod search;
+mod sorted;
 #[cfg(test)]
 mod tests;
 
 const ROOT: u32 = 0;
-/// No node has this id: a node takes 80 bytes, so so many do not fit into any memory.
-const NONE: u32 = u32::MAX;
 /// Above so many nodes, a tree that has become empty gives its memory back.
 const KEEP_NODES: usize = 1_024;
 
@@ -44,7 +51,7 @@ pub(crate) struct Tree<V, G> {
     len: usize,
 }
 
-/// What [`Tree::for_each_match`] finds.
+/// What [`Tree::search`] finds.
 pub(crate) enum Match<'a, V, G> {
     /// A subscription that is not shared. A subscriber comes once per matching filter.
     Subscription { subscriber: u64, value: &'a V },
@@ -56,218 +63,6 @@ pub(crate) enum Match<'a, V, G> {
 struct Edge {
     hash: u32,
     node: u32,
-}
-
-struct Node<V, G> {
-    text: Level,
-    subscribers: Subscribers<V>,
-    rare: Option<Box<Rare<V, G>>>,
-    parent: u32,
-    /// How many edges lead down from here, `+` not counted.
-    children: u32,
-    /// The child for `+`, or [`NONE`].
-    plus: u32,
-}
-
-/// What most nodes do not have.
-struct Rare<V, G> {
-    /// Of `#` below this node.
-    multi: Subscribers<V>,
-    shared: Option<Box<Shared<V, G>>>,
-}
-
-struct Shared<V, G> {
-    here: List<Box<str>, Group<V, G>>,
-    multi: List<Box<str>, Group<V, G>>,
-}
-
-struct Group<V, G> {
-    state: G,
-    members: List<u64, V>,
-}
-
-/// Most filters have one subscriber.
-enum Subscribers<V> {
-    None,
-    One(u64, V),
-    Many(Box<List<u64, V>>),
-}
-
-/// The text of one level. Short ones need no allocation of their own.
-enum Level {
-    Short { len: u8, bytes: [u8; Level::SHORT] },
-    Long(Box<[u8]>),
-}
-
-impl Level {
-    const SHORT: usize = 22;
-
-    fn new(text: &[u8]) -> Level {
-        let mut bytes = [0; Level::SHORT];
-        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
-            (Some(start), Ok(len)) => {
-                start.copy_from_slice(text);
-                Level::Short { len, bytes }
-            }
-            _ => Level::Long(Box::from(text)),
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Level::Short { len, bytes } => &bytes[..usize::from(*len)],
-            Level::Long(bytes) => bytes,
-        }
-    }
-}
-
-impl<V> Subscribers<V> {
-    fn insert(&mut self, subscriber: u64, value: V, keys: &RandomState) -> Option<V> {
-        match self {
-            Subscribers::None => {
-                *self = Subscribers::One(subscriber, value);
-                None
-            }
-            Subscribers::One(only, old) if *only == subscriber => {
-                Some(std::mem::replace(old, value))
-            }
-            Subscribers::One(..) => {
-                let mut list = Box::new(List::new());
-                if let Subscribers::One(first, its) = std::mem::replace(self, Subscribers::None) {
-                    list.insert(first, its, keys);
-                }
-                list.insert(subscriber, value, keys);
-                *self = Subscribers::Many(list);
-                None
-            }
-            Subscribers::Many(list) => list.insert(subscriber, value, keys),
-        }
-    }
-
-    fn remove(&mut self, subscriber: u64, keys: &RandomState) -> Option<V> {
-        match self {
-            Subscribers::One(only, _) if *only == subscriber => {
-                match std::mem::replace(self, Subscribers::None) {
-                    Subscribers::One(_, value) => Some(value),
-                    _ => None,
-                }
-            }
-            Subscribers::Many(list) => {
-                let removed = list.remove(&subscriber, keys);
-                if list.items().len() == 1
-                    && let Some((last, value)) = list.pop()
-                {
-                    *self = Subscribers::One(last, value);
-                }
-                removed
-            }
-            _ => None,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        matches!(self, Subscribers::None)
-    }
-
-    fn visit<G>(&self, visit: &mut impl FnMut(Match<'_, V, G>)) {
-        match self {
-            Subscribers::None => {}
-            Subscribers::One(subscriber, value) => {
-                visit(Match::Subscription { subscriber: *subscriber, value });
-            }
-            Subscribers::Many(list) => {
-                for (subscriber, value) in list.items() {
-                    visit(Match::Subscription { subscriber: *subscriber, value });
-                }
-            }
-        }
-    }
-}
-
-impl<V, G> Shared<V, G> {
-    fn groups(&mut self, multi: bool) -> &mut List<Box<str>, Group<V, G>> {
-        if multi { &mut self.multi } else { &mut self.here }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.here.items().is_empty() && self.multi.items().is_empty()
-    }
-
-    fn visit(groups: &List<Box<str>, Group<V, G>>, visit: &mut impl FnMut(Match<'_, V, G>)) {
-        for (_, group) in groups.items() {
-            visit(Match::Shared { group: &group.state, members: group.members.items() });
-        }
-    }
-}
-
-impl<V, G> Rare<V, G> {
-    fn new() -> Box<Rare<V, G>> {
-        Box::new(Rare { multi: Subscribers::None, shared: None })
-    }
-}
-
-impl<V, G> Node<V, G> {
-    fn new(text: &[u8], parent: u32) -> Node<V, G> {
-        Node {
-            text: Level::new(text),
-            subscribers: Subscribers::None,
-            rare: None,
-            parent,
-            children: 0,
-            plus: NONE,
-        }
-    }
-
-    /// Whether it is there for nothing.
-    fn is_bare(&self) -> bool {
-        self.children == 0
-            && self.plus == NONE
-            && self.subscribers.is_empty()
-            && self.rare.is_none()
-    }
-
-    /// The unshared subscriptions of this node's filter, or of that with `/#` behind it.
-    fn unshared(&mut self, multi: bool) -> &mut Subscribers<V> {
-        if multi {
-            &mut self.rare.get_or_insert_with(Rare::new).multi
-        } else {
-            &mut self.subscribers
-        }
-    }
-
-    /// As [`Node::unshared`], the shared ones.
-    fn shared(&mut self, multi: bool) -> &mut List<Box<str>, Group<V, G>> {
-        let rare = self.rare.get_or_insert_with(Rare::new);
-        rare.shared
-            .get_or_insert_with(|| Box::new(Shared { here: List::new(), multi: List::new() }))
-            .groups(multi)
-    }
-
-    /// Gives back what a removal has left empty.
-    fn tidy(&mut self) {
-        let Some(rare) = &mut self.rare else { return };
-        if rare.shared.as_ref().is_some_and(|shared| shared.is_empty()) {
-            rare.shared = None;
-        }
-        if rare.shared.is_none() && rare.multi.is_empty() {
-            self.rare = None;
-        }
-    }
-
-    fn visit_multi(&self, visit: &mut impl FnMut(Match<'_, V, G>)) {
-        let Some(rare) = &self.rare else { return };
-        rare.multi.visit(visit);
-        if let Some(shared) = &rare.shared {
-            Shared::visit(&shared.multi, visit);
-        }
-    }
-
-    fn visit_here(&self, visit: &mut impl FnMut(Match<'_, V, G>)) {
-        self.subscribers.visit(visit);
-        if let Some(shared) = self.rare.as_ref().and_then(|rare| rare.shared.as_ref()) {
-            Shared::visit(&shared.here, visit);
-        }
-    }
 }
 
 impl<V, G: Default> Tree<V, G> {
@@ -292,133 +87,88 @@ impl<V, G: Default> Tree<V, G> {
     }
 
     /// Adds the subscription, or replaces the value of the one that `subscriber` has with this
-    /// very filter, and returns the old value then. Takes a node for each new level: callers
-    /// bound the levels of a filter and the number of subscriptions.
+    /// very filter, and returns the old value then. Takes two new nodes at most; linear in the
+    /// length of the filter and of the chain that it splits.
     pub(crate) fn insert(&mut self, filter: &TopicFilter, subscriber: u64, value: V) -> Option<V> {
         let (path, multi) = split_multi(filter.filter_str());
-        let mut at = ROOT;
-        for level in path.into_iter().flat_map(split_levels) {
-            at = match self.find_child(at, level) {
-                NONE => self.add_child(at, level),
-                child => child,
-            };
-        }
+        let at = self.find_or_add_node(path);
         let node = &mut self.nodes[at as usize];
         let old = match filter.share_name() {
-            None => node.unshared(multi).insert(subscriber, value, &self.keys),
-            Some(share) => node
-                .shared(multi)
-                .get_or_insert_with(share, &self.keys, || Group {
-                    state: G::default(),
-                    members: List::new(),
-                })
-                .members
-                .insert(subscriber, value, &self.keys),
+            None => node.unshared_or_new(multi).insert(subscriber, value),
+            Some(share) => {
+                let new = || Group { state: G::default(), members: List::new() };
+                let group = node.shared_or_new(multi).get_or_insert_with(share, new);
+                group.members.insert(subscriber, value, &self.keys)
+            }
         };
         self.len += usize::from(old.is_none());
         old
     }
 
-    /// Removes the subscription and returns its value, or `None` if there is none such. Groups
-    /// and nodes that nothing needs any more go with it.
+    /// Removes the subscription and returns its value, or `None` if there is none such, without a
+    /// change. Groups and nodes that hold nothing any more go with it.
     pub(crate) fn remove(&mut self, filter: &TopicFilter, subscriber: u64) -> Option<V> {
         let (path, multi) = split_multi(filter.filter_str());
-        let mut at = ROOT;
-        for level in path.into_iter().flat_map(split_levels) {
-            at = self.find_child(at, level);
-            if at == NONE {
-                return None;
-            }
-        }
+        let at = self.find_node(path)?;
         let node = &mut self.nodes[at as usize];
         let removed = match filter.share_name() {
-            None => node.unshared(multi).remove(subscriber, &self.keys),
+            None => node.unshared_mut(multi)?.remove(subscriber)?,
             Some(share) => {
-                let groups = node.shared(multi);
-                let group = groups.get_mut(share, &self.keys);
-                let removed = group.and_then(|group| group.members.remove(&subscriber, &self.keys));
-                if groups.get_mut(share, &self.keys).is_some_and(|group| group.members.is_empty()) {
-                    groups.remove(share, &self.keys);
+                let groups = node.shared_mut(multi)?;
+                let group = groups.get_mut(share)?;
+                let removed = group.members.remove(&subscriber, &self.keys)?;
+                if group.members.is_empty() {
+                    groups.remove(share);
                 }
                 removed
             }
         };
         node.tidy();
-        if removed.is_some() {
-            self.len -= 1;
-            self.prune(at);
-        }
-        removed
+        self.len -= 1;
+        self.prune(at);
+        Some(removed)
     }
 
-    /// Calls `visit` for each subscription and each shared group that matches `name`, in no
-    /// particular order.
-    pub(crate) fn for_each_match(&self, name: &str, visit: &mut impl FnMut(Match<'_, V, G>)) {
-        let (mut first, mut second) = (Reached::new(), Reached::new());
-        let (mut here, mut below) = (&mut first, &mut second);
-        here.push(ROOT);
-        let mut wildcards = !is_reserved(name); // MQTT-4.7.2-1
-        for level in split_levels(name) {
-            let hash = self.hash_level(level);
-            for &id in here.ids() {
-                let node = &self.nodes[id as usize];
-                if wildcards {
-                    node.visit_multi(visit);
-                    if node.plus != NONE {
-                        below.push(node.plus);
-                    }
-                }
-                if node.children > 0 {
-                    let child = self.find_edge(id, level, hash);
-                    if child != NONE {
-                        below.push(child);
-                    }
-                }
-            }
-            wildcards = true;
-            here.clear();
-            std::mem::swap(&mut here, &mut below);
-            if here.ids().is_empty() {
-                return;
-            }
-        }
-        for &id in here.ids() {
-            let node = &self.nodes[id as usize];
-            node.visit_multi(visit); // `a/#` includes `a`
-            node.visit_here(visit);
-        }
-    }
-
-    /// Goes on with a search. `false` when the steps are used up before all matches were visited.
-    pub(crate) fn search(
-        &self,
-        name: &str,
-        _search: &mut Search,
-        steps: &mut usize,
-        visit: &mut impl FnMut(Match<'_, V, G>),
-    ) -> bool {
-        *steps = steps.saturating_sub(1);
-        self.for_each_match(name, visit);
-        true
-    }
-
-    /// What the members of a shared subscription have in common, if it has members.
+    /// What the shared group of a shared subscription's filter has of its own, while it has members.
     pub(crate) fn group(&mut self, filter: &TopicFilter) -> Option<&G> {
         let (path, multi) = split_multi(filter.filter_str());
-        let mut at = ROOT;
-        for level in path.into_iter().flat_map(split_levels) {
-            at = self.find_child(at, level);
-            if at == NONE {
-                return None;
-            }
-        }
-        let rare = self.nodes[at as usize].rare.as_mut()?;
-        let group =
-            rare.shared.as_mut()?.groups(multi).get_mut(filter.share_name()?, &self.keys)?;
-        Some(&group.state)
+        let at = self.find_node(path)?;
+        let groups = self.nodes[at as usize].shared_mut(multi)?;
+        groups.get_mut(filter.share_name()?).map(|group| &group.state)
     }
 
-    /// The child for a level of a filter, or [`NONE`].
+    /// The node at which the filter ends whose levels above `#` are these.
+    fn find_node(&self, path: Option<&[u8]>) -> Option<u32> {
+        let (mut at, mut rest) = (ROOT, path);
+        while let Some(text) = rest {
+            at = self.find_child(at, first_level(text));
+            let node = self.nodes.get(at as usize)?;
+            rest = match text.strip_prefix(node.text.as_bytes())? {
+                [] => None,
+                [b'/', below @ ..] => Some(below),
+                _ => return None,
+            };
+        }
+        Some(at)
+    }
+
+    /// As [`Tree::find_node`], and makes it if there is none.
+    fn find_or_add_node(&mut self, path: Option<&[u8]>) -> u32 {
+        let (mut at, mut rest) = (ROOT, path);
+        while let Some(text) = rest {
+            let child = self.find_child(at, first_level(text));
+            if child == NONE {
+                return self.add_child(at, text);
+            }
+            let own = self.nodes[child as usize].text.as_bytes();
+            let common = common_levels(own, text);
+            at = if common < own.len() { self.split(child, common) } else { child };
+            rest = text.get(common + 1..);
+        }
+        at
+    }
+
+    /// The child whose first level is this one of a filter, or [`NONE`].
     fn find_child(&self, parent: u32, level: &[u8]) -> u32 {
         let node = &self.nodes[parent as usize];
         if level == b"+" {
@@ -430,20 +180,22 @@ impl<V, G: Default> Tree<V, G> {
             self.find_edge(parent, level, self.hash_level(level))
         }
     }
+}
 
+impl<V, G> Tree<V, G> {
     fn find_edge(&self, parent: u32, level: &[u8], hash: u64) -> u32 {
         let hash = self.hash_edge(parent, hash);
         let found = self.edges.find(spread(hash), |edge| {
             edge.hash == hash && {
                 let node = &self.nodes[edge.node as usize];
-                node.parent == parent && node.text.as_bytes() == level
+                node.parent == parent && begins_with(node.text.as_bytes(), level)
             }
         });
         found.map_or(NONE, |edge| edge.node)
     }
 
-    fn add_child(&mut self, parent: u32, level: &[u8]) -> u32 {
-        let node = Node::new(level, parent);
+    fn add_child(&mut self, parent: u32, text: &[u8]) -> u32 {
+        let node = Node::new(text, parent);
         let id = match self.free.pop() {
             Some(id) => {
                 self.nodes[id as usize] = node;
@@ -454,32 +206,87 @@ impl<V, G: Default> Tree<V, G> {
                 u32::try_from(self.nodes.len() - 1).unwrap_or(NONE)
             }
         };
-        if level == b"+" {
-            self.nodes[parent as usize].plus = id;
-        } else {
-            let hash = self.hash_edge(parent, self.hash_level(level));
-            let edge = Edge { hash, node: id };
-            self.edges.insert_unique(spread(hash), edge, |edge| spread(edge.hash));
-            self.nodes[parent as usize].children += 1;
-        }
+        self.attach(parent, id);
         id
     }
 
-    /// Removes the node if it is there for nothing, and then its parent likewise.
-    fn prune(&mut self, mut at: u32) {
-        while at != ROOT && self.nodes[at as usize].is_bare() {
-            let node = std::mem::replace(&mut self.nodes[at as usize], Node::new(b"", NONE));
-            self.free.push(at);
-            if self.nodes[node.parent as usize].plus == at {
-                self.nodes[node.parent as usize].plus = NONE;
-            } else {
-                let hash = self.hash_edge(node.parent, self.hash_level(node.text.as_bytes()));
-                if let Ok(edge) = self.edges.find_entry(spread(hash), |edge| edge.node == at) {
-                    edge.remove();
-                }
-                self.nodes[node.parent as usize].children -= 1;
-            }
-            at = node.parent;
+    /// Takes the node out of the arena. It has no parent and no children any more.
+    fn free(&mut self, id: u32) -> Node<V, G> {
+        self.free.push(id);
+        std::mem::replace(&mut self.nodes[id as usize], Node::new(b"", NONE))
+    }
+
+    /// Makes an edge, or the one for `+`, from `parent` to `child`.
+    fn attach(&mut self, parent: u32, child: u32) {
+        self.nodes[child as usize].parent = parent;
+        let level = first_level(self.nodes[child as usize].text.as_bytes());
+        if level == b"+" {
+            self.nodes[parent as usize].plus = child;
+            return;
+        }
+        let hash = self.hash_edge(parent, self.hash_level(level));
+        let edge = Edge { hash, node: child };
+        self.edges.insert_unique(spread(hash), edge, |edge| spread(edge.hash));
+        let parent = &mut self.nodes[parent as usize];
+        parent.children += 1;
+        parent.children_xor ^= child;
+    }
+
+    /// Removes the edge that leads to `child` and returns its parent.
+    fn detach(&mut self, child: u32) -> u32 {
+        let id = self.nodes[child as usize].parent;
+        if self.nodes[id as usize].plus == child {
+            self.nodes[id as usize].plus = NONE;
+            return id;
+        }
+        let level = first_level(self.nodes[child as usize].text.as_bytes());
+        let hash = self.hash_edge(id, self.hash_level(level));
+        if let Ok(edge) = self.edges.find_entry(spread(hash), |edge| edge.node == child) {
+            edge.remove();
+        }
+        let parent = &mut self.nodes[id as usize];
+        parent.children -= 1;
+        parent.children_xor ^= child;
+        id
+    }
+
+    /// Makes two nodes of the chain `lower`: a new one with what comes before the separator `at`,
+    /// which is returned, and below it the old one with the rest and all it has.
+    fn split(&mut self, lower: u32, at: usize) -> u32 {
+        let parent = self.detach(lower);
+        let text = std::mem::replace(&mut self.nodes[lower as usize].text, Text::new(b""));
+        let (above, below) = text.as_bytes().split_at(at);
+        let upper = self.add_child(parent, above);
+        self.nodes[lower as usize].text = Text::new(below.get(1..).unwrap_or_default());
+        self.attach(upper, lower);
+        upper
+    }
+
+    /// Undoes a split if no filter ends and none branches off where the two parts meet.
+    fn join(&mut self, upper: u32) {
+        let node = &self.nodes[upper as usize];
+        if upper == ROOT || !node.is_vacant() {
+            return;
+        }
+        let Some(lower) = node.only_child() else { return };
+        self.detach(lower);
+        let parent = self.detach(upper);
+        let upper = self.free(upper);
+        let lower_node = &mut self.nodes[lower as usize];
+        lower_node.text = Text::joined(&upper.text, &lower_node.text);
+        self.attach(parent, lower);
+    }
+
+    /// After a removal: frees the node if it has neither subscriptions nor children, or joins the
+    /// chain that is left.
+    fn prune(&mut self, at: u32) {
+        let node = &self.nodes[at as usize];
+        if at != ROOT && node.is_vacant() && node.is_leaf() {
+            let parent = self.detach(at);
+            self.free(at);
+            self.join(parent);
+        } else {
+            self.join(at);
         }
         if self.len == 0 && self.nodes.len() > KEEP_NODES {
             self.nodes.truncate(1);
@@ -501,58 +308,31 @@ impl<V, G: Default> Tree<V, G> {
     }
 }
 
-/// Where a search stands.
-#[derive(Debug, Default)]
-pub(crate) struct Search;
-
-impl Search {
-    pub(crate) fn new() -> Search {
-        Search
-    }
-}
-
-/// The nodes that the levels seen so far lead to. Few, as a rule: then there is no allocation.
-struct Reached {
-    few: [u32; Reached::FEW],
-    len: usize,
-    many: Vec<u32>,
-}
-
-impl Reached {
-    const FEW: usize = 16;
-
-    fn new() -> Reached {
-        Reached { few: [NONE; Reached::FEW], len: 0, many: Vec::new() }
-    }
-
-    fn push(&mut self, id: u32) {
-        if let (true, Some(slot)) = (self.many.is_empty(), self.few.get_mut(self.len)) {
-            *slot = id;
-            self.len += 1;
-            return;
-        }
-        if self.many.is_empty() {
-            self.many.extend_from_slice(&self.few);
-        }
-        self.many.push(id);
-    }
-
-    fn ids(&self) -> &[u32] {
-        if self.many.is_empty() { &self.few[..self.len] } else { &self.many }
-    }
-
-    fn clear(&mut self) {
-        self.len = 0;
-        self.many.clear();
-    }
-}
-
 /// The levels above a final `#` (none for `#` itself), and whether there is one.
-fn split_multi(filter: &str) -> (Option<&str>, bool) {
+fn split_multi(filter: &str) -> (Option<&[u8]>, bool) {
     match filter.strip_suffix('#') {
-        Some(above) => (above.strip_suffix('/'), true),
-        None => (Some(filter), false),
+        Some(above) => (above.strip_suffix('/').map(str::as_bytes), true),
+        None => (Some(filter.as_bytes()), false),
     }
+}
+
+fn first_level(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+/// Whether the first level of `text` is `level`.
+fn begins_with(text: &[u8], level: &[u8]) -> bool {
+    text.strip_prefix(level).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+}
+
+/// How long the levels are that two texts begin with in common. The first levels are the same.
+fn common_levels(one: &[u8], other: &[u8]) -> usize {
+    let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let ends = |text: &[u8]| matches!(text.get(same), None | Some(b'/'));
+    if ends(one) && ends(other) {
+        return same;
+    }
+    one[..same].iter().rposition(|&byte| byte == b'/').unwrap_or(same)
 }
 
 /// The table takes a slot by the low bits and a tag from the high ones.

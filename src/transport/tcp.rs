@@ -13,18 +13,22 @@ use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::{ByteStream, Incoming, Transport, TryWrite};
-use crate::Limits;
+use crate::limits::Limits;
 use options::Options;
+use reserve::Reserve;
 
 mod addresses;
 mod options;
+mod reserve;
 
-pub(crate) use addresses::{lacks, look_up};
+pub(crate) use addresses::{EVERY_INTERFACE, address, lacks, look_up, unbracketed};
+pub(crate) use reserve::is_exhausted;
 
 /// TCP sockets that listen, at one port of one or more addresses.
 ///
 /// Accepted sockets send at once (`TCP_NODELAY`), ask a peer that says nothing whether it is still there
-/// ([`TcpTransport::with_limits`]), and offer [`TryWrite`].
+/// ([`TcpTransport::with_limits`]), and offer [`TryWrite`]. Where the process has no file descriptor left, peers
+/// are closed at once instead of waiting unheard: a descriptor is held back for that, and their handshake fails.
 ///
 /// ```
 /// use hrotti::transport::{Transport, tcp::TcpTransport};
@@ -44,6 +48,8 @@ pub struct TcpTransport {
     /// Whose turn it is to be accepted from, so that a storm at one address does not shut out the others.
     turn: usize,
     options: Options,
+    /// For peers that come when no descriptor is left.
+    reserve: Reserve,
 }
 
 /// One of a transport's sockets.
@@ -72,7 +78,12 @@ impl TcpTransport {
             Ok(Bound { listener: Listening::Reactor(Async::new(listener)?), local })
         });
         let sockets = bound.collect::<io::Result<_>>()?;
-        let transport = TcpTransport { sockets, turn: 0, options: Options::of(&Limits::default()) };
+        let transport = TcpTransport {
+            sockets,
+            turn: 0,
+            options: Options::of(&Limits::default()),
+            reserve: Reserve::default(),
+        };
         transport.set_options();
         Ok(transport)
     }
@@ -130,12 +141,15 @@ impl TcpTransport {
             socket.listener.move_to_loop()?;
         }
         loop {
+            self.reserve.fill();
             match poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok((socket, peer)) => {
-                    // Fails only where the peer is gone already, which its first read will tell.
-                    let _ = socket.set_nodelay(true);
-                    if !options::ARE_INHERITED {
-                        self.options.set(&socket);
+                    if let Ok(socket) = &socket {
+                        // Fails only where the peer is gone already, which its first read will tell.
+                        let _ = socket.set_nodelay(true);
+                        if !options::ARE_INHERITED {
+                            self.options.set(socket);
+                        }
                     }
                     return Ok((Accepted(socket), peer));
                 }
@@ -148,10 +162,11 @@ impl TcpTransport {
     fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(std::net::TcpStream, SocketAddr)>> {
+    ) -> Poll<io::Result<(io::Result<std::net::TcpStream>, SocketAddr)>> {
         let count = self.sockets.len();
         for index in (0..count).map(|step| (self.turn + step) % count) {
-            if let Poll::Ready(done) = self.sockets[index].listener.poll_accept(cx) {
+            let listener = &self.sockets[index].listener;
+            if let Poll::Ready(done) = listener.poll_accept(cx, &mut self.reserve) {
                 self.turn = (index + 1) % count;
                 return Poll::Ready(done);
             }
@@ -212,14 +227,15 @@ impl Listening {
     fn poll_accept(
         &self,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(std::net::TcpStream, SocketAddr)>> {
+        reserve: &mut Reserve,
+    ) -> Poll<io::Result<(io::Result<std::net::TcpStream>, SocketAddr)>> {
         let socket = match self {
             Listening::Reactor(listener) => listener.get_ref(),
             Listening::Loop(listener) => listener.get_ref(),
             Listening::Nobody => return Poll::Ready(Err(ErrorKind::NotConnected.into())),
         };
         loop {
-            match socket.accept() {
+            match reserve.accept(socket) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => match self {
                     Listening::Reactor(listener) => ready!(listener.poll_readable(cx))?,
                     Listening::Loop(listener) => ready!(listener.poll_readable(cx)),
@@ -245,13 +261,17 @@ impl Listening {
     }
 }
 
-/// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task.
-pub(super) struct Accepted(std::net::TcpStream);
+/// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task. Or why the
+/// peer was closed.
+pub(super) struct Accepted(io::Result<std::net::TcpStream>);
 
 impl Accepted {
     /// The stream, watched by the event loop that this thread is, or else by async-std's reactor.
+    ///
+    /// # Errors
+    /// The process had no descriptor left for the peer, or has none to watch it.
     pub(super) fn into_stream(self) -> io::Result<TcpStream> {
-        let socket = match Registered::new(self.0) {
+        let socket = match Registered::new(self.0?) {
             Ok(registered) => Connected::Loop(registered?),
             Err(socket) => Connected::Reactor(Async::new(socket)?),
         };
@@ -261,7 +281,8 @@ impl Accepted {
     /// Its keep-alive: idle time, interval, probes and user timeout, in seconds.
     #[cfg(all(test, target_os = "linux"))]
     pub(super) fn keep_alive(&self) -> io::Result<Option<(u64, u64, u32, u64)>> {
-        let socket = socket2::SockRef::from(&self.0);
+        let accepted = self.0.as_ref().map_err(io::Error::kind)?;
+        let socket = socket2::SockRef::from(accepted);
         let kept = (
             socket.tcp_keepalive_time()?.as_secs(),
             socket.tcp_keepalive_interval()?.as_secs(),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::tcp::TcpTransport;
 use super::{ByteStream, Incoming, Transport};
-use crate::Limits;
+use crate::limits::Limits;
 use upgrade::{Rules, upgrade};
 
 /// A TCP socket that listens and speaks WebSocket to whoever comes.

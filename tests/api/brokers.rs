@@ -5,6 +5,7 @@ use std::time::Duration;
 use hrotti::{Broker, ClientError, Limits, ListenerConfig, ListenerError, Message};
 
 use crate::peer::{ANY, Peer, block_on, in_time, listen};
+use crate::raw::{Connect, subscribe, until};
 
 fn is_send<T: Send + Sync + Clone + 'static>(_: &T) {}
 
@@ -97,6 +98,69 @@ fn stop_delivers_what_waits() {
         assert_eq!(peer.packet(), b"\x30\x04\x00\x01tx");
     }
     peer.expect_closed();
+}
+
+/// One stop, however many ask for it: each waits for its end, and none cuts another short.
+#[test]
+fn stops_at_the_same_moment_are_one_stop() {
+    for event_loops in [0, 1] {
+        let broker = Broker::builder().max_queue_depth(1_000).event_loops(event_loops).build();
+        let mut peer = Connect::new(5, "slow").accepted(&listen(&broker, "l"));
+        peer.send(&subscribe(5, "t", 0));
+        peer.packet();
+        let client = broker.client("host").unwrap();
+        let message = Message::new("t", vec![b'x'; 100_000]).unwrap();
+        for _ in 0..200 {
+            block_on(client.publish(message.clone())).unwrap();
+        }
+        let stops: Vec<_> = (0..3)
+            .map(|_| {
+                let broker = broker.clone();
+                std::thread::spawn(move || in_time(broker.stop()))
+            })
+            .collect();
+        let got = peer.until_closed();
+        stops.into_iter().for_each(|stop| stop.join().unwrap());
+        let (messages, last) = got.split_at(200 * (1 + 3 + 4 + 100_000));
+        assert!(messages.chunks(100_008).all(|message| message[0] == 0x30));
+        assert_eq!((last[0], last[2]), (0xE0, 0x8B), "DISCONNECT: {last:x?}");
+        assert!(broker.sessions().iter().all(|session| session.in_process));
+    }
+}
+
+#[test]
+fn a_stop_goes_on_when_its_future_is_dropped() {
+    let broker = Broker::new(100);
+    let mut peer = Peer::connect(&listen(&broker, "l"), "a");
+    let mut client = broker.client("host").unwrap();
+    let waiting = std::thread::spawn(move || in_time(client.recv()));
+    {
+        let stop = broker.stop();
+        let mut stop = std::pin::pin!(stop);
+        let _not_finished = block_on(futures_lite::future::poll_once(&mut stop));
+    }
+    assert!(waiting.join().unwrap().is_none(), "the stream of a client in process ends");
+    peer.expect_closed();
+}
+
+/// The earliest deadline of all counts.
+#[test]
+fn a_second_stop_may_have_less_patience() {
+    let limits = Limits { stop_timeout: Duration::from_secs(3_600), ..Limits::default() };
+    let broker = Broker::builder().limits(limits).build();
+    let mut peer = Peer::connect(&listen(&broker, "l"), "stopped-reading");
+    peer.subscribe("t", 0);
+    let client = broker.client("host").unwrap();
+    for _ in 0..50 {
+        block_on(client.publish(Message::new("t", vec![b'x'; 1 << 20]).unwrap())).unwrap();
+    }
+    let patient = {
+        let broker = broker.clone();
+        std::thread::spawn(move || in_time(broker.stop()))
+    };
+    until("the stop has begun", || broker.listeners().is_empty());
+    in_time(broker.stop_within(Duration::from_millis(50)));
+    patient.join().unwrap();
 }
 
 #[test]

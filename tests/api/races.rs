@@ -26,6 +26,56 @@ fn nothing_leaks(broker: &Broker) {
     assert_eq!((ledger.waiting, ledger.inflight), (0, 0));
 }
 
+/// Of one publisher and one Topic Name, each subscriber sees an ascending sequence, retained messages included,
+/// and what is retained is the newest: however many event loops there are and however often it subscribes.
+#[test]
+fn retained_messages_and_live_ones_come_in_one_order() {
+    const LAST: u32 = 20_000;
+    let broker = Broker::builder().max_queue_depth(100_000).event_loops(3).build();
+    let endpoint = listen(&broker, "l");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..3 {
+            let (endpoint, done) = (&endpoint, &done);
+            scope.spawn(move || {
+                let mut peer = Connect::new(4, &format!("reader-{number}")).accepted(endpoint);
+                let mut newest = 0;
+                while !done.load(Ordering::Acquire) || newest < LAST {
+                    peer.send(&subscribe(4, "t", 0));
+                    loop {
+                        let packet = peer.packet();
+                        if packet[0] == 0x90 {
+                            break;
+                        }
+                        let value = std::str::from_utf8(&packet[5..]).unwrap().parse().unwrap();
+                        assert!(newest <= value, "{value} came after {newest}");
+                        newest = value;
+                    }
+                }
+            });
+        }
+        let mut publisher = Peer::connect(&endpoint, "publisher");
+        let numbers: Vec<u32> = (1..=LAST).collect();
+        for some in numbers.chunks(50) {
+            let bytes: Vec<u8> = some
+                .iter()
+                .flat_map(|number| {
+                    let mut bytes = publish(4, "t", format!("{number:08}").as_bytes(), 0, 0);
+                    bytes[0] |= 1;
+                    bytes
+                })
+                .collect();
+            publisher.send(&bytes);
+        }
+        publisher.ping();
+        done.store(true, Ordering::Release);
+    });
+    let mut late = broker.client("late").unwrap();
+    let options = SubscriptionOptions::with_qos(QoS::AtMostOnce);
+    in_time(late.subscribe(&filter("t"), options)).unwrap();
+    assert_eq!(in_time(late.recv()).unwrap().payload(), format!("{LAST:08}").as_bytes());
+}
+
 /// MQTT-3.1.4-3, 3.1.2-8: a Will for each connection that was replaced, however many meet.
 #[test]
 fn pitfall_11_no_will_is_lost_in_a_storm_of_takeovers() {

@@ -63,3 +63,17 @@ fn the_last_packet_is_the_last_mqtt_3_14_4_2() {
     let last = peer.until_closed();
     assert_eq!((last[0], last[2], last.len()), (0xE0, 0x82, 2 + usize::from(last[1])));
 }
+
+/// A DISCONNECT that is a Protocol Error is no normal one: its Will is published (MQTT-3.1.2-8).
+#[test]
+fn a_disconnect_that_is_a_fault_discards_no_will_mqtt_3_1_2_8() {
+    let (_broker, endpoint) = limited(hrotti::Limits::default());
+    let mut watcher = Connect::new(4, "w").accepted(&endpoint);
+    watcher.send(&subscribe(4, "w", 0));
+    watcher.packet();
+    let mut peer = Connect::new(5, "a").will_delayed("w", "gone", 0).accepted(&endpoint);
+    // A Session Expiry Interval, where CONNECT had none.
+    peer.send(&[0xE0, 7, 0, 5, 0x11, 0, 0, 0, 9]);
+    assert_eq!(watcher.packet(), b"\x30\x07\x00\x01wgone");
+    assert_eq!(peer.until_closed()[2], 0x82);
+}

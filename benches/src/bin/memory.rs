@@ -28,6 +28,9 @@ const CASES: &[Case] = &[
     ("tree alone, filter with #", MANY, SUBSCRIPTION_BYTES_MAX, |count| {
         weigh(|| weigh_tree("multi", count), count)
     }),
+    ("tree alone, 200 levels, 199 of its own", 10_000, 800.0, |count| {
+        weigh(|| weigh_tree("deep", count), count)
+    }),
     ("broker, exact filter, one own level", MANY, SUBSCRIPTION_BYTES_MAX, |count| {
         subscriptions(10, count, |n| format!("site/{}/{n}", n / 1_000))
     }),

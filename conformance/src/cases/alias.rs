@@ -1,7 +1,7 @@
 //! Topic aliases: section 3.3.2.3.4.
 
 use crate::client::Client;
-use crate::codec::{ALL, Publish, Value, Version, find, prop};
+use crate::codec::{ALL, Publish, Received, Value, Version, find, prop};
 use crate::failure::{Step, expect, expect_eq, skip};
 use crate::target::Server;
 
@@ -105,6 +105,17 @@ pub(crate) fn none_without_permission(server: &Server) -> Step {
     Ok(())
 }
 
+/// The topic of a message, by the aliases that came on this connection.
+fn topic_of(message: &Received, known: &mut [String; 2]) -> Step<String> {
+    let Some(Value::Two(alias)) = message.prop(0x23) else { return Ok(message.topic.clone()) };
+    expect((1..=2).contains(alias), "an alias of 1 or 2", alias)?;
+    let slot = &mut known[usize::from(*alias) - 1];
+    if !message.topic.is_empty() {
+        slot.clone_from(&message.topic);
+    }
+    Ok(slot.clone())
+}
+
 pub(crate) fn within_the_clients_maximum(server: &Server) -> Step {
     let mut publisher = server.helper(Version::V311, "p").connect()?;
     let mut sub = server.v5("s").prop(prop::topic_alias_maximum(2)).connect()?;
@@ -116,19 +127,52 @@ pub(crate) fn within_the_clients_maximum(server: &Server) -> Step {
             let topic = format!("t/{i}");
             publisher.publish(Publish::new(&topic, round.to_string()).qos(1))?;
             let message = sub.message()?;
-            let mut came = message.topic.clone();
-            if let Some(Value::Two(alias)) = message.prop(0x23) {
-                expect((1..=2).contains(alias), "an alias of 1 or 2", alias)?;
-                let slot = &mut known[usize::from(*alias) - 1];
-                if came.is_empty() {
-                    used = true;
-                    came.clone_from(slot);
-                } else {
-                    slot.clone_from(&came);
-                }
-            }
-            expect_eq("topic", &came, &topic)?;
+            used |= message.topic.is_empty();
+            expect_eq("topic", &topic_of(&message, &mut known)?, &topic)?;
         }
     }
     expect(used || !server.can().outgoing_aliases, "an alias instead of a topic", used)
+}
+
+/// What the Client never got taught it no alias.
+pub(crate) fn discarded_message_sets_none(server: &Server) -> Step {
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    let dialling = server.v5("s").prop(prop::topic_alias_maximum(2));
+    let mut sub = dialling.prop(prop::maximum_packet_size(100)).connect()?;
+    sub.subscribe("t", 1)?;
+    let mut known = [const { String::new() }; 2];
+    for payload in ["x".repeat(200), "small".to_owned(), "again".to_owned()] {
+        publisher.publish(Publish::new("t", &payload).qos(1))?;
+        if payload.len() < 100 {
+            let message = sub.message()?;
+            expect_eq("topic", &topic_of(&message, &mut known)?, &"t".to_owned())?;
+            expect_eq("payload", &message.text(), &payload)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sent with an alias on one connection, a message has a topic that the next one can read.
+pub(crate) fn resent_by_the_next_connections_aliases(server: &Server) -> Step {
+    let most = server.can().maximum_inflight.min(3);
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    let dialling = server.v5("s").persistent();
+    let mut sub = dialling.clone().prop(prop::topic_alias_maximum(2)).connect()?;
+    sub.subscribe("t", 1)?;
+    for _ in 0..most {
+        publisher.publish(Publish::new("t", "x").qos(1))?;
+        sub.receive()?;
+    }
+    sub.cut();
+    for maximum in [2, 0] {
+        let mut sub = dialling.clone().prop(prop::topic_alias_maximum(maximum)).connect()?;
+        let mut known = [const { String::new() }; 2];
+        for _ in 0..most {
+            let message = sub.receive()?;
+            expect(message.prop(0x23).is_none() || maximum > 0, "no alias", &message)?;
+            expect_eq("topic", &topic_of(&message, &mut known)?, &"t".to_owned())?;
+        }
+        sub.cut();
+    }
+    server.v5("s").connect().map(drop)
 }

@@ -1,11 +1,13 @@
 //! Section 3.1 and 3.2: CONNECT and CONNACK.
 
+use std::io;
+
 use crate::codec::{
     ALL, Packet, Publish, Subscribe, Value,
     Version::{V5, V31, V311},
-    Will, find, packet, prop, text,
+    Will, find, hex, packet, prop, text,
 };
-use crate::failure::{Step, expect, expect_eq};
+use crate::failure::{Failure, Step, expect, expect_eq, skip};
 use crate::target::Server;
 
 pub(crate) fn connack_comes_first(server: &Server) -> Step {
@@ -66,6 +68,73 @@ pub(crate) fn first_packet_must_be_connect(server: &Server) -> Step {
             let mut client = server.client(version, "a").open()?;
             client.send(&first)?;
             client.expect_closed()?;
+        }
+    }
+    Ok(())
+}
+
+/// What cannot become a CONNECT ends the connection; nobody waits for the rest of it.
+pub(crate) fn other_protocols_end_at_their_first_bytes(server: &Server) -> Step {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 1883\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03",
+        b"\x50",
+        b"\x30\x7F",
+    ] {
+        let ended = || -> io::Result<()> {
+            let mut wire = server.dial()?;
+            wire.send(bytes)?;
+            while !wire.receive(server.deadline())?.is_empty() {}
+            Ok(())
+        };
+        ended().map_err(|e| {
+            Failure::new("the end of the stream", format!("{e} after {}", hex(bytes)))
+        })?;
+    }
+    Ok(())
+}
+
+/// MQTT 3.1 does not use the last Connect Flag nor the flags of these packets, which later versions reserve.
+pub(crate) fn bits_that_31_does_not_use(server: &Server) -> Step {
+    let dialling = server.v31("a");
+    let mut bytes = dialling.bytes();
+    bytes[11] |= 1;
+    let mut client = dialling.open()?;
+    client.send(&bytes)?;
+    client.expect_connack(&[0])?;
+    client.ping()?;
+    bytes[0] |= 0x0B;
+    let mut client = dialling.open()?;
+    client.send(&bytes)?;
+    client.expect_connack(&[0])?;
+    client.send(&packet(0xCB, &[]))?;
+    client.expect_pingresp()
+}
+
+/// Bit 7 of the level says that a client of 3.1 or 3.1.1 is a bridge: it gets what No Local and Retain As
+/// Published get in 5.0.
+pub(crate) fn bridges_get_no_echo(server: &Server) -> Step {
+    if !server.can().bridge_levels {
+        return Err(skip("needs levels for bridges"));
+    }
+    for (version, level) in [(V31, 10), (V311, 8)] {
+        for version in server.spoken([version]) {
+            let dialling = server.client(version, &format!("b{level}"));
+            let mut bytes = dialling.bytes();
+            bytes[level] |= 0x80;
+            let mut bridge = dialling.open()?;
+            bridge.send(&bytes)?;
+            bridge.expect_connack(&[0])?;
+            bridge.subscribe("t", 1)?;
+            bridge.publish(Publish::new("t", "own").qos(1))?;
+            bridge.expect_quiet()?;
+            let mut other = server.helper(version, "p").connect()?;
+            other.publish(Publish::new("t", "live").qos(1))?;
+            expect_eq("RETAIN", &bridge.expect_publish("t", "live")?.retain, &false)?;
+            other.publish(Publish::new("t", "kept").qos(1).retain())?;
+            expect_eq("RETAIN", &bridge.expect_publish("t", "kept")?.retain, &true)?;
+            other.publish(Publish::new("t", "").qos(1).retain())?;
         }
     }
     Ok(())

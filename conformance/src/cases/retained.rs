@@ -1,5 +1,7 @@
 //! Retained messages: sections 3.3.1.3 and 3.8.3.1.
 
+use std::collections::BTreeSet;
+
 use super::protocol_time;
 use crate::client::Client;
 use crate::codec::{ALL, Publish, Subscribe, Value, Version, prop};
@@ -216,4 +218,31 @@ pub(crate) fn qos_0_takes_the_place(server: &Server) -> Step {
         retain(&mut publisher, "t", "")?;
     }
     Ok(())
+}
+
+/// What a subscription asked for at QoS 1 waits in the Session, not in the connection.
+pub(crate) fn the_rest_comes_after_a_break(server: &Server) -> Step {
+    const MANY: usize = 30;
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    let topics: Vec<String> = (0..MANY).map(|i| format!("r/{i}")).collect();
+    for topic in &topics {
+        retain(&mut publisher, topic, "kept")?;
+    }
+    let dialling = server.v5("s").persistent().prop(prop::receive_maximum(2));
+    let mut sub = dialling.connect()?;
+    sub.subscribe("r/+", 1)?;
+    let mut came = BTreeSet::new();
+    for _ in 0..4 {
+        came.insert(sub.message()?.topic);
+    }
+    sub.cut();
+    let mut sub = dialling.connect()?;
+    while came.len() < MANY {
+        came.insert(sub.message()?.topic);
+    }
+    for topic in &topics {
+        retain(&mut publisher, topic, "")?;
+    }
+    drop(sub);
+    server.v5("s").connect().map(drop)
 }

@@ -259,3 +259,53 @@ pub(crate) fn lasts_as_long_as_the_connection(server: &Server) -> Step {
     }
     Ok(())
 }
+
+/// Neither what was under way on the last connection nor its Receive Maximum counts on the next.
+pub(crate) fn send_quota_begins_anew(server: &Server) -> Step {
+    let most = server.can().maximum_inflight.min(3);
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    for (id, [before, after]) in [("less", [most, 1]), ("more", [1, most])] {
+        let dialling = server.v5(id).persistent();
+        let with = |maximum| dialling.clone().prop(prop::receive_maximum(maximum)).connect();
+        let mut sub = with(before)?;
+        sub.subscribe("t", 1)?;
+        for i in 0..5 {
+            publisher.publish(Publish::new("t", i.to_string()).qos(1))?;
+        }
+        for _ in 0..before {
+            sub.receive()?;
+        }
+        sub.expect_quiet()?;
+        sub.cut();
+        let mut sub = with(after)?;
+        let first = (0..after).map(|_| sub.receive()).collect::<Step<Vec<_>>>()?;
+        sub.expect_quiet()?;
+        for (i, message) in (0..).zip(&first) {
+            expect_eq("payload", &message.text(), &i.to_string())?;
+            sub.complete(message)?;
+        }
+        for i in after..5 {
+            sub.expect_publish("t", &i.to_string())?;
+        }
+        drop(sub);
+        server.v5(id).connect()?;
+    }
+    Ok(())
+}
+
+/// One message is in flight and one waits when the next connection takes only smaller packets.
+pub(crate) fn too_large_for_the_next_connection(server: &Server) -> Step {
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    let dialling = server.v5("s").persistent();
+    let mut sub = dialling.connect()?;
+    sub.subscribe("t", 1)?;
+    let large = "x".repeat(200);
+    publisher.publish(Publish::new("t", &large).qos(1))?;
+    sub.receive()?;
+    sub.cut();
+    publisher.publish(Publish::new("t", &large).qos(1))?;
+    let mut sub = dialling.clone().prop(prop::maximum_packet_size(100)).connect()?;
+    sub.expect_nothing_before(&mut publisher, "t", 1)?;
+    drop(sub);
+    server.v5("s").connect().map(drop)
+}

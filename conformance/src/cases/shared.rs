@@ -1,7 +1,7 @@
 //! Shared Subscriptions: section 4.8.2.
 
 use crate::client::{Client, Dialling};
-use crate::codec::{Kind, Publish, Received, Subscribe, Version, packet, text};
+use crate::codec::{Kind, Publish, Received, Subscribe, Version, packet, prop, text};
 use crate::failure::{Step, expect, expect_eq};
 use crate::target::Server;
 
@@ -188,4 +188,23 @@ pub(crate) fn refused_by_a_member_goes_to_nobody_else(server: &Server) -> Step {
         expect(drain(&mut b, &mut publisher, "own/b")?.is_empty(), "nothing", "messages")?;
     }
     Ok(())
+}
+
+pub(crate) fn identifiers_of_group_and_plain(server: &Server) -> Step {
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    let mut client = server.v5("a").connect()?;
+    client.subscribe_with(Subscribe::to("$share/group/t", 1).prop(prop::subscription_id(1)))?;
+    client.subscribe_with(Subscribe::to("t", 1).prop(prop::subscription_id(2)))?;
+    client.subscribe("own", 1)?;
+    publisher.publish(Publish::new("t", "x").qos(1))?;
+    publisher.publish(Publish::new("own", "marker").qos(1))?;
+    // In one copy or in two.
+    let mut ids = Vec::new();
+    let mut next = client.message()?;
+    while next.topic == "t" {
+        ids.extend(next.subscription_ids());
+        next = client.message()?;
+    }
+    ids.sort_unstable();
+    expect_eq("ids", &ids, &vec![1, 2])
 }

@@ -107,6 +107,27 @@ pub(crate) fn a_packet_and_a_half_in_one_write(server: &Server) -> Step {
     Ok(())
 }
 
+/// A device that wakes up, says all it has, and sleeps again.
+pub(crate) fn nothing_is_lost_before_disconnect(server: &Server) -> Step {
+    let mut sub = server.helper(Version::V5, "s").connect()?;
+    sub.subscribe("t", 1)?;
+    for version in server.spoken(ALL) {
+        let dialling = server.client(version, "a");
+        let mut client = dialling.open()?;
+        let mut bytes = dialling.bytes();
+        for i in 0..50 {
+            bytes.extend(Publish::new(&sub.full("t"), i.to_string()).encode(version));
+        }
+        bytes.extend(packet(0xE0, &[]));
+        client.send(&bytes)?;
+        drop(client);
+        for i in 0..50 {
+            sub.expect_publish("t", &i.to_string())?;
+        }
+    }
+    Ok(())
+}
+
 /// Around the sizes where lengths take another byte, frames another form and buffers another turn.
 pub(crate) fn every_size_arrives_whole(server: &Server) -> Step {
     let near = |at: usize| at - 12..at + 4;

@@ -1,7 +1,13 @@
 //! Sections 3.8 to 3.11 and 4.7: SUBSCRIBE, UNSUBSCRIBE, Topic Names and Topic Filters.
 
-use crate::codec::{ALL, Kind, Packet, Publish, Subscribe, Version, packet, prop, text};
-use crate::failure::{Failure, Step, expect_eq};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::codec::{
+    ALL, Kind, Packet, Publish, Subscribe, Version, packet, prop, text, unsubscribe,
+};
+use crate::failure::{Failure, Step, expect, expect_eq};
 use crate::target::Server;
 
 pub(crate) fn suback_answers_each_filter_in_order(server: &Server) -> Step {
@@ -200,6 +206,21 @@ pub(crate) fn identifiers_come_back(server: &Server) -> Step {
     expect_eq("ids", &ids, &vec![7, 268_435_455])
 }
 
+/// It is the identifier of one Client, and of the newest SUBSCRIBE.
+pub(crate) fn identifier_belongs_to_its_subscription(server: &Server) -> Step {
+    let mut publisher = server.helper(Version::V311, "p").connect()?;
+    let (mut sub, mut other) = (server.v5("s").connect()?, server.v5("o").connect()?);
+    other.subscribe_with(Subscribe::to("t", 1).prop(prop::subscription_id(9)))?;
+    for ids in [vec![1], vec![2], vec![]] {
+        let with = |subscribe: Subscribe, id: &u32| subscribe.prop(prop::subscription_id(*id));
+        sub.subscribe_with(ids.iter().fold(Subscribe::to("t", 1), with))?;
+        publisher.publish(Publish::new("t", "x").qos(1))?;
+        expect_eq("ids", &sub.expect_publish("t", "x")?.subscription_ids(), &ids)?;
+        expect_eq("ids", &other.expect_publish("t", "x")?.subscription_ids(), &vec![9])?;
+    }
+    Ok(())
+}
+
 pub(crate) fn no_local_withholds_ones_own(server: &Server) -> Step {
     let mut client = server.v5("s").connect()?;
     client.subscribe_with(Subscribe::to("t", 1).no_local())?;
@@ -226,6 +247,51 @@ pub(crate) fn no_local_is_about_the_client_alone(server: &Server) -> Step {
     client.expect_publish("plain", "after")?;
     drop(client);
     server.v5("s").connect().map(drop)
+}
+
+/// Whatever becomes of the packets, granted, refused or the end, others are answered meanwhile: several, so that
+/// one of them shares its thread with the client that asks, where the server has some. More than any client
+/// needs, and little enough for cases that run beside this one.
+pub(crate) fn very_many_filters_hold_up_nobody(server: &Server) -> Step {
+    const BYTES: usize = 1_000_000;
+    let within = server.deadline() / 4;
+    if let Some(version) = server.spoken([Version::V311, Version::V5]).pop() {
+        let mut client = server.client(version, "a").connect()?;
+        let others = (0..4).map(|n| server.helper(version, &format!("b{n}")).connect());
+        let mut others = others.collect::<Step<Vec<Client>>>()?;
+        let size = usize::try_from(client.maximum_packet_size()).unwrap_or(usize::MAX);
+        let filter = client.full("t");
+        let filters =
+            vec![filter.as_str(); BYTES.min(size.saturating_sub(16)) / (filter.len() + 3)];
+        let mut subscribe = Subscribe::default();
+        for filter in &filters {
+            subscribe = subscribe.and(filter, 0);
+        }
+        for bytes in [subscribe.encode(version, 1), unsubscribe(version, 2, &filters)] {
+            let slowest = while_pinging(&mut others, || {
+                // Too much for the server: it may have closed.
+                client.send(&bytes).and_then(|()| client.answers()).is_ok()
+            })?;
+            expect(slowest < within, &format!("PINGRESP within {within:?}"), slowest)?;
+        }
+    }
+    Ok(())
+}
+
+/// Pings as long as `busy` runs; the longest time that an answer took.
+fn while_pinging(clients: &mut [Client], busy: impl FnOnce() -> bool + Send) -> Step<Duration> {
+    thread::scope(|scope| {
+        let running = scope.spawn(busy);
+        let mut slowest = Duration::ZERO;
+        while !running.is_finished() {
+            for client in &mut *clients {
+                let sent = Instant::now();
+                client.ping()?;
+                slowest = slowest.max(sent.elapsed());
+            }
+        }
+        Ok(slowest)
+    })
 }
 
 pub(crate) fn wildcard_misplaced_is_refused(server: &Server) -> Step {

@@ -138,6 +138,26 @@ pub(crate) fn delay_ends_with_the_session(server: &Server) -> Step {
     sub.expect_publish("w/b", "will").map(drop)
 }
 
+/// A takeover ends the delay only where it ends the Session, too.
+pub(crate) fn takeover_heeds_the_delay(server: &Server) -> Step {
+    let mut sub = watcher(server)?;
+    let late = |topic| will(topic).prop(prop::will_delay(3600));
+    let mut older = server.v5("a").will(late("w/a")).connect()?;
+    let newer = server.v5("a").clean_start(false).connect()?;
+    older.expect_fault(&[0x8E])?;
+    sub.expect_publish("w/a", "will")?;
+    newer.disconnect()?;
+
+    let dialling = server.v5("b").persistent();
+    let mut older = dialling.clone().will(late("w/b")).connect()?;
+    let newer = dialling.connect()?;
+    older.expect_fault(&[0x8E])?;
+    let mut publisher = server.helper(V5, "p").connect()?;
+    sub.expect_nothing_before(&mut publisher, "w/b", 1)?;
+    drop(newer);
+    server.v5("b").connect().map(drop)
+}
+
 pub(crate) fn properties_are_sent(server: &Server) -> Step {
     let mut sub = watcher(server)?;
     let will = will("w/a")

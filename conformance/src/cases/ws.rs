@@ -1,7 +1,8 @@
 //! Section 6: MQTT in WebSocket frames. Where the server is reached otherwise and runs in this process, it gets a
 //! listener for them.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
 
 use url::Url;
 
@@ -81,6 +82,43 @@ pub(crate) fn the_subprotocol_is_mqtt(server: &Server) -> Step {
         }
         Ok(())
     })
+}
+
+/// RFC 9110, section 5.3: lines of one name are one list. Proxies add a `Connection` of their own.
+pub(crate) fn header_lists_may_be_split(server: &Server) -> Step {
+    over_ws(server, |_, url| {
+        for (connection, offered) in [
+            ("Connection: Upgrade", "Sec-WebSocket-Protocol: mqtt"),
+            ("Connection: keep-alive\r\nConnection: Upgrade", "Sec-WebSocket-Protocol: mqtt"),
+            ("Connection: Upgrade", "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: mqtt"),
+        ] {
+            let answer = upgrade(url, &format!("{connection}\r\n{offered}"));
+            let answer = answer.map_err(|e| Failure::new("an answer", unless_timed_out(&e)))?;
+            let chosen =
+                answer.to_ascii_lowercase().contains("\r\nsec-websocket-protocol: mqtt\r\n");
+            let upgraded = answer.starts_with("HTTP/1.1 101 ") && chosen;
+            expect(upgraded, "101 and the subprotocol mqtt", (connection, offered, answer))?;
+        }
+        Ok(())
+    })
+}
+
+/// The head of the answer to a request with these lines.
+fn upgrade(url: &Url, lines: &str) -> io::Result<String> {
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default());
+    let mut socket = TcpStream::connect((host, port.unwrap_or(80)))?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n\r\n",
+        url.path()
+    );
+    socket.write_all(request.as_bytes())?;
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && socket.read(&mut byte)? > 0 {
+        head.extend(byte);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 /// Half a packet, a packet and a half, an empty frame: all that a stream allows.

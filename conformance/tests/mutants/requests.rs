@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<Mutant> {
         wills(),
         limits(),
         faults(),
+        strictness(),
     ]
     .into_iter()
     .flatten()
@@ -132,6 +133,12 @@ fn options() -> Vec<Mutant> {
                 });
             },
         ),
+        mutant("bridges are clients as others", &["connect::bridges_get_no_echo"], |l, w, p| {
+            change(l, w, p, (ToBroker, 1), |p| {
+                let level = 2 + usize::from(p.body[1]);
+                p.body[level] &= 0x7F;
+            });
+        }),
         mutant(
             "Retain As Published is ignored",
             &["retained::retain_as_published", "flows::live"],
@@ -441,6 +448,34 @@ fn faults() -> Vec<Mutant> {
                         p.body[6] = 5;
                     }
                 });
+            },
+        ),
+    ]
+}
+
+/// What a server is to let pass.
+fn strictness() -> Vec<Mutant> {
+    vec![
+        mutant(
+            "No matching subscribers is a fault in PUBACK",
+            &["publish::no_matching_subscribers_is_a_success"],
+            |l, w, p| {
+                change(l, w, p, (ToBroker, 4), |p| {
+                    p.last()
+                        .into_iter()
+                        .filter(|code| **code == 0x10)
+                        .for_each(|code| *code = 0x92);
+                });
+            },
+        ),
+        mutant(
+            "unused bits of 3.1 are faults",
+            &["connect::bits_that_31_does_not_use"],
+            |l, w, mut p| {
+                if w == ToBroker && p.kind() == 12 && p.first & 0x0F != 0 {
+                    p.first = 0xF1;
+                }
+                l.send(w, &p);
             },
         ),
     ]

@@ -212,7 +212,7 @@ fn flags_that_a_version_does_not_use_may_have_any_value() {
             };
             let bytes = packet(header, &[body.concat()]);
             let found = whole(&bytes).and_then(|(header, body)| decode(*version, header, body));
-            let found = found.map(|_| ()).map_err(|fault| fault.detail());
+            let found = found.map(|_| ()).map_err(Fault::detail);
             let expected = if wanted { Ok(()) } else { Err(RESERVED_FLAGS.detail()) };
             assert_eq!(found, expected, "0x{header:02X} in {version}");
         }

@@ -5,7 +5,7 @@ use crate::error::Fault;
 
 /// How other protocols begin, and what is said of them.
 const OTHER_PROTOCOLS: &[(&[u8], &str)] = &[
-    (b"\x16\x03", "MQTT-3.1.0-1: a TLS ClientHello: the listener speaks plain MQTT"),
+    (b"\x16\x03", TLS),
     (b"PROXY ", PROXY),
     (b"\r\n\r\n\0\r\nQUIT\n", PROXY),
     (b"GET ", HTTP),
@@ -19,6 +19,7 @@ const OTHER_PROTOCOLS: &[(&[u8], &str)] = &[
     (b"PATCH ", HTTP),
     (b"PRI * HTTP/2", HTTP),
 ];
+const TLS: &str = "MQTT-3.1.0-1: a TLS ClientHello: the listener speaks plain MQTT";
 const HTTP: &str = "MQTT-3.1.0-1: an HTTP request on an MQTT listener";
 const PROXY: &str = "MQTT-3.1.0-1: a PROXY protocol header: the listener speaks plain MQTT";
 
@@ -82,10 +83,12 @@ fn agree(one: &[u8], other: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
+
     use super::*;
 
     fn text(bytes: &[u8]) -> Option<&'static str> {
-        judge_first_bytes(bytes).err().map(|fault| fault.detail())
+        judge_first_bytes(bytes).err().map(Fault::detail)
     }
 
     #[test]
@@ -103,7 +106,7 @@ mod tests {
             (b"PROXY TCP4 192.0.2.1 192.0.2.2 5 1883\r\n", 3, PROXY),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 3, HTTP),
             (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C", 1, PROXY),
-            (b"\x16\x03\x01\x02\0\x01\0\x01\xFC\x03\x03", 2, OTHER_PROTOCOLS[0].1),
+            (b"\x16\x03\x01\x02\0\x01\0\x01\xFC\x03\x03", 2, TLS),
         ] {
             for length in shown_at..=bytes.len() {
                 assert_eq!(text(&bytes[..length]), Some(what), "{length} bytes of {bytes:02X?}");

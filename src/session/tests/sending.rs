@@ -3,6 +3,7 @@
 
 use super::super::testing::{PUBLISH, PUBREL, flatten, ids, packets};
 use super::*;
+use crate::session::attached::{BATCH_BYTES, SHARED_PAYLOAD_BYTES};
 
 const V3: ProtocolVersion = ProtocolVersion::V3_1_1;
 

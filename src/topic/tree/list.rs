@@ -32,12 +32,6 @@ impl<K: Hash + Eq, T> List<K, T> {
         self.items.is_empty()
     }
 
-    /// Removes any one.
-    pub(super) fn pop(&mut self) -> Option<(K, T)> {
-        self.index = None;
-        self.items.pop()
-    }
-
     /// Adds the value, or replaces the one with this key and returns it.
     pub(super) fn insert(&mut self, key: K, value: T, keys: &RandomState) -> Option<T> {
         match self.position(&key, keys) {
@@ -47,35 +41,6 @@ impl<K: Hash + Eq, T> List<K, T> {
                 None
             }
         }
-    }
-
-    pub(super) fn get_mut<Q>(&mut self, key: &Q, keys: &RandomState) -> Option<&mut T>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let at = self.position(key, keys)?;
-        self.items.get_mut(at).map(|(_, value)| value)
-    }
-
-    pub(super) fn get_or_insert_with<Q>(
-        &mut self,
-        key: &Q,
-        keys: &RandomState,
-        make: impl FnOnce() -> T,
-    ) -> &mut T
-    where
-        K: Borrow<Q> + for<'a> From<&'a Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let at = match self.position(key, keys) {
-            Some(at) => at,
-            None => {
-                self.push(K::from(key), make(), keys);
-                self.items.len() - 1
-            }
-        };
-        &mut self.items[at].1
     }
 
     pub(super) fn remove<Q>(&mut self, key: &Q, keys: &RandomState) -> Option<T>

@@ -6,6 +6,8 @@ use std::hash::{Hash, Hasher};
 
 use proptest::prelude::*;
 
+use super::node::Rare;
+use super::sorted::Sorted;
 use super::*;
 use crate::topic::name_matches;
 use crate::topic::tests::{any_filter, any_name, filter};
@@ -17,14 +19,19 @@ type TestTree = Tree<u32, Cell<u32>>;
 /// Each match: Share Name unknown to the tree's caller, so shared ones come as sorted members.
 fn matches(tree: &TestTree, name: &str) -> Vec<Vec<(u64, u32)>> {
     let mut found = Vec::new();
-    tree.for_each_match(name, &mut |found_one| match found_one {
-        Match::Subscription { subscriber, value } => found.push(vec![(subscriber, *value)]),
-        Match::Shared { members, .. } => {
-            let mut members = members.to_vec();
-            members.sort_unstable();
-            found.push(members);
-        }
-    });
+    tree.search(
+        name,
+        &mut Search::new(),
+        &mut usize::MAX.clone(),
+        &mut |found_one| match found_one {
+            Match::Subscription { subscriber, value } => found.push(vec![(subscriber, *value)]),
+            Match::Shared { members, .. } => {
+                let mut members = members.to_vec();
+                members.sort_unstable();
+                found.push(members);
+            }
+        },
+    );
     found.sort_unstable();
     found
 }
@@ -46,16 +53,52 @@ fn naive_matches(model: &Model, name: &str) -> Vec<Vec<(u64, u32)>> {
     found
 }
 
+/// Each node is reached from its parent, and is needed: it has a subscription or two children.
+fn assert_is_sound(tree: &TestTree) {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let ids = (0..).zip(&tree.nodes).filter(|(id, _)| !tree.free.contains(id));
+    for (id, node) in ids.clone().filter(|(id, _)| *id != ROOT) {
+        let level = first_level(node.text.as_bytes());
+        assert_eq!(tree.find_child(node.parent, level), id);
+        if level != b"+" {
+            children.entry(node.parent).or_default().push(id);
+        }
+    }
+    for (id, node) in ids {
+        let below = children.remove(&id).unwrap_or_default();
+        assert_eq!(node.children as usize, below.len());
+        assert_eq!(node.children_xor, below.iter().fold(0, |all, child| all ^ child));
+        let branches = below.len() + usize::from(node.plus != NONE);
+        assert!(id == ROOT || !node.is_vacant() || branches > 1, "{id}: {branches} branches");
+    }
+    assert!(children.is_empty(), "children of nodes that are not in use");
+}
+
 fn assert_nothing_is_left(tree: &TestTree) {
     assert_eq!(tree.len(), 0);
     assert_eq!(tree.edges.len(), 0);
     assert_eq!(tree.nodes.len() - tree.free.len(), 1, "only the root");
-    assert!(tree.nodes[ROOT as usize].is_bare());
+    assert!(tree.nodes[ROOT as usize].is_vacant() && tree.nodes[ROOT as usize].is_leaf());
 }
 
 fn any_subscription_filter() -> impl Strategy<Value = String> {
     (prop_oneof![3 => Just(""), 1 => Just("$share/g/"), 1 => Just("$share/é h/")], any_filter())
         .prop_map(|(share, filter)| format!("{share}{filter}"))
+}
+
+/// Filters of many levels and few texts, which have long parts in common.
+pub(super) fn any_chain() -> impl Strategy<Value = String> {
+    let level = prop_oneof![6 => Just("a"), 2 => Just("+"), 1 => Just("b"), 1 => Just("a level")];
+    let end = prop_oneof![3 => Just(""), 1 => Just("/#")];
+    let share = prop_oneof![4 => Just(""), 1 => Just("$share/g/"), 1 => Just("$share/h/")];
+    (share, prop::collection::vec(level, 1..14), end)
+        .prop_map(|(share, levels, end)| format!("{share}{}{end}", levels.join("/")))
+}
+
+/// Names that many of [`any_chain`] match.
+pub(super) fn any_chain_name() -> impl Strategy<Value = String> {
+    let level = prop_oneof![8 => Just("a"), 1 => Just("b"), 1 => Just("a level")];
+    prop::collection::vec(level, 1..14).prop_map(|levels| levels.join("/"))
 }
 
 proptest! {
@@ -73,6 +116,53 @@ proptest! {
         for name in names {
             prop_assert_eq!(matches(&tree, &name), naive_matches(&model, &name), "{}", name);
         }
+        assert_is_sound(&tree);
+    }
+
+    #[test]
+    fn chains_are_split_and_joined(
+        filters in prop::collection::vec(any_chain(), 1..9),
+        changes in prop::collection::vec((any::<bool>(), 0..9_usize, 0..3_u64), 0..60),
+        names in prop::collection::vec(any_chain_name(), 1..6),
+    ) {
+        let (mut tree, mut model) = (TestTree::new(1), Model::new());
+        for ((insert, at, subscriber), value) in changes.into_iter().zip(0..) {
+            let text = &filters[at % filters.len()];
+            let key = (text.clone(), subscriber);
+            if insert {
+                let old = model.insert(key, value);
+                prop_assert_eq!(tree.insert(&filter(text), subscriber, value), old);
+            } else {
+                prop_assert_eq!(tree.remove(&filter(text), subscriber), model.remove(&key));
+            }
+            assert_is_sound(&tree);
+            for name in &names {
+                prop_assert_eq!(matches(&tree, name), naive_matches(&model, name), "{}", name);
+            }
+        }
+        for (text, subscriber) in model.into_keys() {
+            prop_assert!(tree.remove(&filter(&text), subscriber).is_some());
+        }
+        assert_nothing_is_left(&tree);
+    }
+
+    #[test]
+    fn a_sorted_list_agrees_with_a_map(
+        changes in prop::collection::vec((0..3_u8, 0..70_u64), 0..400),
+        last in prop::option::of(0..70_u64),
+    ) {
+        let (mut sorted, mut model) = (Sorted::new(), BTreeMap::new());
+        for ((what, key), value) in changes.into_iter().zip(0..) {
+            match what {
+                0 => prop_assert_eq!(sorted.remove(&key), model.remove(&key)),
+                _ => prop_assert_eq!(sorted.insert(key, value), model.insert(key, value)),
+            }
+            prop_assert_eq!(sorted.get_mut(&key), model.get_mut(&key));
+            prop_assert_eq!(sorted.is_empty(), model.is_empty());
+        }
+        let found: Vec<(u64, i32)> = sorted.after(last.as_ref()).map(|(k, v)| (*k, *v)).collect();
+        model.retain(|key, _| last.is_none_or(|last| last < *key));
+        prop_assert_eq!(found, model.into_iter().collect::<Vec<_>>());
     }
 
     #[test]
@@ -137,7 +227,7 @@ fn a_group_lives_from_its_first_member_to_its_last() {
     let share = filter("$share/g/a");
     let picks = |tree: &TestTree| {
         let mut picks = Vec::new();
-        tree.for_each_match("a", &mut |found| {
+        tree.search("a", &mut Search::new(), &mut usize::MAX.clone(), &mut |found| {
             if let Match::Shared { group, members } = found {
                 group.set(group.get() + 1);
                 picks.push((group.get(), members.len()));
@@ -225,7 +315,28 @@ fn removing_what_is_not_there_changes_nothing() {
     }
     assert_eq!(tree.remove(&filter("a/b"), 2), None);
     assert_eq!(matches(&tree, "a/b"), [[(1, 1)]]);
-    assert_eq!((tree.len(), tree.nodes.len(), tree.free.len()), (1, 3, 0));
+    assert_eq!((tree.len(), tree.nodes.len(), tree.free.len()), (1, 2, 0));
+}
+
+/// A chain without branches is one node, so 10 000 filters of 200 levels cost their text and a node
+/// each.
+#[test]
+fn levels_without_a_branch_take_no_nodes() {
+    let mut tree = TestTree::new(1);
+    let text = |at: u32| filter(&format!("{at}{}", "/a".repeat(199)));
+    for at in 0..10_000 {
+        tree.insert(&text(at), 1, at);
+    }
+    assert_eq!((tree.nodes.len(), tree.edges.len()), (10_001, 10_000));
+    assert_eq!(matches(&tree, text(77).as_str()), [[(1, 77)]]);
+    tree.insert(&filter("77/a/a"), 2, 0);
+    assert_eq!(tree.nodes.len(), 10_002, "where a filter ends, the chain is two nodes");
+    tree.insert(&filter("77/a/a/b"), 2, 1);
+    assert_eq!(tree.nodes.len(), 10_003);
+    assert_eq!(tree.remove(&filter("77/a/a"), 2), Some(0));
+    assert_eq!(tree.remove(&filter("77/a/a/b"), 2), Some(1));
+    assert_eq!(tree.nodes.len() - tree.free.len(), 10_001);
+    assert_is_sound(&tree);
 }
 
 /// The figures in the comment at the top. Measured with them, in resident bytes for each of a
@@ -236,7 +347,7 @@ fn a_node_is_small() {
     assert_eq!(std::mem::size_of::<Node<(u64, std::sync::Arc<u8>), u64>>(), 80);
     assert_eq!(std::mem::size_of::<Rare<(u64, std::sync::Arc<u8>), u64>>(), 40);
     assert_eq!(std::mem::size_of::<Edge>(), 8);
-    assert_eq!(std::mem::size_of::<Level>(), 24);
+    assert_eq!(std::mem::size_of::<Text>(), 24);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use log::info;
 use socket2::{Domain, Protocol, Socket, Type};
 use url::Host;
 
-use crate::listener_config::{EVERY_INTERFACE, address, unbracketed};
+/// The host that stands for every interface of both families, IPv4 and IPv6.
+pub(crate) const EVERY_INTERFACE: &str = "*";
 
 /// How many peers the operating system holds ready between two calls of `accept`. The system may cap it
 /// (Linux: `net.core.somaxconn`, 4 096 by default).
@@ -28,6 +29,16 @@ enum Place {
     Addresses(Vec<SocketAddr>),
     /// A name in its ASCII form.
     Name(String),
+}
+
+/// What stands between the brackets of an IPv6 address, or the host as it is.
+pub(crate) fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// The address that a host is, if it is one. An IPv4 address in the form of IPv6 is the IPv4 address.
+pub(crate) fn address(host: &str) -> Option<IpAddr> {
+    host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 /// The addresses of a host, those of IPv4 first. Blocks where the host is a name.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use log::warn;
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::Limits;
+use crate::limits::Limits;
 
 /// Whether a socket has the options of the one that accepted it.
 pub(super) const ARE_INHERITED: bool = cfg!(target_os = "linux");

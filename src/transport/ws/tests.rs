@@ -156,13 +156,14 @@ fn response(peer: &mut TcpStream) -> String {
     String::from_utf8(head).expect("text")
 }
 
-/// Checks that `bytes` are refused with `status`, by a whole response; returns its head.
-fn refused(transport: &mut WsTransport, bytes: &[u8], status: &str) -> String {
+/// Checks that `bytes` are refused with a status, by a whole response, and that the error says so and `why`;
+/// returns the head of the response.
+fn refused(transport: &mut WsTransport, bytes: &[u8], why: &str) -> String {
     let (mut peer, done) = shake(transport, bytes);
     let head = response(&mut peer);
-    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    assert!(head.starts_with(&format!("HTTP/1.1 {} ", &why[..3])), "{head}");
     let error = done.expect_err("refused");
-    assert!(error.to_string().contains(status), "{error}");
+    assert!(error.to_string().contains(why), "{error}");
     let length = head
         .lines()
         .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
@@ -312,7 +313,10 @@ fn what_is_no_upgrade_is_told_so() {
     let keyless = request("/", OFFER).replace("Sec-WebSocket-Key", "X-Key");
     refused(&mut transport, keyless.as_bytes(), "400");
     refused(&mut transport, b"GET\r\n\r\n", "400");
-    refused(&mut transport, b"\x10\x0c\x00\x04MQTT", "400"); // a CONNECT without a WebSocket
+    // A CONNECT without a WebSocket, and TLS: seen at the first byte, and told in the log.
+    for bytes in [&b"\x10\x0c\x00\x04MQTT"[..], b"\x16\x03\x01"] {
+        refused(&mut transport, bytes, "400 Bad Request: This is not HTTP");
+    }
 }
 
 #[test]
@@ -486,7 +490,8 @@ fn what_a_slow_peer_leaves_is_sent_later() {
 #[test]
 #[cfg(target_os = "linux")]
 fn accepted_sockets_ask_whether_their_peer_is_still_there() {
-    let limits = crate::Limits { tcp_keep_alive_secs: 9, ..crate::Limits::default() };
+    let limits =
+        crate::limits::Limits { tcp_keep_alive_secs: 9, ..crate::limits::Limits::default() };
     let mut transport = bind(None, &[]).with_limits(&limits);
     let peer = TcpStream::connect(transport.local_addr()).expect("the listener is there");
     let (accepted, _) = block_on(transport.tcp.accept_stream()).expect("dialled");

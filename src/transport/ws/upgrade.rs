@@ -72,6 +72,9 @@ fn canonical(origin: &str) -> String {
     }
 }
 
+/// A response that refuses.
+type Refusal = Box<ErrorResponse>;
+
 /// The elements of a header that is a list. Lines of one name are one list (RFC 9110, section 5.3), which is
 /// how proxies send `Connection`.
 fn elements<'a>(request: &'a Request, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
@@ -98,7 +101,7 @@ fn normalize(request: &mut Request) {
 ///
 /// # Errors
 /// Other subprotocols alone are offered.
-fn subprotocol(request: &Request) -> Result<Option<&'static str>, ErrorResponse> {
+fn subprotocol(request: &Request) -> Result<Option<&'static str>, Refusal> {
     let offers = || elements(request, &SEC_WEBSOCKET_PROTOCOL);
     let chosen = ["mqtt", "mqttv3.1"]
         .into_iter()
@@ -114,7 +117,7 @@ fn subprotocol(request: &Request) -> Result<Option<&'static str>, ErrorResponse>
 ///
 /// # Errors
 /// The response that refuses.
-fn respond(request: &[u8], rules: &Rules) -> Result<Vec<u8>, ErrorResponse> {
+fn respond(request: &[u8], rules: &Rules) -> Result<Vec<u8>, Refusal> {
     let parsed = Request::try_parse(request).map_err(|error| fault(&error))?;
     let Some((_, mut request)) = parsed else {
         return Err(refusal(StatusCode::BAD_REQUEST, "This is no WebSocket upgrade.\n"));
@@ -188,7 +191,10 @@ async fn read_request<S: AsyncRead + Unpin>(io: &mut S) -> Result<(Vec<u8>, Vec<
         }
         if !request[0].is_ascii_uppercase() {
             // Most likely MQTT without a WebSocket: said now, not when the time is up.
-            return Err(Unread::Refused(StatusCode::BAD_REQUEST, "This is not HTTP.\n"));
+            return Err(Unread::Refused(
+                StatusCode::BAD_REQUEST,
+                "This is not HTTP: the listener speaks MQTT over WebSocket.\n",
+            ));
         }
         if request.len() > REQUEST_MAX {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
@@ -198,8 +204,8 @@ async fn read_request<S: AsyncRead + Unpin>(io: &mut S) -> Result<(Vec<u8>, Vec<
 }
 
 /// A response that refuses, in full: the peer need not wait for the end of the connection.
-fn refusal(status: StatusCode, text: &str) -> ErrorResponse {
-    let mut response = ErrorResponse::new(Some(text.to_owned()));
+fn refusal(status: StatusCode, text: &str) -> Refusal {
+    let mut response = Box::new(ErrorResponse::new(Some(text.to_owned())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -209,7 +215,7 @@ fn refusal(status: StatusCode, text: &str) -> ErrorResponse {
 }
 
 /// The response to a request that is no upgrade.
-fn fault(error: &Error) -> ErrorResponse {
+fn fault(error: &Error) -> Refusal {
     use ProtocolError as P;
     match error {
         Error::Protocol(P::WrongHttpMethod) => {
@@ -235,13 +241,14 @@ fn fault(error: &Error) -> ErrorResponse {
 }
 
 /// Sends a refusal and ends the connection. What the peer still sends is read for a while.
-async fn refuse<S, T>(io: &mut S, response: ErrorResponse) -> io::Result<T>
+async fn refuse<S, T>(io: &mut S, response: Refusal) -> io::Result<T>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let text = response.body().as_deref().unwrap_or_default();
     let mut bytes = Vec::new();
     write_response(&mut bytes, &response).map_err(io::Error::other)?;
-    bytes.extend_from_slice(response.body().as_deref().unwrap_or_default().as_bytes());
+    bytes.extend_from_slice(text.as_bytes());
     runtime::timeout(FAREWELL_TIME, async {
         write(io, &bytes).await?;
         poll_fn(|cx| Pin::new(&mut *io).poll_close(cx)).await?;
@@ -254,7 +261,8 @@ where
         io::Result::Ok(())
     })
     .await;
-    let what = format!("the WebSocket upgrade was refused: {}", response.status());
+    let what =
+        format!("the WebSocket upgrade was refused: {}: {}", response.status(), text.trim_end());
     Err(io::Error::new(ErrorKind::InvalidData, what))
 }
 

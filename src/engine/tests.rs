@@ -1,0 +1,308 @@
+//! The engine without any socket: what one turn does, what it leaves for the next, and who is asked.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use super::access::{AccessControl, ConnectDecision, Policy};
+use super::batch::{Arriving, Batch, Flush, Heard, Published, Publishing};
+use super::errand::Errand;
+use super::registry::Claim;
+use super::route::RouteCache;
+use super::session_cell::SessionCell;
+use super::state::Engine;
+use crate::budget::Budget;
+use crate::host::{CustomHost, Host, Task};
+use crate::ledger::FilterReason;
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::packet::{Connect, ProtocolVersion, PublishProperties, QoS, SubscriptionOptions};
+use crate::session::Terms;
+use crate::session::outgoing::Outgoing;
+use crate::subscription::Subscription;
+use crate::sync::lock;
+use crate::time::Timestamp;
+use crate::topic::TopicFilter;
+use crate::transport::PeerInfo;
+
+const NOW: Timestamp = Timestamp(0);
+
+/// Keeps the tasks that the engine spawns.
+#[derive(Default)]
+struct Tasks(Mutex<Vec<Task>>);
+
+impl CustomHost for Tasks {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+
+    fn spawn(&self, task: Task) {
+        lock(&self.0).push(task);
+    }
+
+    fn sleep(&self, _: Duration) -> Task {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Tasks {
+    /// Runs everything to its end, and says how many turns that took.
+    fn run(&self) -> usize {
+        let mut turns = 0;
+        loop {
+            let Some(mut task) = lock(&self.0).pop() else { return turns };
+            let mut cx = Context::from_waker(Waker::noop());
+            turns += 1;
+            while task.as_mut().poll(&mut cx).is_pending() {
+                turns += 1;
+            }
+        }
+    }
+}
+
+fn engine_with(access: AccessControl) -> (Arc<Engine>, Arc<Tasks>) {
+    let tasks = Arc::new(Tasks::default());
+    let host = Host::Custom(tasks.clone());
+    (Arc::new(Engine::new(Limits::default(), host, access)), tasks)
+}
+
+fn engine() -> (Arc<Engine>, Arc<Tasks>) {
+    engine_with(AccessControl::default())
+}
+
+/// A Session whose Client is connected and takes messages in process.
+fn session(engine: &Engine, id: &str) -> Arc<SessionCell> {
+    let Claim::New { cell, .. } = engine.registry.claim(id, true, false, &engine.limits) else {
+        panic!("{id} is in use");
+    };
+    let terms = Terms {
+        version: ProtocolVersion::V5,
+        quota: u16::MAX,
+        maximum_packet_size: None,
+        topic_alias_maximum: 0,
+    };
+    let mut state = cell.lock();
+    let _attached = state.session.attach(terms, 0, None);
+    cell.set_connected(&state, true);
+    drop(state);
+    cell
+}
+
+fn subscribe(engine: &Engine, cell: &Arc<SessionCell>, filter: &str) {
+    let options = SubscriptionOptions::with_qos(QoS::AtLeastOnce);
+    let filter = TopicFilter::new(filter).unwrap();
+    let (reason, replay) = engine.subscribe(cell, filter, Subscription { options, id: None });
+    assert!(!reason.is_error(), "{reason}");
+    replay.into_iter().for_each(|replay| cell.lock().session.replay(replay));
+}
+
+fn arriving<'a>(topic: &'a str, payload: &'a str, retain: bool) -> Arriving<'a> {
+    let properties = PublishProperties::default();
+    let (qos, payload) = (QoS::AtLeastOnce, payload.as_bytes());
+    Arriving { topic, payload, qos, retain, properties, frozen: None }
+}
+
+/// Publishes in a turn that has steps enough.
+fn publish(engine: &Engine, batch: &mut Batch, arriving: Arriving<'_>) -> Heard {
+    let (mut cache, mut budget) = (RouteCache::default(), Budget::of_a_turn());
+    match batch.publish(engine, "publisher", &mut cache, arriving, NOW, &mut budget) {
+        Published::Heard(heard) => heard,
+        Published::Later(_) => panic!("a turn has steps enough for this"),
+    }
+}
+
+fn flush(engine: &Engine, batch: &mut Batch) {
+    let flushed =
+        batch.flush(engine, None, &mut Outgoing::default(), NOW, &mut Budget::of_a_turn());
+    assert_ne!(flushed, Flush::Unfinished);
+}
+
+/// The payloads of all messages that a Session has by now.
+fn taken(engine: &Engine, cell: &Arc<SessionCell>) -> Vec<String> {
+    let mut budget = Budget::of_a_turn();
+    let take = || {
+        let message =
+            cell.lock().session.take_message(NOW, &mut engine.sending(cell, &mut budget))?;
+        Some(String::from_utf8(message.payload().to_vec()).unwrap())
+    };
+    std::iter::from_fn(take).collect()
+}
+
+/// A Session that subscribes amid the batch sees no older message after a newer one.
+#[test]
+fn a_retained_message_is_stored_when_those_before_it_were_pushed() {
+    let (engine, _) = engine();
+    let cell = session(&engine, "subscriber");
+    subscribe(&engine, &cell, "t");
+    let mut batch = Batch::default();
+    batch.begin(&engine);
+    let mut seen = Vec::new();
+    for payload in ["1", "2", "3"] {
+        publish(&engine, &mut batch, arriving("t", payload, true));
+        subscribe(&engine, &cell, "t");
+        seen.extend(taken(&engine, &cell));
+    }
+    flush(&engine, &mut batch);
+    seen.extend(taken(&engine, &cell));
+    assert!(seen.is_sorted(), "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("3"));
+}
+
+/// Every target gets its message once, in however many turns.
+#[test]
+fn a_fan_out_pauses_and_goes_on() {
+    let (engine, _) = engine();
+    let cells: Vec<_> = (0..100).map(|n| session(&engine, &format!("s{n}"))).collect();
+    cells.iter().for_each(|cell| subscribe(&engine, cell, "t"));
+    let group: Vec<_> = (0..3).map(|n| session(&engine, &format!("m{n}"))).collect();
+    group.iter().for_each(|cell| subscribe(&engine, cell, "$share/g/t"));
+    let (mut batch, mut cache) = (Batch::default(), RouteCache::default());
+    batch.begin(&engine);
+    let mut turns = 0;
+    let mut left: Option<Publishing> = None;
+    for number in 0..6 {
+        let payload = number.to_string();
+        loop {
+            turns += 1;
+            let mut budget = Budget::of(40);
+            let published = match left.take() {
+                None => {
+                    let arriving = arriving("t", &payload, number == 3);
+                    batch.publish(&engine, "p", &mut cache, arriving, NOW, &mut budget)
+                }
+                Some(rest) => rest.advance(&mut batch, &engine, "p", &mut cache, NOW, &mut budget),
+            };
+            match published {
+                Published::Heard(heard) => {
+                    assert_eq!(heard, Heard::By(101));
+                    break;
+                }
+                Published::Later(rest) => left = Some(rest),
+            }
+        }
+    }
+    let mut out = Outgoing::default();
+    while batch.flush(&engine, None, &mut out, NOW, &mut Budget::of(40)) == Flush::Unfinished {
+        turns += 1;
+    }
+    assert!(turns > 12, "{turns} turns");
+    for cell in &cells {
+        assert_eq!(taken(&engine, cell), ["0", "1", "2", "3", "4", "5"]);
+    }
+    let mut shared: Vec<_> = group.iter().flat_map(|cell| taken(&engine, cell)).collect();
+    shared.sort_unstable();
+    assert_eq!(shared, ["0", "1", "2", "3", "4", "5"]);
+    let ledger = engine.ledger();
+    assert!(ledger.balances() && ledger.offered == 606, "{ledger}");
+}
+
+#[test]
+fn the_subscriptions_of_an_ended_session_go_in_many_turns_and_count_no_more_at_once() {
+    let (engine, tasks) = engine();
+    let cell = session(&engine, "many");
+    for number in 0..20_000 {
+        subscribe(&engine, &cell, &format!("filter/{number}"));
+    }
+    let generation = engine.generation.load(Ordering::Acquire);
+    engine.end_session(&cell, |_| true);
+    assert!(engine.generation.load(Ordering::Acquire) > generation, "routes are found anew");
+    assert!(engine.counters().subscriptions > 10_000);
+    let mut batch = Batch::default();
+    batch.begin(&engine);
+    for number in [0, 10_000, 19_999] {
+        let topic = format!("filter/{number}");
+        assert_eq!(publish(&engine, &mut batch, arriving(&topic, "x", false)), Heard::ByNobody);
+    }
+    assert!(tasks.run() > 3);
+    assert_eq!(engine.counters().subscriptions, 0);
+}
+
+/// Nobody can throw away what others remember by asking for nothing.
+#[test]
+fn unsubscribing_from_what_is_not_subscribed_leaves_every_route_valid() {
+    let (engine, _) = engine();
+    let cell = session(&engine, "a");
+    subscribe(&engine, &cell, "t");
+    let generation = engine.generation.load(Ordering::Acquire);
+    for filter in ["u", "t/#", "$share/g/t"] {
+        assert!(!engine.unsubscribe(&cell, &TopicFilter::new(filter).unwrap()));
+    }
+    assert_eq!(engine.generation.load(Ordering::Acquire), generation);
+    assert!(engine.unsubscribe(&cell, &TopicFilter::new("t").unwrap()));
+    assert!(engine.generation.load(Ordering::Acquire) > generation);
+}
+
+#[test]
+fn the_bytes_of_all_topic_filters_have_a_limit_pitfall_15() {
+    let limits = Limits { subscription_bytes_max: 10, ..Limits::default() };
+    let engine = Engine::new(limits, Host::stock(None), AccessControl::default());
+    let (one, two) = (session(&engine, "one"), session(&engine, "two"));
+    subscribe(&engine, &one, "12345");
+    subscribe(&engine, &two, "12345");
+    let options = SubscriptionOptions::default();
+    let third = TopicFilter::new("x").unwrap();
+    let subscription = Subscription { options, id: None };
+    assert!(engine.subscribe(&one, third.clone(), subscription).0.is_error());
+    assert_eq!(engine.counters().subscriptions_refused, 1);
+    assert!(engine.unsubscribe(&two, &TopicFilter::new("12345").unwrap()));
+    assert!(!engine.subscribe(&one, third, subscription).0.is_error());
+}
+
+/// One Client may receive nothing.
+struct OneIsDenied;
+
+impl Policy for OneIsDenied {
+    fn connect(&self, _: &PeerInfo, _: &Connect<'_>) -> ConnectDecision {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn may_publish(&self, client_id: &str, _: &str) -> bool {
+        client_id != "denied"
+    }
+
+    fn may_subscribe(&self, _: &str, _: &str) -> bool {
+        true
+    }
+
+    fn may_receive(&self, client_id: &str, _: &[u8]) -> bool {
+        client_id != "denied"
+    }
+}
+
+/// Pitfall 9: a member of a shared subscription that may not receive a message is passed over.
+#[test]
+fn a_member_that_may_not_receive_is_not_picked() {
+    let (engine, _) = engine_with(AccessControl::with(Arc::new(OneIsDenied)));
+    let (denied, free) = (session(&engine, "denied"), session(&engine, "free"));
+    subscribe(&engine, &denied, "$share/g/t");
+    let mut batch = Batch::default();
+    batch.begin(&engine);
+    publish(&engine, &mut batch, arriving("t", "nobody", false));
+    flush(&engine, &mut batch);
+    assert_eq!(engine.ledger().filtered(FilterReason::NotAuthorized), 1);
+    subscribe(&engine, &free, "$share/g/t");
+    for number in 0..4 {
+        publish(&engine, &mut batch, arriving("t", &number.to_string(), false));
+    }
+    flush(&engine, &mut batch);
+    assert_eq!(taken(&engine, &free), ["0", "1", "2", "3"]);
+    assert!(taken(&engine, &denied).is_empty());
+    assert!(engine.ledger().balances());
+}
+
+/// Pitfall 9: a Will is asked for again when it is published, by whatever the rules are then.
+#[test]
+fn a_will_that_may_not_be_published_is_counted() {
+    let (engine, _) = engine_with(AccessControl::with(Arc::new(OneIsDenied)));
+    let cell = session(&engine, "free");
+    subscribe(&engine, &cell, "#");
+    for publisher in ["denied", "free"] {
+        let will = Message::new("will", publisher).unwrap();
+        Errand::new(&engine, publisher.into()).publish(&engine, false, will, NOW).run(&engine);
+    }
+    assert_eq!(taken(&engine, &cell), ["free"]);
+    assert_eq!(engine.ledger().filtered(FilterReason::NotAuthorized), 1);
+    assert!(engine.ledger().balances());
+}

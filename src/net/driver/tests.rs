@@ -1,0 +1,333 @@
+//! Turns of one Network Connection with a clock that is set by hand.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_lite::future::{block_on, poll_once};
+
+use super::*;
+use crate::engine::access::{AccessControl, ConnectDecision, Policy};
+use crate::engine::session_cell::SessionCell;
+use crate::host::{CustomHost, Host, Task};
+use crate::limits::Limits;
+use crate::packet::Connect;
+use crate::sync::lock;
+use crate::transport::Transport;
+use crate::transport::memory::{MemoryStream, MemoryTransport};
+
+/// Time stands still unless it is set, and tasks run only when they are asked to.
+#[derive(Default)]
+struct Hand {
+    now: AtomicU64,
+    tasks: Mutex<Vec<Task>>,
+}
+
+impl CustomHost for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now.load(Ordering::Relaxed))
+    }
+
+    fn spawn(&self, task: Task) {
+        lock(&self.tasks).push(task);
+    }
+
+    fn sleep(&self, _: Duration) -> Task {
+        Box::pin(std::future::pending())
+    }
+}
+
+struct Nobody;
+
+impl Admission for Nobody {
+    fn connected(&mut self) {}
+}
+
+/// One broker, and one Network Connection after the other.
+struct Bench {
+    hand: Arc<Hand>,
+    engine: Arc<Engine>,
+}
+
+/// A Client's end and the task that serves it.
+struct Served {
+    client: MemoryStream,
+    driver: Driver,
+}
+
+impl Bench {
+    fn new(limits: Limits, access: AccessControl) -> Bench {
+        let hand = Arc::new(Hand::default());
+        let engine = Arc::new(Engine::new(limits, Host::Custom(hand.clone()), access));
+        Bench { hand, engine }
+    }
+
+    fn pass(&self, secs: u64) {
+        self.hand.now.fetch_add(secs * 1_000, Ordering::Relaxed);
+    }
+
+    fn dial(&self, capacity: usize) -> Served {
+        let (mut transport, connector) = MemoryTransport::new("m", capacity);
+        let client = connector.connect().unwrap();
+        let incoming = block_on(transport.accept()).unwrap();
+        let stream = block_on(incoming.handshake).unwrap();
+        let mailbox = Arc::new(Mailbox::new());
+        let driver =
+            Driver::new(self.engine.clone(), stream, incoming.peer, mailbox, Box::new(Nobody));
+        Served { client, driver }
+    }
+
+    /// A Client of MQTT 5 with a Keep Alive of one second.
+    fn connect(&self, id: &str) -> Served {
+        let mut served = self.dial(64 * 1024);
+        assert_eq!(served.exchange(&connect(id))[..1], [0x20], "CONNACK");
+        served
+    }
+}
+
+impl Served {
+    /// One turn. Whether the Network Connection is over.
+    fn turn(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.driver).poll(&mut cx).is_ready()
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let sent =
+            block_on(poll_once(poll_fn(|cx| Pin::new(&mut self.client).poll_write(cx, bytes))));
+        assert_eq!(sent.unwrap().unwrap(), bytes.len());
+    }
+
+    /// All that the Client has got by now.
+    fn got(&mut self) -> Vec<u8> {
+        let mut got = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Some(Ok(read @ 1..)) =
+            block_on(poll_once(poll_fn(|cx| Pin::new(&mut self.client).poll_read(cx, &mut buffer))))
+        {
+            got.extend(&buffer[..read]);
+        }
+        got
+    }
+
+    /// Sends `bytes` and returns what some turns bring.
+    fn exchange(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.send(bytes);
+        (0..4).for_each(|_| {
+            self.turn();
+        });
+        self.got()
+    }
+}
+
+fn connect(id: &str) -> Vec<u8> {
+    let mut bytes = b"\x10\x00\x00\x04MQTT\x05\x02\x00\x01\x00\x00\x00".to_vec();
+    bytes[14] = u8::try_from(id.len()).unwrap();
+    bytes.extend(id.bytes());
+    bytes[1] = u8::try_from(bytes.len() - 2).unwrap();
+    bytes
+}
+
+const PINGREQ: [u8; 2] = [0xC0, 0];
+const PINGRESP: [u8; 2] = [0xD0, 0];
+
+/// PUBLISH to `t` with `payload`, QoS 0.
+fn publish(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x30, u8::try_from(payload.len()).unwrap() + 4, 0, 1, b't', 0];
+    bytes.extend(payload);
+    bytes
+}
+
+fn subscribe() -> Vec<u8> {
+    b"\x82\x07\x00\x01\x00\x00\x01t\x00".to_vec()
+}
+
+fn default_bench() -> Bench {
+    Bench::new(Limits::default(), AccessControl::default())
+}
+
+/// MQTT-3.1.2-22. The process was stopped for ten seconds, and the Client was not: its PINGREQ is there.
+#[test]
+fn keep_alive_strikes_only_after_a_read_that_found_nothing() {
+    let bench = default_bench();
+    let mut served = bench.connect("a");
+    for _ in 0..3 {
+        bench.pass(10);
+        assert_eq!(served.exchange(&PINGREQ), PINGRESP);
+    }
+    bench.pass(10);
+    served.turn();
+    let last = served.got();
+    assert_eq!((last[0], last[2]), (0xE0, 0x8D), "DISCONNECT: {last:x?}");
+}
+
+#[test]
+fn the_time_for_connect_strikes_only_after_a_read_that_found_nothing() {
+    let bench = default_bench();
+    let mut served = bench.dial(4096);
+    bench.pass(3_600);
+    assert_eq!(served.exchange(&connect("a"))[0], 0x20, "CONNACK");
+    let mut silent = bench.dial(4096);
+    bench.pass(3_600);
+    assert!((0..2).any(|_| silent.turn()));
+    assert_eq!(bench.engine.counters().connects_timed_out, 1);
+}
+
+#[test]
+fn the_time_for_a_packet_strikes_only_after_a_read_that_found_nothing() {
+    let bench = default_bench();
+    let mut served = bench.connect("a");
+    let bytes = publish(b"x");
+    served.exchange(&bytes[..3]);
+    bench.pass(3_600);
+    assert!(served.exchange(&bytes[3..]).is_empty());
+    assert_eq!(served.exchange(&PINGREQ), PINGRESP);
+    assert_eq!(bench.engine.counters().packets_timed_out, 0);
+}
+
+#[test]
+fn a_stalled_write_strikes_only_after_another_one_was_tried() {
+    let bench = default_bench();
+    let mut served = bench.dial(1024);
+    served.exchange(&connect("a"));
+    served.exchange(&subscribe());
+    let mut publisher = bench.connect("b");
+    for _ in 0..20 {
+        publisher.exchange(&publish(&[b'x'; 100]));
+    }
+    served.turn();
+    bench.pass(3_600);
+    // The peer has taken what there was before the task has its turn, and has said something.
+    let taken = served.got();
+    assert!(!taken.is_empty() && !served.exchange(&PINGREQ).is_empty());
+    assert_eq!(bench.engine.counters().writes_stalled, 0);
+    (0..4).for_each(|_| {
+        served.turn();
+        served.got();
+    });
+    // Now it takes nothing and says nothing.
+    for _ in 0..20 {
+        bench.pass(1);
+        served.send(&PINGREQ);
+        publisher.exchange(&publish(&[b'x'; 100]));
+        served.turn();
+    }
+    bench.pass(61);
+    (0..2).for_each(|_| {
+        served.turn();
+    });
+    assert_eq!(bench.engine.counters().connections, 1, "the publisher alone");
+}
+
+/// The decision about a CONNECT, once it is made.
+type Decided = Arc<Mutex<Option<Result<(), Fault>>>>;
+
+/// Decides about a CONNECT when it is told to; nobody may receive what begins with `no`.
+#[derive(Default)]
+struct Slow {
+    decided: Decided,
+}
+
+impl Policy for Slow {
+    fn connect(&self, peer: &PeerInfo, connect: &Connect<'_>) -> ConnectDecision {
+        assert_eq!((peer.to_string().as_str(), connect.client_id), ("m#1", "a"));
+        let decided = self.decided.clone();
+        Box::pin(poll_fn(move |_| match *lock(&decided) {
+            Some(decided) => Poll::Ready(decided),
+            None => Poll::Pending,
+        }))
+    }
+
+    fn may_publish(&self, _: &str, topic: &str) -> bool {
+        !topic.starts_with("no")
+    }
+
+    fn may_subscribe(&self, _: &str, filter: &str) -> bool {
+        !filter.starts_with("no")
+    }
+
+    fn may_receive(&self, _: &str, topic: &[u8]) -> bool {
+        !topic.starts_with(b"no")
+    }
+}
+
+/// A bench whose CONNECTs wait for a decision, and where to make it.
+fn slow_bench() -> (Bench, Decided) {
+    let policy = Slow::default();
+    let decided = policy.decided.clone();
+    (Bench::new(Limits::default(), AccessControl::with(Arc::new(policy))), decided)
+}
+
+#[test]
+fn packets_behind_a_connect_that_is_being_decided_are_kept() {
+    let (bench, decided) = slow_bench();
+    let mut served = bench.dial(4096);
+    let together = [connect("a"), subscribe(), PINGREQ.to_vec()].concat();
+    assert!(served.exchange(&together).is_empty(), "nothing before the decision");
+    served.send(&PINGREQ);
+    bench.pass(9);
+    assert!(!served.turn() && served.got().is_empty());
+    *lock(&decided) = Some(Ok(()));
+    (0..6).for_each(|_| {
+        served.turn();
+    });
+    let got = served.got();
+    let kinds: Vec<u8> = std::iter::successors(Some(0), |at| {
+        Some(at + usize::from(got[at + 1]) + 2).filter(|next| *next < got.len())
+    })
+    .map(|at| got[at])
+    .collect();
+    assert_eq!(kinds, [0x20, 0x90, 0xD0, 0xD0], "CONNACK, SUBACK, two PINGRESP");
+    assert_eq!(bench.engine.counters().unauthenticated_bytes, 0);
+}
+
+#[test]
+fn a_connect_that_is_not_decided_in_time_is_refused_by_0x88() {
+    let (bench, _undecided) = slow_bench();
+    let mut served = bench.dial(4096);
+    served.exchange(&connect("a"));
+    bench.pass(11);
+    served.turn();
+    let connack = served.got();
+    assert_eq!((connack[0], connack[3]), (0x20, 0x88));
+    let counters = bench.engine.counters();
+    assert_eq!((counters.connects_undecided, counters.sessions), (1, 0));
+}
+
+#[test]
+fn a_connect_that_is_denied_gets_the_reason_and_no_session() {
+    let (bench, decided) = slow_bench();
+    *lock(&decided) = Some(Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, "no")));
+    let mut served = bench.dial(4096);
+    let connack = served.exchange(&[connect("a"), PINGREQ.to_vec()].concat());
+    assert_eq!((connack[0], connack[3]), (0x20, 0x87));
+    assert_eq!(connack.len(), usize::from(connack[1]) + 2, "nothing behind it");
+    let counters = bench.engine.counters();
+    assert_eq!((counters.accesses_denied, counters.sessions), (1, 0));
+}
+
+/// A publisher that says nothing any more keeps no Session's memory.
+#[test]
+fn an_idle_publisher_forgets_its_routes_pitfall_15() {
+    let bench = default_bench();
+    let mut subscriber = bench.connect("subscriber");
+    subscriber.exchange(&subscribe());
+    let mut publisher = bench.dial(4096);
+    let mut patient = connect("publisher");
+    patient[11] = 0; // no Keep Alive
+    publisher.exchange(&patient);
+    publisher.exchange(&publish(b"x"));
+    let cell: Weak<SessionCell> = {
+        let held = subscriber.driver.dispatch.session().unwrap();
+        Arc::downgrade(&held.cell)
+    };
+    drop(subscriber);
+    assert!(cell.upgrade().is_some(), "the route leads there");
+    bench.pass(61);
+    publisher.turn();
+    assert!(cell.upgrade().is_none());
+}

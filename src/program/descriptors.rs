@@ -1,0 +1,129 @@
+//! File descriptors: as many as the system allows, and whether those are enough for what is to run. What a start
+//! needs is found before anything is bound, because the runtime panics where it gets none.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use hrotti::Limits;
+use hrotti::config::Config;
+use log::{info, warn};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The standard streams, and what is open for a moment only: files that a look-up of a host name reads.
+const ALWAYS: usize = 3;
+const FOR_A_MOMENT: usize = 4;
+
+/// Signals (2), the standard output (3), the standard error (1), the runtime's poller (3).
+const PROGRAM: usize = 9;
+
+/// A socket and its reserve, for an IPv4 and an IPv6 address.
+const PER_LISTENER: usize = 4;
+
+/// A poller and its alarm.
+const PER_WORKER: usize = 2;
+
+/// What the program has to live with.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Descriptors {
+    /// What the system allows; `None` is any number.
+    limit: Option<u64>,
+    /// What is not for connections.
+    needed: usize,
+}
+
+/// Raises the soft limit to the hard one, and tries whether the start can have what it needs.
+///
+/// # Errors
+/// Says what is missing, and what to do.
+pub(crate) fn prepare(config: &Config) -> Result<Descriptors, String> {
+    let limit = raise();
+    let listeners = config.listeners.len();
+    let workers = config.workers.get();
+    // One connection, at least.
+    let needed = PROGRAM + FOR_A_MOMENT + PER_LISTENER * listeners + PER_WORKER * workers + 1;
+    match obtainable(needed) {
+        Ok(()) => Ok(Descriptors { limit, needed: ALWAYS + needed - 1 }),
+        Err((had, error)) => Err(format!(
+            "not enough file descriptors: {listeners} listener(s) and workers = {workers} need {needed}, and the \
+             system gives {had} ({error}); raise the limit (ulimit -n {}, or LimitNOFILE= of a systemd unit), or \
+             lower workers",
+            ALWAYS + needed
+        )),
+    }
+}
+
+/// The soft limit after it was raised as far as the system lets it.
+fn raise() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum
+        || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err()
+    {
+        return current;
+    }
+    maximum
+}
+
+/// Opens so many descriptors and closes them again. Else how many there were, and why there are no more.
+fn obtainable(count: usize) -> Result<(), (usize, io::Error)> {
+    let mut opened: Vec<OwnedFd> = Vec::with_capacity(count);
+    while opened.len() < count {
+        match io::stderr().as_fd().try_clone_to_owned() {
+            Ok(descriptor) => opened.push(descriptor),
+            Err(error) => return Err((opened.len(), error)),
+        }
+    }
+    Ok(())
+}
+
+impl Descriptors {
+    /// Connections that fit beside everything else; `None` is any number.
+    fn connections(&self) -> Option<u64> {
+        Some(self.limit?.saturating_sub(u64::try_from(self.needed).unwrap_or(u64::MAX)))
+    }
+
+    /// Says how many connections fit where `limits.connectionsMax` promises more: a warning where somebody chose
+    /// that number.
+    pub(crate) fn report(&self, limits: &Limits) {
+        let Some((fit, limit)) = self.connections().zip(self.limit) else { return };
+        let wanted = u64::try_from(limits.connections_max).unwrap_or(u64::MAX);
+        if fit >= wanted {
+            return;
+        }
+        if limits.connections_max == Limits::default().connections_max {
+            info!(target: "hrotti", "about {fit} connections fit into the limit of {limit} file descriptors");
+        } else {
+            warn!(
+                target: "hrotti",
+                "limits.connectionsMax is {wanted}, but only about {fit} connections fit into the limit of {limit} \
+                 file descriptors; raise it (ulimit -n, or LimitNOFILE= of a systemd unit), or lower connectionsMax"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_is_raised_to_the_hard_one() {
+        let limit = raise();
+        assert_eq!(limit, getrlimit(Resource::Nofile).current);
+        assert_eq!(limit, getrlimit(Resource::Nofile).maximum);
+    }
+
+    #[test]
+    fn connections_are_what_the_rest_leaves() {
+        let descriptors = |limit| Descriptors { limit, needed: 20 };
+        assert_eq!(descriptors(None).connections(), None);
+        assert_eq!(descriptors(Some(1_024)).connections(), Some(1_004));
+        assert_eq!(descriptors(Some(7)).connections(), Some(0));
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_told_with_the_number_that_can() {
+        assert!(obtainable(8).is_ok());
+        let prepared = prepare(&Config::default()).expect("a default start");
+        assert_eq!(prepared.needed, 3 + 9 + 4 + 4 + 2);
+    }
+}

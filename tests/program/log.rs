@@ -1,0 +1,62 @@
+//! A log that nobody reads: traffic goes on, signals end the program, and what was lost is told.
+
+use std::io::{BufRead, Read, Write};
+
+use super::{Running, connect, file};
+
+/// Each is worth a line at the level trace; together they are more than queue and pipes hold.
+const PINGS: usize = 40_000;
+
+fn ping(endpoint: &str) {
+    let mut client = connect(endpoint);
+    let mut answers = [0; 2_000];
+    for _ in 0..PINGS * 2 / answers.len() {
+        client.write_all(&b"\xC0\x00".repeat(answers.len() / 2)).expect("PINGREQ");
+        client.read_exact(&mut answers).expect("PINGRESP");
+        assert!(answers.chunks(2).all(|answer| answer == b"\xD0\x00"));
+    }
+}
+
+/// The first prints by femme, the others by the program's own logger, to one stream or both.
+fn each_logger(mut test: impl FnMut(Running, String)) {
+    let configuration = |name: &str, logging: &str| {
+        let listeners = r#"{"tcp": {"url": "tcp://127.0.0.1:0"}}"#;
+        file(name, format!(r#"{{"listeners": {listeners}, "logging": {logging}}}"#))
+    };
+    let stdout = configuration("log-out.json", r#"{"protocol": "stdout", "error": "stderr"}"#);
+    for (args, url) in
+        [(&["-vv"][..], Some("tcp://127.0.0.1:0")), (&["-vv", "-conf", &stdout], None)]
+    {
+        let mut program = Running::start(args, url);
+        let (_, endpoint) = program.listening();
+        test(program, endpoint);
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_neither_traffic_nor_the_end() {
+    each_logger(|program, endpoint| {
+        ping(&endpoint);
+        program.signal("TERM");
+        let Running { out, end, leash: _leash, .. } = program;
+        assert_eq!(end.join().expect("the program's end"), Some(0));
+        drop(out); // open until now, and not read
+    });
+}
+
+#[test]
+fn what_was_lost_is_told_when_the_log_is_read_again() {
+    each_logger(|mut program, endpoint| {
+        ping(&endpoint);
+        let mut line = String::new();
+        while !line.contains(" lines were lost") {
+            line.clear();
+            assert_ne!(program.out.read_line(&mut line).expect("UTF-8"), 0, "the log ended");
+        }
+        drop(connect(&endpoint));
+        program.signal("TERM");
+        let ended = program.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.out.contains("stopping"), "{ended:?}");
+    });
+}
