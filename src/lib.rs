@@ -25,6 +25,7 @@
 //! | know what became of messages | [`Ledger`], [`Broker::sessions`] |
 //! | carry MQTT over something else | [`transport`] |
 //! | read the program's configuration format | [`config`] |
+//! | test a client against a broker that obeys | `testing`, with the feature of this name |
 //!
 //! # What it promises
 //!
@@ -50,7 +51,7 @@
 //!
 //! - `program` (default): what the program `hrotti` needs beyond the library. An embedder leaves it out
 //!   with `default-features = false`; nothing of the library is missing then.
-//! - `testing` (not by default): [`testing`], a broker in a simulated world, for tests of clients and of what is
+//! - `testing` (not by default): `hrotti::testing`, a broker in a simulated world, for tests of clients and of what is
 //!   built on the broker. Needs nothing beyond the library.
 
 mod broker;
