@@ -154,11 +154,13 @@ impl Driver {
             self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
         }
         self.write(cx, buffers, budget, now)?;
+        // What is parked goes on in the next turn, unless it waits for the decision about a CONNECT.
+        let parked = self.dispatch.is_parked();
+        self.yields |= parked && self.dispatch.decision_deadline().is_none();
         if matches!(self.phase, Phase::Draining) {
             return self.drained().map_or(Ok(Poll::Pending), Err);
         }
-        if self.dispatch.is_parked() {
-            self.yields |= self.dispatch.decision_deadline().is_none();
+        if parked {
             return Ok(Poll::Pending);
         }
         if self.waits_for_answers_to_be_taken(now) || budget.is_spent() {
