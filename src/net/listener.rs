@@ -39,13 +39,13 @@ const ACCEPTED_PER_TURN: u64 = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerInfo {
-    /// The name it was added with.
+    /// The name of the listener.
     pub name: String,
-    /// The address really bound, as the transport tells it.
+    /// The bound endpoint: [`Transport::local_endpoint`].
     pub endpoint: String,
-    /// All addresses bound, `endpoint` among them: a host name binds every address that it has.
+    /// All bound endpoints, `endpoint` first: a host name is bound at every address that it has.
     pub endpoints: Vec<String>,
-    /// Network Connections through it at this moment, those before CONNECT included.
+    /// Network Connections of this listener at this moment, including those before CONNECT.
     pub connections: usize,
 }
 
@@ -137,7 +137,7 @@ impl Listener {
         }
     }
 
-    /// Accepts nobody any more.
+    /// Stops accepting peers.
     pub(crate) fn stop_accepting(&self) {
         self.stop.close();
     }
