@@ -117,7 +117,9 @@ impl fmt::Display for PropertyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             PropertyError::TooLong => "the value is longer than 65535 bytes (section 1.5.4)",
-            PropertyError::ContainsNul => "the value holds the null character U+0000 (MQTT-1.5.4-2)",
+            PropertyError::ContainsNul => {
+                "the value holds the null character U+0000 (MQTT-1.5.4-2)"
+            }
             PropertyError::ResponseTopic => "the Response Topic is no Topic Name (MQTT-3.3.2-14)",
         })
     }

@@ -38,7 +38,9 @@ fn syntax(source: &str, text: &str, error: &serde_json::Error) -> ConfigErrors {
         (_, "trailing comma") => "remove the comma before the closing bracket",
         (_, "trailing characters") => "remove what follows the end of the object",
         (_, "key must be a string") => "put keys in double quotes",
-        (_, "recursion limit exceeded") => "remove the nested objects; no key of a configuration is so deep",
+        (_, "recursion limit exceeded") => {
+            "remove the nested objects; no key of a configuration is so deep"
+        }
         _ => "correct the text at this place, or just before",
     };
     ConfigErrors::one(
