@@ -12,6 +12,9 @@ use futures_lite::future;
 use crate::runtime::{self, Clock, EventLoops};
 use crate::time::Timestamp;
 
+#[cfg(test)]
+pub(crate) mod by_hand;
+
 /// A task that a host runs to its end.
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 

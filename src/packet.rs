@@ -135,6 +135,8 @@ pub(crate) struct Connect<'a> {
     /// `true` where absent.
     pub(crate) request_problem_information: bool,
     pub(crate) authentication_method: Option<&'a str>,
+    /// Only with a method.
+    pub(crate) authentication_data: Option<&'a [u8]>,
 }
 
 /// The Will in a CONNECT packet.
@@ -252,6 +254,7 @@ pub(crate) struct Auth<'a> {
     pub(crate) reason: ReasonCode,
     /// Always `Some`: an AUTH without one is refused.
     pub(crate) authentication_method: Option<&'a str>,
+    pub(crate) authentication_data: Option<&'a [u8]>,
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ const FUNCTION_LINES: usize = 70;
 const FILE_LINES: usize = 800;
 
 /// Where code lives, and where sizes count.
-const CODE: &[&str] = &["src", "conformance", "bench", "benches", "tests", "examples"];
+const CODE: &[&str] = &["src", "conformance", "bench", "benches", "fuzz", "tests", "examples"];
 /// Where beside the code no path of one machine may stand.
 const TEXT: &[&str] =
     &[".ci", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.toml", "deny.toml"];

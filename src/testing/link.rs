@@ -67,15 +67,16 @@ enum Gate {
 }
 
 impl Link {
-    pub(super) fn new(executor: &Arc<Executor>, faults: Faults) -> Link {
+    pub(super) fn new(executor: &Arc<Executor>, mut faults: Faults) -> Link {
         let number = executor.lock().next_link();
-        let once = faults.once.clone();
+        let once = std::mem::take(&mut faults.once);
+        faults.capacity = faults.capacity.max(1);
         let shared = Arc::new_cyclic(|this| Shared {
             this: this.clone(),
             executor: executor.clone(),
             number,
             inner: Mutex::new(Inner {
-                faults: Faults { once: Vec::new(), capacity: faults.capacity.max(1), ..faults },
+                faults,
                 lanes: [Lane::default(), Lane::default()],
                 calls: [0; Operation::ALL.len()],
                 cut: false,

@@ -36,6 +36,7 @@ struct Door {
 struct Waiting {
     links: VecDeque<Link>,
     acceptor: Option<Waker>,
+    dialled: Option<Link>,
     faults: Faults,
     accept_faults: VecDeque<Option<ErrorKind>>,
     closed: bool,
@@ -79,10 +80,17 @@ impl Connector {
         let link = Link::new(&self.door.executor, faults);
         self.door.executor.lock().note(link.number(), Action::Dialled);
         state.links.push_back(link.clone());
+        state.dialled = Some(link.clone());
         let acceptor = state.acceptor.take();
         drop(state);
         acceptor.into_iter().for_each(Waker::wake);
         Ok(ClientStream { link })
+    }
+
+    /// The connection that was opened last, to order faults where the client keeps its stream to itself.
+    #[must_use]
+    pub fn last_link(&self) -> Option<Link> {
+        lock(&self.door.state).dialled.clone()
     }
 
     /// Lets the next call that accepts a connection fail: with an error of this kind, or by a panic. The broker waits

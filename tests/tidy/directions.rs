@@ -100,7 +100,7 @@ pub(crate) fn check(files: &[(String, String)]) -> Vec<String> {
 /// `src/a/b.rs` is the module `a::b`.
 fn module(file: &str) -> Option<Vec<String>> {
     let path = file.strip_prefix("src/")?.strip_suffix(".rs")?;
-    let apart = ["main", "pure"].contains(&path) || path.starts_with("program/");
+    let apart = ["fuzz", "main", "pure"].contains(&path) || path.starts_with("program/");
     (!apart).then(|| path.split('/').map(str::to_owned).collect())
 }
 

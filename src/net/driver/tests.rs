@@ -2,10 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Weak};
 use std::task::Waker;
-use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future::{block_on, poll_once};
@@ -13,33 +11,13 @@ use futures_lite::future::{block_on, poll_once};
 use super::*;
 use crate::engine::access::{AccessControl, ConnectDecision, Policy};
 use crate::engine::session_cell::SessionCell;
-use crate::host::{CustomHost, Host, Task};
+use crate::host::Host;
+use crate::host::by_hand::ByHand;
 use crate::limits::Limits;
 use crate::packet::Connect;
 use crate::sync::lock;
 use crate::transport::Transport;
 use crate::transport::memory::{MemoryStream, MemoryTransport};
-
-/// Time stands still unless it is set, and tasks run only when they are asked to.
-#[derive(Default)]
-struct Hand {
-    now: AtomicU64,
-    tasks: Mutex<Vec<Task>>,
-}
-
-impl CustomHost for Hand {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.now.load(Ordering::Relaxed))
-    }
-
-    fn spawn(&self, task: Task) {
-        lock(&self.tasks).push(task);
-    }
-
-    fn sleep(&self, _: Duration) -> Task {
-        Box::pin(std::future::pending())
-    }
-}
 
 struct Nobody;
 
@@ -49,7 +27,7 @@ impl Admission for Nobody {
 
 /// One broker, and one Network Connection after the other.
 struct Bench {
-    hand: Arc<Hand>,
+    hand: Arc<ByHand>,
     engine: Arc<Engine>,
 }
 
@@ -61,13 +39,13 @@ struct Served {
 
 impl Bench {
     fn new(limits: Limits, access: AccessControl) -> Bench {
-        let hand = Arc::new(Hand::default());
+        let hand = Arc::new(ByHand::default());
         let engine = Arc::new(Engine::new(limits, Host::Custom(hand.clone()), access));
         Bench { hand, engine }
     }
 
     fn pass(&self, secs: u64) {
-        self.hand.now.fetch_add(secs * 1_000, Ordering::Relaxed);
+        self.hand.pass(secs);
     }
 
     fn dial(&self, capacity: usize) -> Served {

@@ -251,6 +251,40 @@ fn replays_come_with_retain_after_the_queue_and_within_the_quota_mqtt_3_3_1_8() 
 }
 
 #[test]
+fn a_replay_that_the_transport_does_not_take_waits_within_the_depth() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let mut kept = Kept::default();
+        for value in 0..10 {
+            let topic = value.to_string();
+            kept.0.insert(topic.clone(), message(&topic, value, 8).with_qos(qos));
+        }
+        let mut session = new_session(3);
+        let _attached = session.attach(terms(V5), 60, None);
+        let subscription = Subscription { options: SubscriptionOptions::with_qos(qos), id: None };
+        subscribe(&mut session, &TopicFilter::new("#").unwrap(), subscription);
+        for _ in 0..3 {
+            let mut out = Outgoing::default();
+            let began = session.begin_batch(NOW, &mut out, &mut Vec::new(), &mut kept);
+            assert!(session.waiting_len() <= 3, "{qos:?}: {}", session.ledger());
+            assert!(session.end_batch(began.unwrap(), &mut out, 1), "there is more");
+            assert!(session.waiting_len() <= 3, "{qos:?}: {}", session.ledger());
+        }
+        let mut sent = 0;
+        while session.has_more() {
+            let mut out = Outgoing::default();
+            let epoch = session.begin_batch(NOW, &mut out, &mut Vec::new(), &mut kept).unwrap();
+            let all = out.len();
+            let _more = session.end_batch(epoch, &mut out, all);
+            sent += 1;
+            assert!(sent < 20, "it never ends");
+        }
+        let ledger = session.ledger();
+        assert_eq!((ledger.offered, ledger.waiting, ledger.dropped_total()), (10, 0, 0));
+        assert_eq!(ledger.delivered, if qos == QoS::AtMostOnce { 10 } else { 0 });
+    }
+}
+
+#[test]
 fn a_search_in_what_is_retained_pauses_and_goes_on() {
     let mut kept = Kept::default();
     for value in 0..10_000 {

@@ -19,19 +19,16 @@ type TestTree = Tree<u32, Cell<u32>>;
 /// Each match: Share Name unknown to the tree's caller, so shared ones come as sorted members.
 fn matches(tree: &TestTree, name: &str) -> Vec<Vec<(u64, u32)>> {
     let mut found = Vec::new();
-    tree.search(
-        name,
-        &mut Search::new(),
-        &mut usize::MAX.clone(),
-        &mut |found_one| match found_one {
-            Match::Subscription { subscriber, value } => found.push(vec![(subscriber, *value)]),
-            Match::Shared { members, .. } => {
-                let mut members = members.to_vec();
-                members.sort_unstable();
-                found.push(members);
-            }
-        },
-    );
+    let mut steps = usize::MAX;
+    let is_done = tree.search(name, &mut Search::new(), &mut steps, &mut |one| match one {
+        Match::Subscription { subscriber, value } => found.push(vec![(subscriber, *value)]),
+        Match::Shared { members, .. } => {
+            let mut members = members.to_vec();
+            members.sort_unstable();
+            found.push(members);
+        }
+    });
+    assert!(is_done);
     found.sort_unstable();
     found
 }

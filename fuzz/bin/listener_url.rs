@@ -1,0 +1,4 @@
+//! `listener_url` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hrotti_fuzz::targets::listener_url(data));
