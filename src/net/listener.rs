@@ -1,4 +1,4 @@
-//! Listeners: accept, give each peer its handshake and its task, stop.
+//! Listeners: accept peers, run each peer's handshake and connection in a task, and stop.
 
 use std::fmt;
 use std::future::Future;
@@ -266,7 +266,7 @@ impl Future for Peer {
     }
 }
 
-/// The stream of a peer, in the hands of its driver; `None` if it did not come to that.
+/// Finishes a peer's handshake and makes the driver of its stream; `None` if the handshake failed.
 async fn shake_hands(
     engine: Arc<Engine>,
     incoming: Incoming,
@@ -277,7 +277,7 @@ async fn shake_hands(
     let Incoming { mut peer, handshake } = incoming;
     peer.set_listener(&guard.listener.name);
     let mut handshake = Box::pin(contained(handshake));
-    // Most are finished at once, and need no timer.
+    // Most handshakes finish at once and need no timer.
     let shaken = match future::poll_once(&mut handshake).await {
         Some(done) => Some(done),
         None => {
@@ -327,7 +327,7 @@ fn escaped(error: &io::Error) -> String {
     error.to_string().escape_debug().collect()
 }
 
-/// Keeps the listener's account of one connection.
+/// A connection's entry in the books of its listener; its drop removes the entry.
 struct Entered {
     number: u64,
     listener: Arc<Listener>,

@@ -80,7 +80,7 @@ impl Reserve {
         if self.warned.is_none_or(|at| now.saturating_duration_since(at) >= WARNED_EVERY) {
             self.warned = Some(now);
             warn!(
-                "no file descriptor is left: peers are closed unheard, {} so far; raise the limit of open files",
+                "no file descriptor is left: new peers are closed at once, {} so far; raise the limit of open files",
                 self.closed
             );
         }
