@@ -1,5 +1,4 @@
-//! Where the tasks of one broker run and what time it is there: the stock executor or event loops, and in
-//! simulations a host that decides both by itself.
+//! The host of a broker's tasks and its clock: async-std's executor, event loops, or a simulation that controls both.
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +17,7 @@ pub(crate) mod by_hand;
 /// A task that a host runs to its end.
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A host that is no part of this crate's runtime.
+/// A host that replaces this crate's runtime.
 pub(crate) trait CustomHost: Send + Sync {
     /// Milliseconds since some moment; never backwards.
     fn now(&self) -> Timestamp;
@@ -26,11 +25,11 @@ pub(crate) trait CustomHost: Send + Sync {
     fn spawn(&self, task: Task);
     /// Ends after `duration`.
     fn sleep(&self, duration: Duration) -> Task;
-    /// Seeds what a broker would otherwise draw at random.
+    /// The seed of the hash keys and of assigned Client Identifiers.
     fn seed(&self) -> u64;
 }
 
-/// Where the tasks of one broker run.
+/// The host of one broker's tasks.
 pub(crate) enum Host {
     /// async-std's global executor, or event loops of the broker's own for listeners and connections.
     Stock {
@@ -52,7 +51,7 @@ impl Host {
         }
     }
 
-    /// Runs the task of a listener or of a Network Connection, on an event loop if there are any.
+    /// Runs the task of a listener or of a Network Connection, on an event loop if the broker has event loops.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {
             Host::Stock { event_loops: Some(loops), .. } => loops.spawn(task),
@@ -61,7 +60,7 @@ impl Host {
         }
     }
 
-    /// Runs a task that is not on the way of any packet.
+    /// Runs a task that handles no packets.
     pub(crate) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {
             Host::Stock { .. } => runtime::spawn(task),
@@ -69,7 +68,7 @@ impl Host {
         }
     }
 
-    /// Seeds what a broker would otherwise draw at random: hash keys and assigned Client Identifiers.
+    /// The seed of hash keys and assigned Client Identifiers; `None` draws them at random.
     pub(crate) fn seed(&self) -> Option<u64> {
         match self {
             Host::Stock { .. } => None,

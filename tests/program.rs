@@ -373,7 +373,7 @@ fn the_file_wins_over_the_variable_with_a_warning() {
     let ended = run(&["-check", "-conf", &path], Some("tcp://127.0.0.1:1"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.out.starts_with("listener mine: tcp://127.0.0.1:0\n"), "{ended:?}");
-    assert!(ended.err.starts_with("warning: HROTTI_URL is set and not used"), "{ended:?}");
+    assert!(ended.err.starts_with("warning: HROTTI_URL is ignored"), "{ended:?}");
     assert_eq!(run(&["-check", "-conf", &path], Some("")).err, "");
 }
 

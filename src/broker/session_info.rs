@@ -4,7 +4,7 @@ use crate::engine::session_cell::SessionCell;
 use crate::ledger::Ledger;
 use crate::packet::ProtocolVersion;
 
-/// A Session as [`Broker::sessions`] returns it.
+/// A Session as [`Broker::sessions`](crate::Broker::sessions) returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
@@ -20,14 +20,16 @@ pub struct SessionInfo {
     /// Session Expiry Interval in seconds. With 0 the Session ends with its Network Connection, with `u32::MAX` it
     /// never expires (section 3.1.2.11.2).
     pub expiry_secs: u32,
-    /// Subscriptions, at most [`Limits::session_subscriptions_max`].
+    /// Subscriptions, at most [`Limits::session_subscriptions_max`](crate::Limits::session_subscriptions_max).
     pub subscriptions: usize,
-    /// Messages that the transport has not completely accepted yet, at most [`Limits::max_queue_depth`].
+    /// Messages that the transport has not completely accepted yet, at most
+    /// [`Limits::max_queue_depth`](crate::Limits::max_queue_depth).
     pub waiting: usize,
-    /// QoS 1 and 2 messages that were sent and are not completely acknowledged, at most [`Limits::max_inflight`].
+    /// QoS 1 and 2 messages that were sent and are not completely acknowledged, at most
+    /// [`Limits::max_inflight`](crate::Limits::max_inflight).
     pub inflight: usize,
     /// QoS 2 messages that the Client published and has not released by PUBREL, at most
-    /// [`Limits::receive_maximum`]; for a Client of MQTT 3.x at most 65 535.
+    /// [`Limits::receive_maximum`](crate::Limits::receive_maximum); for a Client of MQTT 3.x at most 65 535.
     pub receiving: usize,
     /// The messages that were offered to this Session, and their outcomes.
     pub ledger: Ledger,

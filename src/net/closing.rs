@@ -1,7 +1,7 @@
-//! The end of a Network Connection: the last bytes, the end of the stream, and what the peer still sends.
+//! The end of a Network Connection: writes the last bytes, half-closes the stream, and discards the peer's last input.
 //!
-//! Unread input would make TCP reset the connection, and the peer could lose the CONNACK or DISCONNECT that
-//! says why. So after the half-close the input is read and thrown away, within bounds.
+//! Unread input would make TCP reset the connection, and the peer could lose the CONNACK or DISCONNECT with the
+//! reason. So after the half-close the input is read and discarded, within bounds.
 
 use std::task::{Context, Poll, ready};
 
@@ -9,13 +9,13 @@ use super::peer_stream::PeerStream;
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
 
-/// What is thrown away at the most, in bytes.
+/// The most input that is discarded, in bytes.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
-/// What closing may take, in milliseconds.
+/// The longest time that closing takes, in milliseconds.
 const CLOSE_MILLIS_MAX: u64 = 1_000;
 
-/// How far the closing is.
+/// The next step of the closing.
 #[derive(Debug)]
 enum Step {
     Write,
@@ -29,7 +29,7 @@ enum Step {
 pub(super) struct Closing {
     last: Outgoing,
     step: Step,
-    /// What the peer still sends is read to its end.
+    /// The peer's input is discarded before the stream is dropped.
     discards: bool,
     deadline: Timestamp,
 }
@@ -45,14 +45,14 @@ impl Closing {
         }
     }
 
-    /// The Client said DISCONNECT, after which it sends nothing (MQTT-3.14.4-1): if there is nothing to be
-    /// written either, nothing can be lost, and nobody waits for the peer's end of the stream.
+    /// The Client sent DISCONNECT, after which it sends nothing (MQTT-3.14.4-1). If no byte is to be written either,
+    /// none can be lost, and the stream is dropped without waiting for the peer's end.
     pub(super) fn after_disconnect(last: Outgoing, now: Timestamp) -> Closing {
         let discards = !last.is_empty();
         Closing { discards, ..Closing::new(last, now) }
     }
 
-    /// The stream is beyond closing.
+    /// The stream is broken: it is dropped at once.
     pub(super) fn broken() -> Closing {
         Closing {
             last: Outgoing::default(),
@@ -66,7 +66,7 @@ impl Closing {
         self.deadline
     }
 
-    /// Goes on. Ready when the stream can be dropped.
+    /// Continues. Ready when the stream can be dropped.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_did_not_say_disconnect_is_read_to_the_end_or_for_a_second() {
+    fn without_disconnect_input_is_discarded_to_its_end_or_for_a_second() {
         assert!(poll(Closing::new(farewell(), Timestamp(0)), 0).is_pending());
         assert!(poll(Closing::new(Outgoing::default(), Timestamp(0)), 999).is_pending());
         assert!(poll(Closing::new(farewell(), Timestamp(0)), 1_000).is_ready());
@@ -185,7 +185,7 @@ mod tests {
 
     /// MQTT-3.14.4-1: nothing comes after DISCONNECT.
     #[test]
-    fn after_disconnect_nobody_waits_unless_something_is_still_to_be_sent() {
+    fn after_disconnect_the_stream_is_dropped_unless_bytes_are_unsent() {
         assert!(poll(Closing::after_disconnect(Outgoing::default(), Timestamp(0)), 0).is_ready());
         assert!(poll(Closing::after_disconnect(farewell(), Timestamp(0)), 0).is_pending());
     }
