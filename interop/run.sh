@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs clients that others wrote against a broker, and says for each check whether it held.
+# Runs third-party clients against a broker, and prints each client's version and the outcome of each check.
 #
 #   interop/run.sh                     builds hrotti and starts it on free loopback ports
 #   interop/run.sh TCP_URL WS_URL      a broker that is running already
@@ -65,34 +65,41 @@ install_mqttjs() {
         timeout 300 npm install --no-audit --no-fund --prefix "$work/npm" mqtt@5
 }
 
+# What each suite drives, for its first line.
+mosquitto_clients_version() { mosquitto_sub --help 2> /dev/null | grep -m 1 version; }
+mosquitto_version() { PATH=$PATH:/usr/sbin mosquitto -h | head -1; }
+paho_version() { "$work/venv/bin/python" -c 'from importlib.metadata import version; print("paho-mqtt", version("paho-mqtt"))'; }
+mqttjs_version() { echo "MQTT.js $(node -p "require('$work/npm/node_modules/mqtt/package.json').version"), node $(node --version)"; }
+
 case $# in
     0) start_hrotti ;;
     2) tcp=$1 ws=$2 ;;
     *) echo "usage: $0 [TCP_URL WS_URL]" >&2; exit 2 ;;
 esac
 
-# suite NAME INSTALL COMMAND...
+# suite NAME INSTALL VERSION COMMAND...
 missing=()
 results=$work/results
 : > "$results"
 suite() {
-    local name=$1 install=$2
-    shift 2
+    local name=$1 install=$2 version=$3
+    shift 3
     if "$install" < /dev/null > "$work/install.log" 2>&1; then
-        # A client that breaks down before it has said so has failed too.
+        echo "$name: $("$version")"
+        # A client that ends with an error and without a line of its own has failed, too.
         "$@" < /dev/null | tee -a "$results"
         [ "${PIPESTATUS[0]}" -eq 0 ] || grep -q "^failed $name" "$results" ||
-            echo "failed $name: it broke down" | tee -a "$results"
+            echo "failed $name: it ended with an error" | tee -a "$results"
     else
         echo "NOT RUN $name: it cannot be installed:"
         tail -n 5 "$work/install.log"
         missing+=("$name")
     fi
 }
-suite 'mosquitto clients' install_mosquitto_clients timeout 900 "$here/mosquitto_clients.sh" "$tcp" "$work"
-suite 'mosquitto bridge' install_mosquitto timeout 900 "$here/mosquitto_bridge.sh" "$tcp" "$work"
-suite 'paho-mqtt' install_paho timeout 900 "$work/venv/bin/python" "$here/paho_ws.py" "$ws"
-suite 'MQTT.js' install_mqttjs env NODE_PATH="$work/npm/node_modules" timeout 900 node "$here/mqttjs_ws.cjs" "$ws"
+suite 'mosquitto clients' install_mosquitto_clients mosquitto_clients_version timeout 900 "$here/mosquitto_clients.sh" "$tcp" "$work"
+suite 'mosquitto bridge' install_mosquitto mosquitto_version timeout 900 "$here/mosquitto_bridge.sh" "$tcp" "$work"
+suite 'paho-mqtt' install_paho paho_version timeout 900 "$work/venv/bin/python" "$here/paho_ws.py" "$ws"
+suite 'MQTT.js' install_mqttjs mqttjs_version env NODE_PATH="$work/npm/node_modules" timeout 900 node "$here/mqttjs_ws.cjs" "$ws"
 
 if [ -n "$broker" ]; then
     kill -TERM "$broker"

@@ -1,4 +1,4 @@
-//! The broker: the handle that people hold.
+//! The public handle of a broker, its builder and its errors.
 
 use std::fmt;
 use std::io;
@@ -28,12 +28,12 @@ pub use session_info::SessionInfo;
 
 use lifecycle::Lifecycle;
 
-/// An MQTT server: Sessions, subscriptions and retained messages, and the listeners by which Clients come.
+/// An MQTT server: Sessions, subscriptions, retained messages, and the listeners on which Clients connect.
 ///
-/// A cheap handle: clones are the same broker. Dropping the last one stops it as [`Broker::stop`] does,
-/// without waiting. Several brokers live in one process and share nothing. It installs no logger, never
-/// exits the process, and runs its tasks on async-std's global executor, which starts on first use; its
-/// methods may be called from any executor.
+/// A `Broker` is a cheap handle: clones refer to the same broker. Dropping the last handle stops the broker as
+/// [`Broker::stop`] does, without waiting. Several brokers may live in one process; they share nothing. The broker
+/// installs no logger, never exits the process, and runs its tasks on async-std's global executor, which starts on
+/// first use; its methods may be called from any executor.
 ///
 /// ```
 /// use futures_lite::future::block_on;
@@ -54,14 +54,14 @@ pub struct Broker {
     last: Arc<StopOnDrop>,
 }
 
-/// Gone with the last [`Broker`], which stops it.
+/// Dropped with the last [`Broker`] handle; the drop stops the broker.
 struct StopOnDrop {
     engine: Arc<Engine>,
     listeners: Arc<Listeners>,
     lifecycle: Arc<Lifecycle>,
 }
 
-/// Makes a [`Broker`] with other limits than the default ones.
+/// Builds a [`Broker`] with limits and threads of your choice.
 ///
 /// ```
 /// use hrotti::{Broker, Limits};
@@ -78,7 +78,7 @@ pub struct BrokerBuilder {
 }
 
 impl BrokerBuilder {
-    /// Sets all limits, also those that were set before.
+    /// Replaces all limits, including [`BrokerBuilder::max_queue_depth`] if it was set before.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> BrokerBuilder {
         self.limits = limits;
@@ -86,29 +86,29 @@ impl BrokerBuilder {
     }
 
     /// Sets [`Limits::max_queue_depth`]: messages that may wait for one Client, 1 to 1 000 000 000 (0 is
-    /// raised to 1). Default 100. A newer one that finds the queue full is thrown away and counted.
+    /// raised to 1). Default 100. A new message that finds the queue full is thrown away and counted.
     #[must_use]
     pub fn max_queue_depth(mut self, messages: usize) -> BrokerBuilder {
         self.limits.max_queue_depth = messages;
         self
     }
 
-    /// Runs the tasks of listeners and of Network Connections on so many threads of the broker's own, each an
-    /// event loop, instead of async-std's global executor. Default 0: on the global executor.
+    /// Runs the tasks of listeners and Network Connections on `threads` event loops, each a thread that belongs to
+    /// the broker, instead of on async-std's global executor. Default 0: the global executor.
     ///
-    /// TCP and WebSocket cost less so, most of all at low load. Other transports work on either. Where the
-    /// platform has no such loops (anything but Linux) or gives no thread, the global executor is used,
-    /// and the log says so.
+    /// TCP and WebSocket connections cost less on event loops, above all at low load. Other transports work on
+    /// both. Event loops exist on Linux. On other platforms, or if the operating system refuses a thread,
+    /// [`BrokerBuilder::build`] logs a warning and uses the global executor, and [`BrokerBuilder::try_build`]
+    /// returns an error.
     #[must_use]
     pub fn event_loops(mut self, threads: usize) -> BrokerBuilder {
         self.event_loops = threads;
         self
     }
 
-    /// Makes the broker, with every limit moved into its range by [`Limits::in_range`]: what a limit of
-    /// its kind can never be (a queue of 0 messages) becomes the nearest that it can.
-    /// [`Broker::limits`] tells what came of it. Without the event loops that were asked for, it uses the
-    /// global executor; [`BrokerBuilder::try_build`] returns an error instead.
+    /// Makes the broker. [`Limits::in_range`] moves every limit into its range: a queue of 0 messages becomes a
+    /// queue of 1. [`Broker::limits`] returns the limits in force. If the event loops cannot be started, the
+    /// broker uses the global executor; [`BrokerBuilder::try_build`] returns an error instead.
     #[must_use]
     pub fn build(self) -> Broker {
         let event_loops = self.start_event_loops().unwrap_or_else(|error| {
@@ -118,10 +118,11 @@ impl BrokerBuilder {
         self.build_on(event_loops)
     }
 
-    /// As [`BrokerBuilder::build`], or an error where the event loops that were asked for cannot be started.
+    /// As [`BrokerBuilder::build`], but fails if the event loops cannot be started.
     ///
     /// # Errors
-    /// [`BuildError::EventLoops`]; no thread and no descriptor is left behind.
+    /// [`BuildError::EventLoops`]. Event loops that were started have ended by then, and their file descriptors
+    /// are closed.
     ///
     /// ```
     /// use hrotti::Broker;
@@ -147,15 +148,15 @@ impl BrokerBuilder {
     }
 }
 
-/// Why [`BrokerBuilder::try_build`] makes no broker.
+/// Why [`BrokerBuilder::try_build`] failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The event loops cannot be started.
     EventLoops {
-        /// How many were asked for.
+        /// The number of event loops that [`BrokerBuilder::event_loops`] set.
         threads: usize,
-        /// What the operating system says: it gives no thread or no descriptor, or it has no such loops.
+        /// The error of the operating system: it refuses a thread or a file descriptor, or it is not Linux.
         source: io::Error,
     },
 }
@@ -178,17 +179,17 @@ impl std::error::Error for BuildError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ListenerError {
-    /// There is a listener of this name.
+    /// The broker already has a listener of this name.
     NameInUse(String),
-    /// There is no listener of this name.
+    /// The broker has no listener of this name.
     Unknown(String),
     /// The configuration is not valid.
     Config(ListenerConfigError),
     /// The address cannot be bound.
     Bind {
-        /// Where it should have listened.
+        /// The URL of the listener.
         url: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The broker has been stopped.
@@ -220,16 +221,16 @@ impl std::error::Error for ListenerError {
 }
 
 impl Broker {
-    /// A broker with no listeners, and default limits but for `max_queue_depth`: the number of messages
-    /// that may wait for a Client before newer ones for it are thrown away, 1 to 1 000 000 000 (0 is
-    /// raised to 1). Waiting is what the transport has not wholly accepted; what is thrown away is counted
-    /// as [`DropReason::QueueFull`](crate::DropReason::QueueFull).
+    /// Makes a broker without listeners, with default limits except `max_queue_depth`: the number of messages
+    /// that may wait for a Client before newer messages for it are thrown away, 1 to 1 000 000 000 (0 is
+    /// raised to 1). A message waits until the transport has accepted all of it. Messages that are thrown away
+    /// count as [`DropReason::QueueFull`](crate::DropReason::QueueFull).
     #[must_use]
     pub fn new(max_queue_depth: usize) -> Broker {
         Broker::builder().max_queue_depth(max_queue_depth).build()
     }
 
-    /// A broker with other limits; all have their defaults at first.
+    /// A builder with default limits and no event loops.
     #[must_use]
     pub fn builder() -> BrokerBuilder {
         BrokerBuilder::default()
@@ -257,13 +258,13 @@ impl Broker {
         &self.engine().limits
     }
 
-    /// Listens where `config` says, for `tcp://`, `mqtt://` or `ws://`, and returns the address really bound:
-    /// port 0 lets the operating system choose one. Where a host has several addresses, it is the first,
-    /// one of IPv4 if there is one. May be called at any time.
+    /// Adds a listener on a `tcp://`, `mqtt://` or `ws://` URL and returns the endpoint that was bound, with the
+    /// port that the operating system chose if the URL has port 0. If the host has several addresses, all are
+    /// bound and the first is returned, an IPv4 address if there is one. May be called at any time.
     ///
     /// # Errors
     /// [`ListenerError`]: the name is in use, the configuration is not valid, the address cannot be bound,
-    /// or the broker was stopped. Nothing is left behind then.
+    /// or the broker was stopped. Nothing stays bound.
     ///
     /// # Cancel safety
     /// Dropping the future before it is finished leaves no listener.
@@ -282,14 +283,14 @@ impl Broker {
         self.add_transport(name, transport).await
     }
 
-    /// Accepts Clients from a transport, which is bound already. May be called at any time. Returns
-    /// [`Transport::local_endpoint`].
+    /// Adds a listener on a transport that is already bound, and returns its [`Transport::local_endpoint`]. May
+    /// be called at any time.
     ///
     /// # Errors
-    /// [`ListenerError::NameInUse`], or [`ListenerError::Stopped`]; the transport is dropped then.
+    /// [`ListenerError::NameInUse`] or [`ListenerError::Stopped`]; the transport is dropped.
     ///
     /// # Cancel safety
-    /// Nothing is awaited: the listener is there once the future was polled.
+    /// The first poll adds the listener and finishes the future.
     pub async fn add_transport<T: Transport>(
         &self,
         name: &str,
@@ -311,15 +312,15 @@ impl Broker {
         Ok(endpoint)
     }
 
-    /// Stops a listener: its address is free again, and all Clients that came by it are disconnected
-    /// (MQTT 5: 0x98), with their Wills and Sessions treated by the rules of the standard. Returns when
-    /// that is done, at the latest after [`Limits::stop_timeout`].
+    /// Stops a listener: frees its address and disconnects all Clients that connected through it (MQTT 5: 0x98).
+    /// Their Wills and Sessions follow the rules of the standard. Returns when all of them are disconnected, at
+    /// the latest after [`Limits::stop_timeout`].
     ///
     /// # Errors
-    /// [`ListenerError::Unknown`] if there is no listener of this name.
+    /// [`ListenerError::Unknown`] if the broker has no listener of this name.
     ///
     /// # Cancel safety
-    /// The listener is stopped once the future was polled; only the waiting can be cancelled.
+    /// The first poll begins the stop. Dropping the future ends the waiting, not the stop.
     pub async fn stop_listener(&self, name: &str) -> Result<(), ListenerError> {
         let listener = self.listening().take(name);
         let listener = listener.ok_or_else(|| ListenerError::Unknown(name.to_owned()))?;
@@ -333,24 +334,24 @@ impl Broker {
         Ok(())
     }
 
-    /// The listeners, in the order in which they were added. One that is stopping is not among them.
+    /// The listeners in the order in which they were added, without those that are stopping.
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
         self.listening().infos()
     }
 
-    /// A client inside this process, 1 to 65 535 bytes of `id` (MQTT-3.1.3-4). While it lives, a CONNECT
-    /// with its Client Identifier is refused with 0x85 (3.x: 0x02); a Session of that name that is away
-    /// ends.
+    /// Makes a client inside this process with the Client Identifier `id`, 1 to 65 535 bytes (MQTT-3.1.3-4). While
+    /// the client lives, a CONNECT with its Client Identifier is refused with 0x85 (3.x: 0x02). A Session with this
+    /// Client Identifier whose Client is not connected ends.
     ///
     /// # Errors
-    /// [`ClientError`]: the Client Identifier is in use or none, [`Limits::sessions_max`] is reached, or
+    /// [`ClientError`]: the Client Identifier is in use or not valid, [`Limits::sessions_max`] is reached, or
     /// the broker was stopped.
     pub fn client(&self, id: &str) -> Result<Client, ClientError> {
         Client::open(self.engine(), id)
     }
 
-    /// All Sessions, connected or away, by Client Identifier.
+    /// All Sessions, whether their Clients are connected or not, ordered by Client Identifier.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionInfo> {
         let cells = self.engine().registry.snapshot();
@@ -359,20 +360,20 @@ impl Broker {
         infos
     }
 
-    /// What was offered to all Sessions since the broker was made, and what became of it. Each Session is
-    /// read under its lock, one after the other: while messages flow, the sum is of about this moment.
+    /// The outcomes of all messages since the broker was made, over all Sessions. Sessions are read one after the
+    /// other, each under its lock: while messages flow, the sum is approximately that of this moment.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.engine().ledger()
     }
 
-    /// What is held now, and what limits have refused since the broker was made.
+    /// What the broker holds now, and how often each limit refused something since the broker was made.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.engine().counters()
     }
 
-    /// Stops the broker in good order, within [`Limits::stop_timeout`]; see [`Broker::stop_within`].
+    /// Stops the broker within [`Limits::stop_timeout`]; see [`Broker::stop_within`].
     ///
     /// # Cancel safety
     /// As [`Broker::stop_within`].
@@ -380,15 +381,15 @@ impl Broker {
         self.stop_within(self.limits().stop_timeout).await;
     }
 
-    /// Stops the broker: nothing is accepted or read any more, all Wills are published, delayed ones too,
-    /// what waits is sent, MQTT 5 Clients are told (0x8B), and everything is closed. What has not been
-    /// sent at the deadline is dropped. A stopped broker cannot be started again.
+    /// Stops the broker: it accepts and reads nothing more, publishes all Wills including delayed ones, sends
+    /// waiting messages, sends DISCONNECT with 0x8B to MQTT 5 Clients, and closes all connections. Messages that
+    /// are unsent at the deadline are dropped. A stopped broker cannot be started again.
     ///
-    /// There is one stop: every caller, also of [`Broker::stop`], waits for it, and the earliest deadline of all
-    /// counts. A broker that is stopped already is told so at once.
+    /// A broker stops once: all callers, those of [`Broker::stop`] included, wait for the same stop, and the
+    /// earliest of their deadlines counts. If the broker has already stopped, the call returns at once.
     ///
     /// # Cancel safety
-    /// Once polled, the broker stops by the deadline, whether the future is finished or not.
+    /// The first poll begins the stop. Dropping the future ends the waiting, not the stop.
     pub async fn stop_within(&self, deadline: Duration) {
         let StopOnDrop { engine, listeners, lifecycle } = &*self.last;
         lifecycle.stop(engine, listeners, deadline);

@@ -1,7 +1,7 @@
-//! What one turn of a task may still do, so that nothing that one peer asks delays the others for long.
+//! The budget of work of one turn of a task, so that no request of one peer delays other peers for long.
 //!
-//! A step stands for 50 to 100 nanoseconds of work. Every loop whose length a peer decides spends steps, pauses
-//! when they are used up, and goes on in the next turn of its task.
+//! A step stands for 50 to 100 nanoseconds of work. Every loop whose length a packet decides spends steps, pauses
+//! when they are used up, and continues in the next turn of its task.
 
 /// The steps of one turn: about a millisecond of work.
 pub(crate) const TURN_STEPS: usize = 12_000;
@@ -17,7 +17,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// What one turn may do.
+    /// The budget of one turn.
     pub(crate) fn of_a_turn() -> Budget {
         Budget::of(TURN_STEPS)
     }
@@ -26,12 +26,12 @@ impl Budget {
         Budget { left: steps, whole: steps }
     }
 
-    /// Spends steps. What was begun is finished: the last part of a turn may cost more than was left.
+    /// Spends steps. Work that was begun is finished, so the last part of a turn may cost more steps than were left.
     pub(crate) fn spend(&mut self, steps: usize) {
         self.left = self.left.saturating_sub(steps);
     }
 
-    /// Spends the steps that so many bytes cost.
+    /// Spends the steps that work on `bytes` bytes costs.
     pub(crate) fn spend_bytes(&mut self, bytes: usize) {
         self.spend(bytes / BYTES_PER_STEP);
     }

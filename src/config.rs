@@ -1,7 +1,7 @@
 //! The program's configuration: JSON text or one URL in, valid types out.
 //!
-//! Nothing here reads a file or the environment, so that a host program can use the same format from
-//! wherever it keeps it. [`Config::check_hosts`] alone asks the machine, for what the text cannot tell.
+//! This module reads neither files nor the environment, so that a host program can keep a configuration in this
+//! format anywhere. Only [`Config::check_hosts`] queries the machine: it looks host names up.
 //!
 //! ```
 //! use hrotti::config::Config;
@@ -31,10 +31,10 @@ mod read;
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::table;
 
-/// The name of the listener where none was given one: the original's.
+/// The name of the listener that [`Config::from_url`] and [`Config::default`] make: `envconfig`.
 pub const DEFAULT_LISTENER: &str = "envconfig";
 
-/// Everything that the program can be told, checked as a whole.
+/// The program's whole configuration, checked.
 ///
 /// ```
 /// use hrotti::config::Config;
@@ -50,33 +50,34 @@ pub const DEFAULT_LISTENER: &str = "envconfig";
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// The listeners by name, in the order of the file; no name and no address twice, at least one.
+    /// The listeners with their names, in the order of the file: at least one; names and addresses are unique.
     pub listeners: Vec<(String, ListenerConfig)>,
     /// Every bound, `maxQueueDepth` among them.
     pub limits: Limits,
-    /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. Where all are
-    /// busy, work waits. It is for whoever starts the executor: a [`Broker`](crate::Broker) has none.
+    /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. While all are busy,
+    /// connections wait. The program passes it to [`BrokerBuilder::event_loops`](crate::BrokerBuilder::event_loops).
     pub workers: NonZeroUsize,
     /// Where log records go.
     pub logging: Logging,
 }
 
 impl Config {
-    /// Reads a configuration file's text. `source` is its name, for errors. What is not said has its
-    /// default; `listeners` has none, and must hold at least one.
+    /// Reads the text of a configuration file. `source` is the file's name, for errors. Missing keys have their
+    /// defaults, except `listeners`, which must hold at least one listener.
     ///
     /// # Errors
-    /// Every error of the text, each with key, value and remedy: not JSON, a key that is unknown or stands
-    /// twice, a value of the wrong type or out of its range, a URL that cannot be served, an address twice.
+    /// Every error of the text, each with key, value and remedy: text that is not JSON, a key that is unknown or
+    /// given twice, a value of the wrong type or out of its range, a URL that no listener can serve, an address
+    /// that two listeners claim.
     pub fn from_json(text: &str, source: &str) -> Result<Config, ConfigErrors> {
         read::config(text, source)
     }
 
-    /// One listener named [`DEFAULT_LISTENER`] on `url`, and the default of everything else. `source` is
-    /// where the URL comes from, for errors.
+    /// A configuration with one listener named [`DEFAULT_LISTENER`] on `url`, and defaults for everything else.
+    /// `source` names the origin of the URL, for errors.
     ///
     /// # Errors
-    /// Where no listener can serve the URL.
+    /// The URL cannot be served by a listener.
     pub fn from_url(url: &str, source: &str) -> Result<Config, ConfigErrors> {
         match ListenerConfig::new(url) {
             Ok(listener) => Ok(Config::with_listener(listener)),
@@ -84,13 +85,14 @@ impl Config {
         }
     }
 
-    /// Finds what only the machine can tell of the listeners before they are bound: host names without an
-    /// address, addresses of other machines, and listeners whose host names stand for the same address.
-    /// `source` is as in [`Config::from_json`] or [`Config::from_url`]. No port is bound, so a port that
-    /// another program uses, or that needs a permission, is found by the start alone: a configuration can be
-    /// checked while a server is running with it.
+    /// Checks the listeners' hosts on this machine before they are bound: finds host names without an address,
+    /// addresses that this machine does not have, and listeners whose hosts resolve to the same address. `source`
+    /// is that of [`Config::from_json`] or [`Config::from_url`].
     ///
-    /// It blocks while host names are looked up.
+    /// It binds no port, so a configuration can be checked while a server runs with it. Ports that another program
+    /// uses, or that need a permission, are therefore found only when the listeners are bound.
+    ///
+    /// Blocks while host names are looked up.
     ///
     /// ```
     /// use hrotti::config::Config;
@@ -135,7 +137,7 @@ impl Default for Config {
     }
 }
 
-/// What would run: a line per listener, then a line per setting with its value.
+/// One line per listener, then one line per setting with its value: the output of `-check`.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, listener) in &self.listeners {
@@ -149,14 +151,13 @@ impl fmt::Display for Config {
     }
 }
 
-/// Where log records go, by what they are about.
+/// The stream for each kind of log record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Logging {
     /// Records at level info. Default `stdout`.
     pub info: Stream,
-    /// What connections say to each other, packet by packet: target `hrotti::protocol`, level debug.
-    /// Default `discard`.
+    /// The packets and ends of connections: target `hrotti::protocol`, levels debug and trace. Default `discard`.
     pub protocol: Stream,
     /// Records at the levels error and warn. Default `stdout`.
     pub error: Stream,
@@ -175,14 +176,14 @@ impl Default for Logging {
     }
 }
 
-/// Where one kind of log record goes.
+/// The destination of one kind of log record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// The standard output.
     Stdout,
     /// The standard error.
     Stderr,
-    /// Nowhere.
+    /// Records are discarded.
     Discard,
 }
 

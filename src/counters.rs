@@ -1,8 +1,8 @@
-//! The counters of a broker: the one table of what it holds now and of how often a limit refused something.
+//! The counters of a broker in one table: what the broker holds now, and how often each limit refused something.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Generates [`Counters`] for readers and [`Counts`] for those who count, from one table.
+/// Generates [`Counters`], the public snapshot, and [`Counts`], the atomics, from one table.
 macro_rules! counters {
     (
         $(#[$meta:meta])*
@@ -27,7 +27,7 @@ macro_rules! counters {
         }
 
         impl Counts {
-            /// The counters of this moment, but for those that are measured elsewhere.
+            /// The counters of this moment, except those that are measured elsewhere.
             pub(crate) fn read(&self) -> Counters {
                 Counters {
                     $($held: self.$held.load(Ordering::Relaxed),)*
@@ -40,8 +40,8 @@ macro_rules! counters {
 }
 
 counters! {
-    /// What a broker holds now, and how often each limit of [`Limits`](crate::Limits) refused something since
-    /// it was created. Read by [`Broker::counters`](crate::Broker::counters).
+    /// What a broker holds now, and how often each of its [`Limits`](crate::Limits) refused something since the
+    /// broker was made. [`Broker::counters`](crate::Broker::counters) returns it.
     ///
     /// ```
     /// use hrotti::{Broker, Limits, Message};
@@ -57,13 +57,13 @@ counters! {
     /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     measured {
-        /// Sessions, connected or away.
+        /// Sessions, whether their Clients are connected or not.
         sessions,
         /// Subscriptions.
         subscriptions,
         /// Retained messages.
         retained_messages,
-        /// Bytes of retained messages.
+        /// Bytes of retained messages, Topic Names included.
         retained_bytes,
     }
     held {
@@ -105,13 +105,13 @@ counters! {
         unauthenticated_bytes_refused,
         /// Connections closed by `receive_maximum`.
         receive_maximum_exceeded,
-        /// Connections closed because of bytes that are no packet.
+        /// Connections closed because of a Malformed Packet.
         malformed_packets,
-        /// Connections closed because of a packet that is not allowed where it came.
+        /// Connections closed because of a Protocol Error.
         protocol_errors,
         /// Connections closed by `packet_filters_max`.
         packet_filters_refused,
-        /// CONNECTs refused because `connect_decision_timeout` passed before they were decided.
+        /// CONNECTs refused because `connect_decision_timeout` passed before the decision.
         connects_undecided,
         /// Times that reading stopped because `answer_bytes_max` bytes of answers were unsent.
         reads_paused,

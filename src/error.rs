@@ -1,20 +1,20 @@
-//! Errors by fault, and the one map from a fault to the Reason Code that the Client is told.
+//! Faults that end a Network Connection, and the one map from a fault to the Reason Code for the Client.
 
 use std::fmt;
 
 use crate::reason_code::ReasonCode;
 
-/// Why a Network Connection ends, seen from the Server. Each variant says who is at fault; the text names
-/// the statement of the standard that was broken, and goes into the log and the Reason String.
+/// Why the Server ends a Network Connection. The text names the statement of the standard that was broken; it goes
+/// into the log and the Reason String.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The bytes are no packet of the standard (section 4.13.1).
     Malformed(&'static str),
     /// A well-formed packet that is not allowed here (section 4.13.1).
     Protocol(&'static str),
-    /// The Client exceeded or cannot have what it asks for; the code says which.
+    /// The Client exceeded a limit, or its request is not granted; the code names the reason.
     Refused(ReasonCode, &'static str),
-    /// The Server ends the Network Connection of its own accord; the code says why.
+    /// The Server ends the Network Connection of its own accord; the code names the reason.
     Server(ReasonCode, &'static str),
 }
 
@@ -28,7 +28,7 @@ impl Fault {
         }
     }
 
-    /// What was wrong, beginning with a statement id or a section where there is one.
+    /// The description of the fault, which begins with a statement id or a section if there is one.
     pub(crate) const fn detail(self) -> &'static str {
         match self {
             Fault::Malformed(text)

@@ -1,5 +1,4 @@
-//! Where the tasks of one broker run and what time it is there: the stock executor or event loops, and in
-//! simulations a host that decides both by itself.
+//! The host of a broker's tasks and its clock: async-std's executor, event loops, or a simulation that controls both.
 
 use std::fmt;
 use std::future::Future;
@@ -12,10 +11,13 @@ use futures_lite::future;
 use crate::runtime::{self, Clock, EventLoops};
 use crate::time::Timestamp;
 
+#[cfg(test)]
+pub(crate) mod by_hand;
+
 /// A task that a host runs to its end.
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A host that is no part of this crate's runtime.
+/// A host that replaces this crate's runtime.
 pub(crate) trait CustomHost: Send + Sync {
     /// Milliseconds since some moment; never backwards.
     fn now(&self) -> Timestamp;
@@ -23,11 +25,11 @@ pub(crate) trait CustomHost: Send + Sync {
     fn spawn(&self, task: Task);
     /// Ends after `duration`.
     fn sleep(&self, duration: Duration) -> Task;
-    /// Seeds what a broker would otherwise draw at random.
+    /// The seed of the hash keys and of assigned Client Identifiers.
     fn seed(&self) -> u64;
 }
 
-/// Where the tasks of one broker run.
+/// The host of one broker's tasks.
 pub(crate) enum Host {
     /// async-std's global executor, or event loops of the broker's own for listeners and connections.
     Stock {
@@ -49,7 +51,7 @@ impl Host {
         }
     }
 
-    /// Runs the task of a listener or of a Network Connection, on an event loop if there are any.
+    /// Runs the task of a listener or of a Network Connection, on an event loop if the broker has event loops.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {
             Host::Stock { event_loops: Some(loops), .. } => loops.spawn(task),
@@ -58,7 +60,7 @@ impl Host {
         }
     }
 
-    /// Runs a task that is not on the way of any packet.
+    /// Runs a task that handles no packets.
     pub(crate) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {
             Host::Stock { .. } => runtime::spawn(task),
@@ -66,7 +68,7 @@ impl Host {
         }
     }
 
-    /// Seeds what a broker would otherwise draw at random: hash keys and assigned Client Identifiers.
+    /// The seed of hash keys and assigned Client Identifiers; `None` draws them at random.
     pub(crate) fn seed(&self) -> Option<u64> {
         match self {
             Host::Stock { .. } => None,
@@ -108,5 +110,58 @@ impl Host {
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Poll;
+
+    use futures_lite::future::{block_on, pending, poll_once};
+
+    use super::*;
+
+    /// Every sleep of it ends at once when it is told to.
+    #[derive(Default)]
+    struct Jumping {
+        late: Arc<AtomicBool>,
+    }
+
+    impl CustomHost for Jumping {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn spawn(&self, _: Task) {}
+
+        fn sleep(&self, _: Duration) -> Task {
+            Box::pin(when(self.late.clone()))
+        }
+
+        fn seed(&self) -> u64 {
+            0
+        }
+    }
+
+    async fn when(flag: Arc<AtomicBool>) {
+        let poll = |set| if set { Poll::Ready(()) } else { Poll::Pending };
+        poll_fn(|_| poll(flag.load(Ordering::Relaxed))).await;
+    }
+
+    /// The process was stopped: its task has a turn when both are ready.
+    #[test]
+    fn work_that_is_ready_when_the_time_is_over_counts_as_in_time() {
+        let late = Arc::new(AtomicBool::new(false));
+        let host = Host::Custom(Arc::new(Jumping { late: late.clone() }));
+        let second = Duration::from_secs(1);
+        let mut ready = Box::pin(host.timeout(second, when(late.clone())));
+        let mut never = Box::pin(host.timeout(second, pending::<()>()));
+        assert_eq!(block_on(poll_once(&mut ready)), None);
+        assert_eq!(block_on(poll_once(&mut never)), None);
+        late.store(true, Ordering::Relaxed);
+        assert_eq!(block_on(poll_once(&mut ready)), Some(Some(())));
+        assert_eq!(block_on(poll_once(&mut never)), Some(None));
     }
 }

@@ -1,15 +1,15 @@
 //! The books: every message that is offered to a Session ends in exactly one [`Outcome`].
 //!
 //! The unit is one (message × Session) after overlapping subscriptions were merged, one (message × shared
-//! subscription), one retained message replayed to a new subscription, and one for a message that nobody
-//! matches. At any moment
+//! subscription), one retained message replayed to a new subscription, and one for a message that no
+//! subscription matches. At any moment
 //!
 //! > offered = delivered + waiting + inflight + expired + dropped + filtered
 
 use std::fmt;
 use std::ops::AddAssign;
 
-/// How the way of one message to one subscriber ended.
+/// The final result of one message for one subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Outcome {
@@ -17,9 +17,9 @@ pub(crate) enum Outcome {
     Delivered,
     /// Its Message Expiry Interval passed before delivery began (MQTT-3.3.2-5).
     Expired,
-    /// Thrown away.
+    /// Thrown away although a subscription matched.
     Dropped(DropReason),
-    /// Not meant for this subscriber, or for nobody.
+    /// Not to be delivered: no subscription matched, or a rule excludes the subscriber.
     Filtered(FilterReason),
 }
 
@@ -44,17 +44,17 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Why a message was thrown away.
+    /// Why a message that a subscription matched was thrown away.
     DropReason {
-        /// `max_queue_depth` messages were waiting for the Client already.
+        /// `max_queue_depth` messages already waited for the Client.
         QueueFull = "queue full",
-        /// `queue_bytes_max` bytes were waiting for the Client already.
+        /// `queue_bytes_max` bytes already waited for the Client.
         QueueBytes = "queue bytes",
-        /// QoS 0 for a Session whose Client is away.
+        /// A message of QoS 0 for a Session whose Client is not connected.
         Away = "away",
-        /// The Session ended with the message still in it.
+        /// The Session ended before the message was delivered.
         SessionEnded = "session ended",
-        /// Larger than the Client's Maximum Packet Size (MQTT-3.1.2-25).
+        /// The PUBLISH is larger than the Client's Maximum Packet Size (MQTT-3.1.2-25).
         TooLarge = "too large",
         /// The Client answered with a Reason Code of 0x80 or greater.
         RefusedByClient = "refused by client",
@@ -62,15 +62,15 @@ reasons! {
 }
 
 reasons! {
-    /// Why a message was not meant for somebody.
+    /// Why a message was not to be delivered.
     FilterReason {
         /// No subscription matched.
         NoSubscription = "no subscription",
-        /// The subscriber published it itself and asked for No Local (MQTT-3.8.3-3).
+        /// The subscriber published the message itself and asked for No Local (MQTT-3.8.3-3).
         NoLocal = "no local",
         /// A Client published to a Topic Name that only the Server may use.
         ReservedTopic = "reserved topic",
-        /// The publisher or the subscriber is not authorized.
+        /// The access rules do not allow the publisher to send it or the subscriber to receive it.
         NotAuthorized = "not authorized",
     }
 }
@@ -78,12 +78,13 @@ reasons! {
 const DROP_REASONS: usize = DropReason::ALL.len();
 const FILTER_REASONS: usize = FilterReason::ALL.len();
 
-/// What was offered and what became of it. [`Broker::ledger`](crate::Broker::ledger) gives it for the
-/// broker, [`SessionInfo::ledger`](crate::SessionInfo) for one Session.
+/// Counts of messages that were offered to Sessions, and of their outcomes.
 ///
-/// The unit is one message for one Session (overlapping subscriptions count once), for one shared
-/// subscription, for one replay of a retained message, or for nobody, if none matches. It counts from when
-/// the broker or the Session began, and `waiting` and `inflight` are of this moment.
+/// [`Broker::ledger`](crate::Broker::ledger) returns the ledger of the broker,
+/// [`SessionInfo::ledger`](crate::SessionInfo) that of one Session. The unit is one message for one Session
+/// (overlapping subscriptions count once), for one shared subscription, or for one replay of a retained message;
+/// a message that no subscription matches counts once, too. The counts begin with the broker or the Session;
+/// `waiting` and `inflight` are the numbers of this moment.
 ///
 /// ```
 /// use hrotti::{Broker, FilterReason, Message};
@@ -98,47 +99,48 @@ const FILTER_REASONS: usize = FilterReason::ALL.len();
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ledger {
-    /// All that was ever offered.
+    /// Messages that were offered, in total.
     pub offered: u64,
-    /// QoS 0: accepted by the transport. QoS 1: PUBACK received. QoS 2: PUBCOMP received. In process: taken
-    /// from the stream.
+    /// Messages that were delivered. QoS 0: the transport accepted it. QoS 1: PUBACK was received. QoS 2:
+    /// PUBCOMP was received. In-process client: it was taken from the stream.
     pub delivered: u64,
-    /// Offered and not yet accepted by the transport.
+    /// Messages that the transport has not completely accepted yet.
     pub waiting: u64,
-    /// QoS 1 and 2, accepted by the transport and not completely acknowledged.
+    /// Messages of QoS 1 and 2 that the transport has accepted and the Client has not completely acknowledged.
     pub inflight: u64,
-    /// Their Message Expiry Interval passed before delivery began (MQTT-3.3.2-5).
+    /// Messages whose Message Expiry Interval passed before delivery began (MQTT-3.3.2-5).
     pub expired: u64,
     dropped: [u64; DROP_REASONS],
     filtered: [u64; FILTER_REASONS],
 }
 
 impl Ledger {
-    /// Thrown away for this reason.
+    /// Messages that were thrown away for this reason.
     #[must_use]
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize]
     }
 
-    /// Meant for nobody, or not for this subscriber, for this reason.
+    /// Messages that were not to be delivered for this reason.
     #[must_use]
     pub fn filtered(&self, reason: FilterReason) -> u64 {
         self.filtered[reason as usize]
     }
 
-    /// Thrown away for whatever reason.
+    /// Messages that were thrown away, for all reasons together.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().sum()
     }
 
-    /// Filtered for whatever reason.
+    /// Messages that were not to be delivered, for all reasons together.
     #[must_use]
     pub fn filtered_total(&self) -> u64 {
         self.filtered.iter().sum()
     }
 
-    /// Whether offered = delivered + waiting + inflight + expired + dropped + filtered.
+    /// Whether every offered message has exactly one place: offered = delivered + waiting + inflight + expired +
+    /// dropped + filtered.
     #[must_use]
     pub fn balances(&self) -> bool {
         let ended = self.delivered + self.expired + self.dropped_total() + self.filtered_total();
@@ -156,7 +158,7 @@ impl Ledger {
         self.offered -= 1;
     }
 
-    /// A message that was offered came to its end.
+    /// Counts the outcome of a message that was offered.
     pub(crate) fn end(&mut self, outcome: Outcome) {
         self.end_many(outcome, 1);
     }

@@ -1,15 +1,15 @@
 //! An MQTT server for versions 3.1, 3.1.1 and 5.0, to embed or to run as a program.
 //!
-//! A [`Broker`] holds Sessions, subscriptions and retained messages. Clients reach it by *listeners*, each
-//! of which is a name and a [`Transport`]: TCP, WebSocket, memory, or one of your own. The host program may
-//! publish and subscribe itself, by a [`Client`] without any Network Connection.
+//! A [`Broker`] holds Sessions, subscriptions and retained messages. Clients connect through *listeners*: a
+//! listener is a name and a [`Transport`], which is TCP, WebSocket, memory, or your own. The host program can
+//! publish and subscribe through a [`Client`], without a Network Connection.
 //!
 //! ```
 //! use futures_lite::future::block_on; // or any other executor
 //! use hrotti::{Broker, ListenerConfig};
 //!
 //! let broker = Broker::new(100); // messages that may wait for one Client
-//! let listener = ListenerConfig::new("tcp://127.0.0.1:0")?; // port 0: the system chooses one
+//! let listener = ListenerConfig::new("tcp://127.0.0.1:0")?; // port 0: the system chooses a free port
 //! println!("listening on {}", block_on(broker.add_listener("test", listener))?);
 //! block_on(broker.stop());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -22,36 +22,41 @@
 //! | run a server | [`Broker`], [`ListenerConfig`] |
 //! | bound what Clients can make grow | [`Limits`], [`Broker::builder`], [`Counters`] |
 //! | publish and subscribe in process | [`Client`], [`Message`], [`TopicFilter`], [`SubscriptionOptions`] |
-//! | know what became of messages | [`Ledger`], [`Broker::sessions`] |
-//! | carry MQTT over something else | [`transport`] |
+//! | see the outcome of every message | [`Ledger`], [`Broker::sessions`] |
+//! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
+//! | test a client or an embedding program | `testing` (feature of the same name) |
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! - At most `max_queue_depth` messages wait for a Client; exactly the newest is thrown away, and counted.
-//!   No publisher waits for a subscriber.
-//! - All that is offered ends in exactly one place of the [`Ledger`], whose books balance at any time.
-//! - It never ends the process, installs no logger (records go to the `log` facade, what Clients sent is
-//!   escaped), and holds nothing global: several brokers in one process share nothing. Tasks run on
+//! - At most `max_queue_depth` messages wait for a Client. At the limit exactly the newest message is thrown away,
+//!   and counted. No publisher waits for a subscriber.
+//! - Every message that is offered to a Session has exactly one place in the [`Ledger`], whose books balance at any
+//!   time.
+//! - The work that one packet causes is split into turns of about a millisecond, so that other Clients are answered
+//!   in between.
+//! - A panic in a task or a transport ends one connection, not the thread that runs it.
+//! - The library never ends the process, installs no logger and holds no global state: several brokers in one
+//!   process share nothing. Log records go to the `log` facade, with text from Clients escaped. Tasks run on
 //!   async-std's global executor, which starts on first use; the methods may be called from any executor.
 //!
-//! # What it does not do yet
+//! # Limitations
 //!
-//! Sessions and retained messages are in memory alone and end with the broker. There is no authentication,
-//! no authorization and no TLS: credentials are accepted unread.
+//! Sessions and retained messages are held in memory only and end with the broker. There is no authentication,
+//! no authorization and no TLS: user names and passwords are ignored.
 //!
 //! # Versions
 //!
-//! MQTT 3.1, 3.1.1 (OASIS, 2014) and 5.0 (OASIS, 2019) on every listener, as each Client's CONNECT chooses;
-//! Clients of different versions exchange messages. Identifiers as `MQTT-3.3.1-4` name statements of the
-//! 5.0 standard, sections are its sections, where nothing else is said. The crate needs Rust 1.88.
+//! Every listener serves MQTT 3.1, 3.1.1 (OASIS, 2014) and 5.0 (OASIS, 2019), as each Client's CONNECT chooses;
+//! Clients of different versions exchange messages. Identifiers such as `MQTT-3.3.1-4` and section numbers refer to
+//! the 5.0 standard unless another one is named. The crate needs Rust 1.88.
 //!
 //! # Features
 //!
-//! - `program` (default): what the program `hrotti` needs beyond the library. An embedder leaves it out
-//!   with `default-features = false`; nothing of the library is missing then.
-//! - `testing` (not by default): [`testing`], a broker in a simulated world, for tests of clients and of what is
-//!   built on the broker. Needs nothing beyond the library.
+//! - `program` (default): the dependencies of the program `hrotti`. Embedders turn it off with
+//!   `default-features = false`; the library is complete without it.
+//! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
+//!   programs that embed the broker. It adds no dependency.
 
 mod broker;
 mod budget;

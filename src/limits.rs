@@ -1,15 +1,15 @@
-//! Every bound of a broker: its name, unit, range, default, and what happens when it is reached.
+//! Every bound of a broker: its name, unit, range, default, and its effect when it is reached.
 //!
-//! [`LIMITS`] is the one list from which the configuration's parser, the table in the README, the output of
-//! `-check` and [`Limits::in_range`] are made.
+//! The list [`LIMITS`] feeds the configuration's parser, the table in the README, the output of `-check` and
+//! [`Limits::in_range`].
 
 use std::time::Duration;
 
-/// The bounds of a [`Broker`](crate::Broker). Nothing that a Client can make grow is without one.
+/// The bounds of a [`Broker`](crate::Broker): everything that a Client can make grow has one.
 ///
-/// Each field says its unit, its default, its range ([`Limits::in_range`] moves values into it), and what
-/// happens at the limit. The configuration file knows each by the same name in camelCase, under `limits`;
-/// durations there are whole seconds, with the suffix `Secs`.
+/// The documentation of each field gives its unit, its default, its range ([`Limits::in_range`] moves values into
+/// it), and the effect at the limit. In the configuration file each has the same name in camelCase, under
+/// `limits`; durations there are whole seconds, with the suffix `Secs`.
 ///
 /// ```
 /// use hrotti::{Broker, Limits};
@@ -21,49 +21,49 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Messages that may wait for one Client. Default 100, range 1 to 1 000 000 000. A newer message
-    /// that finds the queue full is thrown away and counted.
+    /// that finds the queue full is thrown away and counted; but while only acknowledgements are waited for,
+    /// messages of QoS 0 pass it, one at a time.
     pub max_queue_depth: usize,
     /// Bytes of messages that may wait for one Client. Default 268 435 456 (256 MiB), range 1 to
-    /// 1 099 511 627 776 (1 TiB). A newer message that would exceed it is thrown away and counted; one
-    /// message is always admitted, whatever its size.
+    /// 1 099 511 627 776 (1 TiB). A newer message that would exceed it is thrown away and counted; an empty queue
+    /// accepts one message of any size.
     pub queue_bytes_max: usize,
     /// Size of a packet after CONNECT was accepted, in bytes, fixed header included. Default
-    /// 268 435 460, the largest that the standard allows, range 128 to 268 435 460. A larger one
+    /// 268 435 460, the largest that the standard allows, range 128 to 268 435 460. A larger packet
     /// closes the connection (MQTT 5: 0x95).
     pub packet_bytes_max: u32,
     /// Size of a packet before CONNECT is accepted, in bytes. Default 393 216 (384 KiB), enough for
-    /// every legal CONNECT of 3.1.1, range 128 to 268 435 460. A larger one closes the connection.
+    /// every legal CONNECT of 3.1.1, range 128 to 268 435 460. A larger packet closes the connection.
     pub connect_packet_bytes_max: u32,
     /// Bytes held in total for peers whose CONNECT was not yet accepted. Default 67 108 864 (64 MiB),
     /// range 128 to 1 099 511 627 776 (1 TiB). The connection that would exceed it is closed.
     pub unauthenticated_bytes_max: usize,
-    /// Levels of a Topic Name or Topic Filter. Default 200, range 1 to 65 536. A PUBLISH with more is
-    /// refused with 0x90, a SUBSCRIBE with 0x8F; 3.1 and 3.1.1 connections are closed, respectively
-    /// told 0x80.
+    /// Levels of a Topic Name or Topic Filter. Default 200, range 1 to 65 536. A PUBLISH with more levels is
+    /// refused with 0x90 (3.x: the connection is closed), a SUBSCRIBE with 0x8F (3.x: 0x80).
     pub topic_levels_max: usize,
-    /// Bytes of a Topic Name or Topic Filter. Default 65 535, the largest that the standard allows,
-    /// range 1 to 65 535. At the limit as `topic_levels_max`.
+    /// Bytes of a Topic Name or Topic Filter. Default 65 535, the most that the standard allows,
+    /// range 1 to 65 535. The effect at the limit is that of `topic_levels_max`.
     pub topic_bytes_max: usize,
     /// Topic Filters of one SUBSCRIBE or UNSUBSCRIBE. Default 100 000, range 1 to 1 000 000 000. A packet
-    /// with more closes the connection (MQTT 5: 0x97), and none of its filters is carried out.
+    /// with more Topic Filters closes the connection (MQTT 5: 0x97), and none of them takes effect.
     pub packet_filters_max: usize,
-    /// Subscriptions of one Session. Default 100 000, range 1 to 1 000 000 000. One more is refused
+    /// Subscriptions of one Session. Default 100 000, range 1 to 1 000 000 000. A further subscription is refused
     /// with 0x97 (3.x: 0x80).
     pub session_subscriptions_max: usize,
     /// Bytes of the Topic Filters of one Session. Default 67 108 864 (64 MiB), range 1 to
-    /// 1 099 511 627 776 (1 TiB). One more that would exceed it is refused with 0x97 (3.x: 0x80).
+    /// 1 099 511 627 776 (1 TiB). A subscription that would exceed it is refused with 0x97 (3.x: 0x80).
     pub session_subscription_bytes_max: usize,
-    /// Subscriptions in total. Default 10 000 000, range 1 to 1 000 000 000. One more is refused with
-    /// 0x97 (3.x: 0x80).
+    /// Subscriptions in total. Default 10 000 000, range 1 to 1 000 000 000. A further subscription is refused
+    /// with 0x97 (3.x: 0x80).
     pub subscriptions_max: usize,
     /// Bytes of all Topic Filters in total. Default 1 073 741 824 (1 GiB), range 1 to 1 099 511 627 776
-    /// (1 TiB). One more that would exceed it is refused with 0x97 (3.x: 0x80).
+    /// (1 TiB). A subscription that would exceed it is refused with 0x97 (3.x: 0x80).
     pub subscription_bytes_max: usize,
-    /// Sessions, connected or away. Default 1 000 000, range 1 to 1 000 000 000. A CONNECT that needs
-    /// one more is refused with 0x97 (3.x: 0x03).
+    /// Sessions, whether their Clients are connected or not. Default 1 000 000, range 1 to 1 000 000 000. A
+    /// CONNECT that needs a further Session is refused with 0x97 (3.x: 0x03).
     pub sessions_max: usize,
-    /// Network Connections with an accepted CONNECT. Default 1 000 000, range 1 to 1 000 000 000. One
-    /// more CONNECT is refused with 0x97 (3.x: 0x03), unless it takes the place of one (MQTT-3.1.4-3).
+    /// Network Connections with an accepted CONNECT. Default 1 000 000, range 1 to 1 000 000 000. A further
+    /// CONNECT is refused with 0x97 (3.x: 0x03), unless it takes over a connected Session (MQTT-3.1.4-3).
     pub connections_max: usize,
     /// Peers per listener that are in the transport's handshake or have not sent CONNECT. Default
     /// 4 096, range 1 to 1 000 000 000. Further peers wait in the operating system's backlog.
@@ -74,61 +74,61 @@ pub struct Limits {
     /// Time from the end of the handshake to a whole CONNECT. Default 10 s, range above 0 (which
     /// becomes 1 s) to 86 400 s. At the limit the connection is closed.
     pub connect_timeout: Duration,
-    /// Time for the decision about a CONNECT, where it is not made at once. Default 10 s, range above 0
+    /// Time for the decision whether a CONNECT is accepted, if the decision takes time. Default 10 s, range above 0
     /// (which becomes 1 s) to 86 400 s. At the limit the CONNECT is refused with 0x88 (3.x: 0x03).
     pub connect_decision_timeout: Duration,
-    /// Time for an unfinished packet. Default 60 s, range above 0 (which becomes 1 s) to 86 400 s;
-    /// begins anew whenever another 64 KiB of it have arrived. At the limit the connection is closed.
+    /// Time for the rest of a packet to arrive. Default 60 s, range above 0 (which becomes 1 s) to 86 400 s;
+    /// begins again whenever another 64 KiB of the packet have arrived. At the limit the connection is closed.
     pub packet_timeout: Duration,
-    /// Time without progress of a write that the peer does not take, while nothing comes from it either.
-    /// Default 60 s, range above 0 (which becomes 1 s) to 86 400 s. At the limit the connection is closed.
+    /// Time in which the peer takes no byte of a write and sends none. Default 60 s, range above 0 (which becomes
+    /// 1 s) to 86 400 s. At the limit the connection is closed.
     pub write_stall_timeout: Duration,
-    /// Bytes of answers (acknowledgements, PINGRESP, SUBACK and the like) that a Client has not taken.
-    /// Default 262 144 (256 KiB), range 128 to 1 099 511 627 776 (1 TiB). At the limit nothing more is read
-    /// from it until it takes them. Application Messages do not count.
+    /// Bytes of answers (acknowledgements, PINGRESP, SUBACK and the like) that are unsent because the Client does
+    /// not read them. Default 262 144 (256 KiB), range 128 to 1 099 511 627 776 (1 TiB). At the limit the broker
+    /// reads nothing more from the Client until it takes them. Application Messages do not count.
     pub answer_bytes_max: usize,
-    /// Time that a stop gives to connections for what is still to be sent. Default 5 s, range 0 to
-    /// 86 400 s. At the limit they are closed.
+    /// Time that a stop gives connections to send waiting bytes. Default 5 s, range 0 to 86 400 s. At the limit the
+    /// connections are closed.
     pub stop_timeout: Duration,
-    /// QoS 1 and 2 messages sent to a Client and not completely acknowledged. Default 1 024, range 1
+    /// QoS 1 and 2 messages that were sent to a Client and are not completely acknowledged. Default 1 024, range 1
     /// to 65 535. Further messages wait in the queue. MQTT 5 Clients may lower it by Receive Maximum.
     pub max_inflight: u16,
-    /// QoS 1 and 2 messages from an MQTT 5 Client that are not completed: the Receive Maximum in CONNACK.
+    /// QoS 1 and 2 messages from an MQTT 5 Client that are not completely acknowledged: the Receive Maximum in CONNACK.
     /// Default 1 024, range 1 to 65 535. At the limit the connection is closed with 0x93. 3.1 and 3.1.1
     /// have no Receive Maximum: their Clients may have all 65 535 Packet Identifiers in use.
     pub receive_maximum: u16,
-    /// Topic Aliases that a Client may use towards the Server: Topic Alias Maximum in CONNACK. Default
+    /// Topic Aliases that a Client may send: the Topic Alias Maximum in CONNACK. Default
     /// 10, range 0 to 65 535; 0 allows none. A higher alias closes the connection with 0x94.
     pub topic_alias_maximum: u16,
-    /// Topic Aliases that the Server uses towards a Client that allows them. Default 10, range 0 to
-    /// 65 535; 0 uses none. Beyond it Topic Names are sent in full.
+    /// Topic Aliases that the Server sends to a Client that allows them. Default 10, range 0 to
+    /// 65 535; 0 sends none. Further Topic Names are sent in full.
     pub outgoing_topic_alias_maximum: u16,
-    /// Retained messages. Default 1 000 000, range 0 to 1 000 000 000. A further one is routed, not
+    /// Retained messages. Default 1 000 000, range 0 to 1 000 000 000. A further message is routed, not
     /// stored, and counted.
     pub retained_messages_max: usize,
     /// Bytes of retained messages, Topic Names included. Default 1 073 741 824 (1 GiB), range 0 to
-    /// 1 099 511 627 776 (1 TiB). At the limit as `retained_messages_max`.
+    /// 1 099 511 627 776 (1 TiB). The effect at the limit is that of `retained_messages_max`.
     pub retained_bytes_max: usize,
     /// The longest Session Expiry Interval, in seconds. Default 4 294 967 295: never; range 0 to
-    /// 4 294 967 295. A longer one is lowered to it, and MQTT 5 Clients are told so in CONNACK.
+    /// 4 294 967 295. A longer interval is lowered to it, and CONNACK tells MQTT 5 Clients the lower one.
     pub session_expiry_secs_max: u32,
     /// The longest Keep Alive for MQTT 5 Clients, in seconds. Default 0: no limit; range 0 to 65 535.
-    /// A longer one, or none, is lowered to it by Server Keep Alive.
+    /// A longer Keep Alive, or 0, is replaced by Server Keep Alive.
     pub keep_alive_secs_max: u16,
-    /// Time without a byte from a peer, in seconds, after which the operating system asks it whether it is
-    /// still there (TCP keep-alive). Default 120, range 0 to 32 767; 0 never asks. For TCP and WebSocket
-    /// listeners, as are the three that follow.
+    /// Time without a byte from a peer, in seconds, after which the operating system sends a TCP keep-alive probe.
+    /// Default 120, range 0 to 32 767; 0 sends none. This limit and the next three apply to TCP and WebSocket
+    /// listeners.
     pub tcp_keep_alive_secs: u16,
-    /// Time between two such questions that stay without an answer, in seconds. Default 15, range 1 to
-    /// 32 767.
+    /// Time between two TCP keep-alive probes that are not answered, in seconds. Default 15, range 1 to 32 767. At
+    /// the limit the next probe is sent.
     pub tcp_keep_alive_interval_secs: u16,
-    /// How many such questions in a row may stay without an answer. Default 4, range 1 to 127. At the limit
-    /// the connection is closed. Linux goes by `tcp_user_timeout` instead, unless that is 0.
+    /// TCP keep-alive probes in a row that may stay unanswered. Default 4, range 1 to 127. At the limit the
+    /// connection is closed. Linux uses `tcp_user_timeout` instead, unless that is 0.
     pub tcp_keep_alive_probes: u16,
-    /// Time in which the peer's operating system acknowledges nothing of what was sent, or takes nothing of
-    /// what is to be sent, as that of a Client that does not read (`TCP_USER_TIMEOUT`). Default 180 s, range
-    /// 0 to 86 400 s; 0 leaves it to the operating system (Linux: about 15 minutes). At the limit the
-    /// connection is closed, also where `write_stall_timeout` is longer. On Linux and Android alone.
+    /// Time in which the peer's operating system acknowledges no sent byte, or accepts no unsent byte because its
+    /// Client does not read (`TCP_USER_TIMEOUT`). Default 180 s, range 0 to 86 400 s; 0 leaves it to the operating
+    /// system (Linux: about 15 minutes). At the limit the connection is closed, even if `write_stall_timeout` is
+    /// longer. Linux and Android only.
     pub tcp_user_timeout: Duration,
 }
 
@@ -174,9 +174,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same limits with every value moved into its range (the table in the README shows the ranges).
-    /// A number too small or too large becomes the nearest that is allowed, and a time of zero becomes the
-    /// smallest that is allowed; shorter times than a second are left alone.
+    /// Moves every value into its range. A number outside becomes the nearest allowed number, and a duration of
+    /// zero becomes the smallest allowed duration; other durations below one second stay as they are.
     ///
     /// ```
     /// use hrotti::Limits;
@@ -193,7 +192,7 @@ impl Limits {
     }
 }
 
-/// One bound, as the configuration knows it.
+/// One bound, as the configuration file has it.
 pub(crate) struct LimitKey {
     /// Where it stands in the configuration file.
     pub(crate) path: &'static str,
@@ -291,7 +290,7 @@ pub(crate) const LIMITS: &[LimitKey] = &[
         "a newer message that finds the queue full is thrown away and counted"),
     limit!("limits.queueBytesMax", queue_bytes_max, "bytes", 1..=BYTES,
         "bytes of messages that may wait for one Client",
-        "a newer message that would exceed it is thrown away and counted; one message is always admitted"),
+        "a newer message that would exceed it is thrown away and counted; an empty queue accepts one message of any size"),
     limit!("limits.packetBytesMax", packet_bytes_max, "bytes", 128..=268_435_460,
         "size of a packet after CONNECT was accepted",
         "the connection is closed (MQTT 5: 0x95)"),
@@ -306,28 +305,28 @@ pub(crate) const LIMITS: &[LimitKey] = &[
         "PUBLISH is refused with 0x90, SUBSCRIBE with 0x8F (3.x: the connection is closed, or 0x80)"),
     limit!("limits.topicBytesMax", topic_bytes_max, "bytes", 1..=65_535,
         "length of a Topic Name or Topic Filter",
-        "as `limits.topicLevelsMax`"),
+        "the same as for `limits.topicLevelsMax`"),
     limit!("limits.packetFiltersMax", packet_filters_max, "filters", 1..=COUNT,
         "Topic Filters of one SUBSCRIBE or UNSUBSCRIBE",
-        "the connection is closed (MQTT 5: 0x97), and none of the filters is carried out"),
+        "the connection is closed (MQTT 5: 0x97), and none of the filters takes effect"),
     limit!("limits.sessionSubscriptionsMax", session_subscriptions_max, "subscriptions", 1..=COUNT,
         "subscriptions of one Session",
-        "one more is refused with 0x97 (3.x: 0x80)"),
+        "a further subscription is refused with 0x97 (3.x: 0x80)"),
     limit!("limits.sessionSubscriptionBytesMax", session_subscription_bytes_max, "bytes", 1..=BYTES,
         "bytes of the Topic Filters of one Session",
-        "one more is refused with 0x97 (3.x: 0x80)"),
+        "a subscription that would exceed it is refused with 0x97 (3.x: 0x80)"),
     limit!("limits.subscriptionsMax", subscriptions_max, "subscriptions", 1..=COUNT,
         "subscriptions in total",
-        "one more is refused with 0x97 (3.x: 0x80)"),
+        "a further subscription is refused with 0x97 (3.x: 0x80)"),
     limit!("limits.subscriptionBytesMax", subscription_bytes_max, "bytes", 1..=BYTES,
         "bytes of all Topic Filters in total",
-        "one more is refused with 0x97 (3.x: 0x80)"),
+        "a subscription that would exceed it is refused with 0x97 (3.x: 0x80)"),
     limit!("limits.sessionsMax", sessions_max, "sessions", 1..=COUNT,
-        "Sessions, connected or away",
-        "a CONNECT that needs one more is refused with 0x97 (3.x: 0x03)"),
+        "Sessions, whether their Clients are connected or not",
+        "a CONNECT that needs a further Session is refused with 0x97 (3.x: 0x03)"),
     limit!("limits.connectionsMax", connections_max, "connections", 1..=COUNT,
         "Network Connections with an accepted CONNECT",
-        "one more CONNECT is refused with 0x97 (3.x: 0x03), unless it takes the place of one"),
+        "a further CONNECT is refused with 0x97 (3.x: 0x03), unless it takes over a connected Session"),
     limit!("limits.handshakesMax", handshakes_max, "peers", 1..=COUNT,
         "peers per listener that have not sent CONNECT",
         "further peers wait in the operating system's backlog"),
@@ -338,55 +337,55 @@ pub(crate) const LIMITS: &[LimitKey] = &[
         "time from the end of the handshake to a whole CONNECT",
         "the connection is closed"),
     limit!("limits.connectDecisionTimeoutSecs", connect_decision_timeout, "seconds", 1..=DAY,
-        "time for the decision about a CONNECT, where it is not made at once",
+        "time for the decision whether a CONNECT is accepted, if the decision takes time",
         "the CONNECT is refused with 0x88 (3.x: 0x03)"),
     limit!("limits.packetTimeoutSecs", packet_timeout, "seconds", 1..=DAY,
-        "time for an unfinished packet; begins anew with every 64 KiB of it",
+        "time for the rest of a packet to arrive; begins again with every 64 KiB of it",
         "the connection is closed"),
     limit!("limits.writeStallTimeoutSecs", write_stall_timeout, "seconds", 1..=DAY,
-        "time without progress of a write that the peer does not take, while nothing comes from it either",
+        "time in which the peer takes no byte of a write and sends none",
         "the connection is closed"),
     limit!("limits.answerBytesMax", answer_bytes_max, "bytes", 128..=BYTES,
-        "bytes of answers (acknowledgements, PINGRESP, SUBACK and the like) that a Client has not taken",
-        "nothing more is read from it until it takes them"),
+        "bytes of answers (acknowledgements, PINGRESP, SUBACK and the like) that are unsent because the Client does not read them",
+        "nothing more is read from the Client until it takes them"),
     limit!("limits.stopTimeoutSecs", stop_timeout, "seconds", 0..=DAY,
-        "time that a stop gives to connections for what is still to be sent",
-        "they are closed"),
+        "time that a stop gives connections to send waiting bytes",
+        "the connections are closed"),
     limit!("limits.maxInflight", max_inflight, "messages", 1..=65_535,
-        "QoS 1 and 2 messages sent to a Client and not completely acknowledged",
+        "QoS 1 and 2 messages that were sent to a Client and are not completely acknowledged",
         "further messages wait in the queue"),
     limit!("limits.receiveMaximum", receive_maximum, "messages", 1..=65_535,
-        "QoS 1 and 2 messages from an MQTT 5 Client that are not completed; 3.x Clients may have 65535",
+        "QoS 1 and 2 messages from an MQTT 5 Client that are not completely acknowledged; 3.x Clients may have 65535",
         "the connection is closed with 0x93"),
     limit!("limits.topicAliasMaximum", topic_alias_maximum, "aliases", 0..=65_535,
-        "Topic Aliases that a Client may use towards the Server",
+        "Topic Aliases that a Client may send",
         "a higher alias closes the connection with 0x94"),
     limit!("limits.outgoingTopicAliasMaximum", outgoing_topic_alias_maximum, "aliases", 0..=65_535,
-        "Topic Aliases that the Server uses towards a Client that allows them",
+        "Topic Aliases that the Server sends to a Client that allows them",
         "further Topic Names are sent in full"),
     limit!("limits.retainedMessagesMax", retained_messages_max, "messages", 0..=COUNT,
         "retained messages",
-        "a further one is routed, not stored, and counted"),
+        "a further message is routed, not stored, and counted"),
     limit!("limits.retainedBytesMax", retained_bytes_max, "bytes", 0..=BYTES,
         "bytes of retained messages, Topic Names included",
-        "as `limits.retainedMessagesMax`"),
+        "the same as for `limits.retainedMessagesMax`"),
     limit!("limits.sessionExpirySecsMax", session_expiry_secs_max, "seconds", 0..=4_294_967_295,
         "the longest Session Expiry Interval; 4294967295 is never",
-        "a longer one is lowered to it, and MQTT 5 Clients are told"),
+        "a longer interval is lowered to it, and CONNACK tells MQTT 5 Clients the lower one"),
     limit!("limits.keepAliveSecsMax", keep_alive_secs_max, "seconds", 0..=65_535,
         "the longest Keep Alive for MQTT 5 Clients; 0 is no limit",
-        "a longer one, or none, is lowered to it by Server Keep Alive"),
+        "a longer Keep Alive, or 0, is replaced by Server Keep Alive"),
     limit!("limits.tcpKeepAliveSecs", tcp_keep_alive_secs, "seconds", 0..=32_767,
-        "silence of a peer after which the operating system asks whether it is there (TCP keep-alive); 0 never asks",
-        "the first question is sent"),
+        "time without a byte from a peer after which the operating system sends a TCP keep-alive probe; 0 sends none",
+        "the first probe is sent"),
     limit!("limits.tcpKeepAliveIntervalSecs", tcp_keep_alive_interval_secs, "seconds", 1..=32_767,
-        "time between two such questions without an answer",
-        "the next question is sent"),
-    limit!("limits.tcpKeepAliveProbes", tcp_keep_alive_probes, "questions", 1..=127,
-        "such questions in a row without an answer; Linux goes by `limits.tcpUserTimeoutSecs` unless that is 0",
+        "time between two TCP keep-alive probes that are not answered",
+        "the next probe is sent"),
+    limit!("limits.tcpKeepAliveProbes", tcp_keep_alive_probes, "probes", 1..=127,
+        "TCP keep-alive probes in a row that may stay unanswered; Linux uses `limits.tcpUserTimeoutSecs` instead, unless that is 0",
         "the connection is closed"),
     limit!("limits.tcpUserTimeoutSecs", tcp_user_timeout, "seconds", 0..=DAY,
-        "time in which the peer's operating system acknowledges or takes nothing of what is sent (Linux); 0 leaves it to the system",
+        "time in which the peer's operating system acknowledges or accepts no byte (Linux); 0 leaves it to the system",
         "the connection is closed"),
 ];
 

@@ -1,4 +1,4 @@
-//! Where a listener listens: a URL that is known to be usable, and the pages that may connect.
+//! The address of a listener: a URL that was checked, and the origins of pages that may connect.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,18 +14,18 @@ use crate::transport::tcp::{EVERY_INTERFACE, address, unbracketed};
 /// The schemes that are served. `mqtt` is another name of `tcp`.
 const SCHEMES: [&str; 3] = ["tcp", "mqtt", "ws"];
 
-/// Where a listener listens.
+/// The URL of a listener and its options.
 ///
-/// `tcp://HOST[:PORT]` (port 1883 if none is given) and `ws://HOST[:PORT][/PATH]` (port 80) are served;
-/// `mqtt://` is another name of `tcp://`. Port 0 lets the operating system choose. A WebSocket listener
-/// serves its path alone, `/` if the URL has none.
+/// The URL is `tcp://HOST[:PORT]` (default port 1883) or `ws://HOST[:PORT][/PATH]` (default port 80); `mqtt://` is
+/// an alias of `tcp://`. Port 0 lets the operating system choose. A WebSocket listener serves exactly one path, `/`
+/// if the URL has none.
 ///
-/// The host is one of three:
+/// The host is one of:
 ///
-/// - an address, such as `127.0.0.1` or `[::1]`. `0.0.0.0` is every IPv4 interface, `[::]` every IPv6
-///   interface and no other: the two may share a port.
-/// - `*`, or nothing (`tcp://:1883`): every interface of both families, at the same port. On a machine with
-///   one family it is that one.
+/// - an address, such as `127.0.0.1` or `[::1]`. `0.0.0.0` is every IPv4 interface and `[::]` is every IPv6
+///   interface; the two may share a port.
+/// - `*`, or nothing (`tcp://:1883`): every interface of both families, at the same port. On a machine with only
+///   one family, every interface of that family.
 /// - a name: every address that the name has on this machine, at the same port. International names are
 ///   looked up in their ASCII form (`tcp://müller.example` as `xn--mller-kva.example`).
 ///
@@ -39,16 +39,16 @@ const SCHEMES: [&str; 3] = ["tcp", "mqtt", "ws"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerConfig {
-    /// The address to bind. [`ListenerConfig::new`] writes `*` for an empty host, which not every [`Url`] can
-    /// have, and a host name in its ASCII form.
+    /// The URL to listen on. [`ListenerConfig::new`] replaces an empty host by `*`, because not every [`Url`] can
+    /// have an empty host, and a host name by its ASCII form.
     pub url: Url,
-    /// The pages that may connect over WebSocket, each as browsers send it in `Origin`
-    /// (`https://example.org`). Empty, the default: pages of any origin. A tcp listener has none.
+    /// The origins of pages that may connect over WebSocket, each written as browsers send it in `Origin`
+    /// (`https://example.org`). Empty, the default, allows pages of any origin. Always empty for a tcp listener.
     pub origins: Vec<String>,
 }
 
 impl ListenerConfig {
-    /// Reads a URL. The scheme stays as it is written, `mqtt` too.
+    /// Parses a URL. The scheme is kept as written, `mqtt` included.
     ///
     /// ```
     /// use hrotti::ListenerConfig;
@@ -59,9 +59,8 @@ impl ListenerConfig {
     /// ```
     ///
     /// # Errors
-    /// Where the text is no URL that a listener can serve: no URL at all, a scheme other than `tcp`, `mqtt`
-    /// and `ws`, no `//`, user information, a query, a fragment, or a path on tcp. The error says what to
-    /// write instead.
+    /// The text is no URL that a listener can serve: it is no URL, has a scheme other than `tcp`, `mqtt` and `ws`,
+    /// lacks `//`, or has user information, a query, a fragment, or a path with tcp. The error names the remedy.
     pub fn new(url: &str) -> Result<ListenerConfig, ListenerConfigError> {
         let parsed = rewritten(url).and_then(|text| Url::parse(&text));
         let parsed = parsed.map_err(|error| ListenerConfigError::NotAUrl {
@@ -75,11 +74,12 @@ impl ListenerConfig {
         Ok(config)
     }
 
-    /// Allows pages of these origins alone to connect over WebSocket; others are answered 403. What sends
-    /// no `Origin` is no page in a browser, and is not kept out. None: pages of any origin.
+    /// Restricts a WebSocket listener to pages of these origins; requests from pages of other origins are answered
+    /// 403. Requests without `Origin` do not come from a page in a browser and are accepted. An empty list allows
+    /// pages of any origin.
     ///
     /// # Errors
-    /// Where an origin is not written as browsers send it, or the listener is not a WebSocket listener.
+    /// An origin is not written as browsers send it, or the listener is not a WebSocket listener.
     pub fn with_origins(
         mut self,
         origins: impl IntoIterator<Item = String>,
@@ -89,7 +89,7 @@ impl ListenerConfig {
         Ok(self)
     }
 
-    /// Checks the whole value again: its fields are public, and may have been changed since.
+    /// Checks the whole value again, because its public fields may have been changed.
     ///
     /// # Errors
     /// As [`ListenerConfig::new`] and [`ListenerConfig::with_origins`].
@@ -140,12 +140,12 @@ impl ListenerConfig {
         }
     }
 
-    /// The port to bind. Default 1883 for tcp, 80 for ws; 0 lets the operating system choose.
+    /// The port to bind: that of the URL, or 1883 for tcp and 80 for ws. 0 lets the operating system choose.
     pub fn port(&self) -> u16 {
         self.url.port().unwrap_or(if self.is_websocket() { 80 } else { 1883 })
     }
 
-    /// The path that a WebSocket listener serves. Default `/`.
+    /// The path that a WebSocket listener serves: that of the URL, or `/`.
     pub fn path(&self) -> &str {
         match self.url.path() {
             "" => "/",
@@ -178,8 +178,8 @@ fn exclude_each_other(one: IpAddr, two: IpAddr) -> bool {
     one == two || same_family && (one.is_unspecified() || two.is_unspecified())
 }
 
-/// The URL with what `Url` reads of `ws` alone, or not at all, written so that it reads it of every scheme
-/// that is served: `*` for an empty host, and a host name in its ASCII form.
+/// The URL in a form that `Url` parses for every served scheme: `*` for an empty host, and a host name in its ASCII
+/// form. `Url` itself converts host names of `ws` only.
 fn rewritten(text: &str) -> Result<String, ParseError> {
     let text = text.trim_matches(|letter| letter <= ' ');
     let Some((scheme, rest)) = text.split_once("://") else { return Ok(text.to_owned()) };
@@ -213,7 +213,7 @@ fn check_origin(origin: &str) -> Result<(), ListenerConfigError> {
     Err(ListenerConfigError::Origin { value: origin.to_owned(), remedy })
 }
 
-/// A URL for people: what might be a password is left out.
+/// A URL for errors and logs, without its password.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     if url.password().is_some() {
@@ -223,22 +223,22 @@ fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-/// The URL with nothing but what a listener uses.
+/// The URL reduced to the parts that a listener uses.
 fn plain(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let path = if url.scheme() == "ws" { url.path() } else { "" };
     format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
-/// Why a [`ListenerConfig`] cannot be used. The text names the value and says what to write instead.
+/// Why a [`ListenerConfig`] cannot be used. The text names the value and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenerConfigError {
     /// The text is no URL.
     NotAUrl {
-        /// What was given.
+        /// The text.
         value: String,
-        /// What is wrong with it.
+        /// The error of the URL parser.
         reason: String,
     },
     /// The scheme is none of `tcp`, `mqtt` and `ws`.
@@ -246,7 +246,7 @@ pub enum ListenerConfigError {
         /// The URL.
         value: String,
     },
-    /// The URL has no place for a host: `//` is missing.
+    /// The URL has no host: `//` is missing.
     NoHost {
         /// The URL.
         value: String,
@@ -255,16 +255,16 @@ pub enum ListenerConfigError {
     Part {
         /// The URL, without its password.
         value: String,
-        /// Which part.
+        /// The part that is not used.
         part: &'static str,
-        /// The URL without it.
+        /// The URL without this part.
         remedy: String,
     },
     /// An origin is not written as browsers send it.
     Origin {
-        /// What was given.
+        /// The text.
         value: String,
-        /// How browsers send it, where that can be told.
+        /// The origin as browsers send it, if the text has one.
         remedy: Option<String>,
     },
     /// A tcp listener was given origins.

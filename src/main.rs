@@ -1,9 +1,9 @@
-//! The program: command line and environment to a configuration, a broker on its listeners, and a stop in
-//! good order when a signal asks for it. [`args::Args`] says what it can be told.
+//! The program: turns command line and environment into a configuration, runs a broker on its listeners, and stops
+//! it in good order on a signal. [`args::Args`] has the options.
 //!
-//! Exit codes: 0 after a stop in good order or a good `-check`; 1 where the configuration or a listener
-//! cannot be used, or the system refuses what the start needs; 2 for a command line that cannot be; 128 and the signal's number where a second signal
-//! ended the stop.
+//! Exit codes: 0 after a stop in good order or a `-check` without errors; 1 if the configuration or a listener
+//! cannot be used, or the system refuses resources that the start needs; 2 for a command line that is not valid; 128
+//! plus the signal's number if a second signal ended the stop.
 
 use std::env;
 use std::ffi::OsString;
@@ -26,7 +26,7 @@ mod program {
     pub(crate) mod stdout;
 }
 
-/// Names the address of the only listener where there is no configuration file.
+/// The environment variable with the URL of the only listener; used without `-conf`.
 const VARIABLE: &str = "HROTTI_URL";
 
 fn main() -> ExitCode {
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
         Err(errors) => return complain(&errors, 1),
     };
     if ignored {
-        // Said on the standard error, whatever becomes of the log.
-        complain(&format!("warning: {VARIABLE} is set and not used, because of -conf"), 0);
+        // Printed to the standard error, whatever the configuration of the log.
+        complain(&format!("warning: {VARIABLE} is ignored, because -conf is given"), 0);
     }
     if args.check {
         return say(&config.to_string(), ExitCode::SUCCESS);
@@ -80,13 +80,13 @@ fn configuration(file: Option<&Path>, url: Option<OsString>) -> Result<Config, S
     checked.map_err(|errors| errors.to_string())
 }
 
-/// Prints to the standard output; that nobody reads it is no error.
+/// Prints to the standard output. A closed standard output is no error.
 fn say(text: &str, code: ExitCode) -> ExitCode {
     let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
     code
 }
 
-/// Prints to the standard error; that nobody reads it is no error.
+/// Prints to the standard error. A closed standard error is no error.
 fn complain(text: &str, code: u8) -> ExitCode {
     let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
     ExitCode::from(code)

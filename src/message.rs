@@ -1,4 +1,4 @@
-//! The Application Message: Topic Name, payload, QoS, RETAIN and properties, shared by all who hold it.
+//! The Application Message: Topic Name, payload, QoS, RETAIN and properties, shared by all Sessions that hold it.
 //!
 //! A message owns one buffer, made once, in the form that goes onto the wire. A PUBLISH to a subscriber is
 //! a short head made for that subscriber and these bytes, so that nothing is encoded twice.
@@ -105,20 +105,22 @@ impl Span {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PropertyError {
-    /// Longer than the 65 535 bytes that a field can hold (section 1.5.4).
+    /// The value is longer than the 65 535 bytes that a field can hold (section 1.5.4).
     TooLong,
-    /// A string with the null character U+0000 (MQTT-1.5.4-2).
+    /// The string holds the null character U+0000 (MQTT-1.5.4-2).
     ContainsNul,
-    /// A Response Topic that is no Topic Name (MQTT-3.3.2-14).
+    /// The Response Topic is no Topic Name (MQTT-3.3.2-14).
     ResponseTopic,
 }
 
 impl fmt::Display for PropertyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            PropertyError::TooLong => "longer than 65535 bytes (section 1.5.4)",
-            PropertyError::ContainsNul => "holds the null character U+0000 (MQTT-1.5.4-2)",
-            PropertyError::ResponseTopic => "is no Topic Name (MQTT-3.3.2-14)",
+            PropertyError::TooLong => "the value is longer than 65535 bytes (section 1.5.4)",
+            PropertyError::ContainsNul => {
+                "the value holds the null character U+0000 (MQTT-1.5.4-2)"
+            }
+            PropertyError::ResponseTopic => "the Response Topic is no Topic Name (MQTT-3.3.2-14)",
         })
     }
 }
@@ -126,10 +128,10 @@ impl fmt::Display for PropertyError {
 impl std::error::Error for PropertyError {}
 
 impl Message {
-    /// A message of QoS 0, not retained, without properties.
+    /// Makes a message of QoS 0, not retained, without properties.
     ///
-    /// The payload may be of any size up to what one packet can carry, 268 435 455 bytes less the Topic
-    /// Name; a larger one can be routed in process but to no Network Connection.
+    /// A packet can carry a payload of 268 435 455 bytes less the Topic Name. A larger payload can be routed to
+    /// in-process clients, but not to a Network Connection.
     ///
     /// # Errors
     /// [`TopicError`] if `topic` is no Topic Name (section 4.7).
@@ -232,8 +234,8 @@ impl Message {
         self
     }
 
-    /// Sets RETAIN: the broker keeps the message for later subscribers; an empty payload removes what it
-    /// kept (MQTT-3.3.1-5, -6). Default: `false`.
+    /// Sets RETAIN: the broker keeps the message for later subscribers; an empty payload removes the retained
+    /// message of the Topic Name (MQTT-3.3.1-5, -6). Default: `false`.
     #[must_use]
     pub fn with_retain(mut self, retain: bool) -> Message {
         if self.0.retain != retain {
@@ -242,8 +244,8 @@ impl Message {
         self
     }
 
-    /// Sets the Message Expiry Interval in seconds, any number, counted from the publishing. Default:
-    /// never. A copy that still waits when it has passed is discarded and counted as expired
+    /// Sets the Message Expiry Interval in seconds, any number, counted from the publishing. Default: the message
+    /// never expires. A copy that still waits when the interval has passed is discarded and counted as expired
     /// (MQTT-3.3.2-5).
     #[must_use]
     pub fn with_expiry_secs(mut self, secs: u32) -> Message {
@@ -251,7 +253,7 @@ impl Message {
         self
     }
 
-    /// Says whether the payload is UTF-8 text: the Payload Format Indicator. Default: not said.
+    /// Sets the Payload Format Indicator: whether the payload is UTF-8 text. Default: none.
     #[must_use]
     pub fn with_payload_is_utf8(self, is_utf8: bool) -> Message {
         self.with_property(Property::PayloadFormatIndicator(u8::from(is_utf8)))
@@ -296,8 +298,7 @@ impl Message {
         Ok(self.with_property(Property::UserProperty(name, value)))
     }
 
-    /// Rebuilds the buffer with one more property. A property that may stand only once replaces the one
-    /// before it.
+    /// Rebuilds the buffer with one more property. A property that may stand only once replaces an earlier value.
     fn with_property(self, property: Property<'_>) -> Message {
         let kind = std::mem::discriminant(&property);
         let repeats = matches!(property, Property::UserProperty(..));
@@ -327,8 +328,8 @@ impl Message {
         std::str::from_utf8(self.topic_bytes()).unwrap_or_default()
     }
 
-    /// As [`Message::topic`], for those who only copy or compare it: that it is UTF-8 is found anew with
-    /// each `&str`, and takes as long as all else in sending a small message.
+    /// The bytes of [`Message::topic`], for callers that only copy or compare them: checking for UTF-8 takes as long
+    /// as everything else in sending a small message.
     pub(crate) fn topic_bytes(&self) -> &[u8] {
         self.0.topic.of(&self.0.buffer)
     }
@@ -339,7 +340,7 @@ impl Message {
         self.0.payload.of(&self.0.buffer)
     }
 
-    /// The payload as a handle, which shares a long message's buffer. That of a short one is copied.
+    /// The payload as [`Bytes`], which share the buffer of a long message and are a copy for a short one.
     #[must_use]
     pub fn payload_bytes(&self) -> Bytes {
         match &self.0.buffer {
@@ -363,13 +364,13 @@ impl Message {
         self.0.retain
     }
 
-    /// The Message Expiry Interval in seconds; on a received message what is left of it (MQTT-3.3.2-6).
+    /// The Message Expiry Interval in seconds; on a received message its remainder (MQTT-3.3.2-6).
     #[must_use]
     pub fn expiry_secs(&self) -> Option<u32> {
         self.0.expiry_secs
     }
 
-    /// Whether the payload is UTF-8 text, where the publisher said so.
+    /// The Payload Format Indicator: whether the payload is UTF-8 text; `None` if the publisher did not set it.
     #[must_use]
     pub fn payload_is_utf8(&self) -> Option<bool> {
         self.properties().find_map(|property| match property {

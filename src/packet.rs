@@ -1,8 +1,8 @@
-//! The words of the protocol: versions, QoS, Packet Identifiers, Reason Codes, and the packets that a
-//! Client may send, as they stand in the read buffer.
+//! The types of the protocol: versions, QoS, Packet Identifiers, Reason Codes, and the packets that a
+//! Client may send, borrowed from the read buffer.
 //!
-//! Packets are typed by direction: [`FromClient`] cannot hold a CONNACK, so a packet sent the wrong way
-//! is refused by [`decode`] and known to nothing else. What the Server sends is written by [`encode`].
+//! Packets are typed by direction: [`FromClient`] cannot hold a CONNACK, so [`decode`] refuses a packet that is
+//! sent in the wrong direction, and no other module sees it. [`encode`] writes the packets of the Server.
 
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -110,7 +110,7 @@ pub(crate) enum FromClient<'a> {
     Auth(Auth<'a>),
 }
 
-/// CONNECT (section 3.1). What 3.1 and 3.1.1 cannot say stands at the value that means the same.
+/// CONNECT (section 3.1). Fields that 3.1 and 3.1.1 lack have the value with the same meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connect<'a> {
     pub(crate) version: ProtocolVersion,
@@ -135,6 +135,8 @@ pub(crate) struct Connect<'a> {
     /// `true` where absent.
     pub(crate) request_problem_information: bool,
     pub(crate) authentication_method: Option<&'a str>,
+    /// Only with a method.
+    pub(crate) authentication_data: Option<&'a [u8]>,
 }
 
 /// The Will in a CONNECT packet.
@@ -215,7 +217,7 @@ pub enum RetainHandling {
 pub struct SubscriptionOptions {
     /// Maximum QoS at which messages are sent. Default 0.
     pub qos: QoS,
-    /// Messages of the subscriber itself are not sent to it (MQTT-3.8.3-3). Default `false`.
+    /// Messages that the subscriber published itself are not sent to it (MQTT-3.8.3-3). Default `false`.
     pub no_local: bool,
     /// RETAIN is forwarded as it was published (MQTT-3.3.1-13). Default `false`.
     pub retain_as_published: bool,
@@ -224,15 +226,14 @@ pub struct SubscriptionOptions {
 }
 
 impl SubscriptionOptions {
-    /// The options with this maximum QoS and every other at its default.
+    /// Options with this maximum QoS and defaults for the rest.
     #[must_use]
     pub fn with_qos(qos: QoS) -> SubscriptionOptions {
         SubscriptionOptions { qos, ..SubscriptionOptions::default() }
     }
 
-    /// What a bridge of 3.1 or 3.1.1 means by these options, which it cannot say in its version: no message
-    /// comes back that it published itself, and RETAIN is as it was published. A shared subscription cannot
-    /// have No Local (MQTT-3.8.3-4).
+    /// The options of a bridge of 3.1 or 3.1.1, which has no way to send them in its version: No Local, and Retain
+    /// As Published. A shared subscription cannot have No Local (MQTT-3.8.3-4).
     pub(crate) fn of_bridge(self, shared: bool) -> SubscriptionOptions {
         SubscriptionOptions { no_local: !shared, retain_as_published: true, ..self }
     }
@@ -253,6 +254,7 @@ pub(crate) struct Auth<'a> {
     pub(crate) reason: ReasonCode,
     /// Always `Some`: an AUTH without one is refused.
     pub(crate) authentication_method: Option<&'a str>,
+    pub(crate) authentication_data: Option<&'a [u8]>,
 }
 
 #[cfg(test)]

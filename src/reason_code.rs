@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The Reason Codes of MQTT 5 (section 2.4) that a Server sends or understands.
 ///
-/// Any byte can be held, because a peer may send one that this version of the standard does not name;
-/// the associated constants are the ones that it does. The default is Success.
+/// The type holds any byte, because a peer may send a code that the standard does not name; the codes that it
+/// names are associated constants. The default is Success.
 ///
 /// ```
 /// use hrotti::ReasonCode;
@@ -86,7 +86,7 @@ impl ReasonCode {
         self.0
     }
 
-    /// Whether it reports a failure: 0x80 or greater (section 2.4).
+    /// Whether the code reports a failure: 0x80 or greater (section 2.4).
     #[must_use]
     pub const fn is_error(self) -> bool {
         self.0 >= 0x80

@@ -10,11 +10,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::time::Timestamp;
-use crate::topic::{is_reserved, name_matches};
+use crate::topic::is_reserved;
 
 #[cfg(test)]
 mod tests;
 
+/// So many bytes of a topic are compared with a filter, level by level, in one step.
+const STEP_BYTES: usize = 32;
+/// So many bytes of a place are made and sought in one step.
+const SEEK_STEP_BYTES: usize = 64;
 /// The least text above all that start with `$`.
 const ABOVE_RESERVED: &str = "%";
 /// What follows `/` in the order of texts: `a0` is the least text above all that start with `a/`.
@@ -114,9 +118,9 @@ impl<V> Retained<V> {
     /// The first retained message after `after` whose topic matches `filter` (one without
     /// `$share/NAME/`), in the order of the bytes of the topics; `None` starts at the first.
     ///
-    /// `steps` is the budget: it goes down by one for each topic looked at, and the search pauses
-    /// at 0, at once if it is 0 already. Each step costs a search in the map and is linear in the
-    /// length of topic and filter.
+    /// `steps` is the budget: one is spent for each topic looked at, each 32 bytes compared and each
+    /// 64 bytes of a text sought in the map. The search pauses at 0, at once if it is 0 already. What
+    /// one topic takes is spent at once, so the last one may cost more than was left.
     pub(crate) fn next_match<'a>(
         &'a self,
         filter: &str,
@@ -125,29 +129,40 @@ impl<V> Retained<V> {
         steps: &mut usize,
     ) -> Step<'a, V> {
         let mut last = after.unwrap_or_default();
-        let mut seek = match after {
-            None => Seek::From(literal_prefix(filter).to_owned()),
-            Some(after) => seek_after(filter, after),
-        };
+        if *steps == 0 {
+            return Step::Paused(last);
+        }
+        let (mut place, mut seek, mut work) = (String::new(), Seek::Place, 1);
+        match after {
+            None => place.push_str(literal_prefix(filter)),
+            Some(after) => {
+                let look = look(filter, after, &mut place);
+                (seek, work) = (look.seek, work + look.compared / STEP_BYTES);
+            }
+        }
         loop {
-            let from = match &seek {
-                Seek::Next => Bound::Excluded(last),
-                Seek::From(text) => Bound::Included(text.as_str()),
+            let (from, len) = match seek {
+                Seek::Next => (Bound::Excluded(last), last.len()),
+                Seek::Place => (Bound::Included(place.as_str()), place.len()),
                 Seek::End => return Step::End,
             };
             let mut entries = self.entries.range::<str, _>((from, Bound::Unbounded));
+            work += len / SEEK_STEP_BYTES;
             loop {
-                if *steps == 0 {
-                    return Step::Paused(last);
-                }
-                *steps -= 1;
-                let Some((topic, entry)) = entries.next() else { return Step::End };
-                if name_matches(filter, topic) && !entry.has_expired(now) {
+                let Some((topic, entry)) = entries.next() else {
+                    *steps = steps.saturating_sub(work);
+                    return Step::End;
+                };
+                let look = look(filter, topic, &mut place);
+                *steps = steps.saturating_sub(work + look.compared / STEP_BYTES);
+                if look.matches && !entry.has_expired(now) {
                     return Step::Found(topic, &entry.value);
                 }
-                last = topic;
-                seek = seek_after(filter, topic);
-                if !matches!(seek, Seek::Next) {
+                (last, seek, work) = (topic, look.seek, 1);
+                if *steps == 0 && seek != Seek::End {
+                    return Step::Paused(last);
+                }
+                if seek != Seek::Next {
                     break;
                 }
             }
@@ -213,24 +228,36 @@ impl<V> Entry<V> {
 }
 
 /// Where the next topic that may match is to be sought.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seek {
     /// Right after the topic just seen.
     Next,
-    /// At this text or above; it is greater than the topic just seen.
-    From(String),
+    /// At a place, or above it, that is greater than the topic just seen.
+    Place,
     /// Nowhere.
     End,
 }
 
-/// Where the first topic greater than `topic` that may match `filter` can be. Nothing that
-/// matches lies between.
+/// What a look at a topic shows.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    /// Whether the filter matches it.
+    matches: bool,
+    seek: Seek,
+    /// How many bytes of it were compared.
+    compared: usize,
+}
+
+/// Whether `topic` matches `filter`, and where the first greater topic that may match can be: in
+/// `place`, if it is a place. Nothing that matches lies between.
 ///
 /// Topics are ordered by their bytes, and some characters are less than `/`: `a!` comes between
 /// `a` and `a/b`. What starts with `a/` is without a gap all the same, and ends before `a0`.
-fn seek_after(filter: &str, topic: &str) -> Seek {
+fn look(filter: &str, topic: &str, place: &mut String) -> Look {
+    place.clear();
     if is_reserved(topic) && filter.starts_with(['+', '#']) {
-        return Seek::From(ABOVE_RESERVED.to_owned()); // MQTT-4.7.2-1
+        place.push_str(ABOVE_RESERVED);
+        return Look { matches: false, seek: Seek::Place, compared: 0 }; // MQTT-4.7.2-1
     }
     // Where the last level that a `+` stands for ends in the topic.
     let mut variable = None;
@@ -239,48 +266,60 @@ fn seek_after(filter: &str, topic: &str) -> Seek {
         let (level, deeper) = split_level(wanted);
         let (text, rest) = split_level(&topic[start..]);
         let end = start + text.len();
-        match level {
-            "#" => return Seek::Next,
-            "+" => variable = Some(end),
-            _ if level == text => {}
-            _ => {
-                let found = seek_literal(&topic[..start], wanted, topic);
-                return found.unwrap_or_else(|| seek_beyond(topic, variable));
+        let (matches, seek) = match (level, deeper, rest) {
+            ("#", ..) => (true, Seek::Next),
+            ("+", Some(deeper), Some(_)) => {
+                variable = Some(end);
+                (wanted, start) = (deeper, end + 1);
+                continue;
             }
-        }
-        match (deeper, rest) {
-            (Some(deeper), Some(_)) => (wanted, start) = (deeper, end + 1),
             // Only `+` can stand for a longer text, and such a text may come before `topic/`.
-            (_, None) if level == "+" => return Seek::Next,
-            (Some(deeper), None) => {
-                return Seek::From(format!("{topic}/{}", literal_prefix(deeper)));
+            ("+", deeper, None) => (deeper.is_none_or(|deeper| deeper == "#"), Seek::Next),
+            ("+", None, Some(_)) => (false, seek_beyond(topic, Some(end), place)),
+            _ if level != text => {
+                let found = seek_literal(&topic[..start], wanted, topic, place);
+                (false, found.unwrap_or_else(|| seek_beyond(topic, variable, place)))
             }
-            (None, _) => return seek_beyond(topic, variable),
-        }
+            (_, Some(deeper), Some(_)) => {
+                (wanted, start) = (deeper, end + 1);
+                continue;
+            }
+            (_, Some(deeper), None) => {
+                place.extend([topic, "/", literal_prefix(deeper)]);
+                (deeper == "#", Seek::Place) // `#` includes the level above it
+            }
+            (_, None, rest) => (rest.is_none(), seek_beyond(topic, variable, place)),
+        };
+        return Look { matches, seek, compared: end.max(start + level.len()) };
     }
 }
 
 /// The place below `above` (which ends with `/` or is empty) where `wanted` leads to, if it is
 /// after `topic`. `wanted` starts with a literal level that `topic` does not have there.
-fn seek_literal(above: &str, wanted: &str, topic: &str) -> Option<Seek> {
-    let mut target = format!("{above}{}", literal_prefix(wanted));
-    if *target <= *topic && split_level(wanted).1 == Some("#") {
-        target.push('/'); // `a!` is between `a` and `a/b`, and `a/#` means both.
+fn seek_literal(above: &str, wanted: &str, topic: &str, place: &mut String) -> Option<Seek> {
+    place.extend([above, literal_prefix(wanted)]);
+    if **place <= *topic && split_level(wanted).1 == Some("#") {
+        place.push('/'); // `a!` is between `a` and `a/b`, and `a/#` means both.
     }
-    (*target > *topic).then_some(Seek::From(target))
+    (**place > *topic).then_some(Seek::Place)
 }
 
 /// Past all that is below the level that the last `+` stands for.
-fn seek_beyond(topic: &str, variable: Option<usize>) -> Seek {
-    match variable {
-        Some(end) => Seek::From(format!("{}{ABOVE_SEPARATOR}", &topic[..end])),
-        None => Seek::End,
-    }
+fn seek_beyond(topic: &str, variable: Option<usize>, place: &mut String) -> Seek {
+    place.clear();
+    let Some(end) = variable else { return Seek::End };
+    place.push_str(&topic[..end]);
+    place.push(ABOVE_SEPARATOR);
+    Seek::Place
 }
 
-/// The first level, and what follows its `/`.
+/// The first level, and what follows its `/`. A level is short: going byte by byte is quicker than a
+/// search made for long texts.
 fn split_level(text: &str) -> (&str, Option<&str>) {
-    text.split_once('/').map_or((text, None), |(level, rest)| (level, Some(rest)))
+    match text.bytes().position(|byte| byte == b'/') {
+        Some(end) => (&text[..end], text.get(end + 1..)),
+        None => (text, None),
+    }
 }
 
 /// What every topic that the filter matches starts with: `a/b` of `a/b/#`, `a/` of `a/+`.

@@ -18,8 +18,8 @@ mod event_loop;
 use contained::Contained;
 pub(crate) use event_loop::{EventLoops, Registered, is_event_loop};
 
-/// Runs `future` on the global executor, to its end, with nobody waiting for it. A panic of the future, or of
-/// its destructor, ends it and is logged.
+/// Runs `future` to its end as a detached task on the global executor. A panic of the future, or of its destructor,
+/// ends it and is logged.
 ///
 /// The output is `()` so that the finished task needs no room for one. The future's own size is what a
 /// task costs, plus about 150 bytes.
@@ -27,7 +27,7 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     drop(async_std::task::spawn(Contained::new(future))); // dropping the handle detaches the task
 }
 
-/// Waits. A duration beyond what the clock can tell never ends.
+/// Waits for `duration`. A duration beyond the range of the clock never ends.
 ///
 /// Each call makes a timer, which wakes the reactor: not for use once per packet.
 pub(crate) async fn sleep(duration: Duration) {

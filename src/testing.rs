@@ -1,13 +1,12 @@
-//! A broker in a world of its own: a clock that a test turns, an executor whose order of tasks a seed chooses, and
-//! connections that delay, split, stall, break and panic as a test orders or as the seed draws. (Feature `testing`.)
+//! A broker in a simulated world: a clock that a test advances, an executor whose order of tasks a seed determines,
+//! and connections that delay, split, stall, break and panic on order or by the seed. (Feature `testing`.)
 //!
-//! A [`World`] runs everything in the calling thread: brokers, clients, and whatever else is spawned on it. No
-//! thread, no socket, no wall clock and no other chance than the seed's has a part in it, so that a run with the
-//! same seed is the same run, byte by byte, and an hour of Keep Alive takes no time.
+//! A [`World`] runs brokers, clients and other tasks in the calling thread. It uses no other thread, no socket and no
+//! wall clock, and the seed is its only source of randomness. So two runs with the same seed are equal byte by byte,
+//! and an hour of Keep Alive takes no time.
 //!
-//! Your client runs against it if it speaks over [`futures_io`] streams and takes its time from
-//! [`WorldHandle::sleep`]. Here is one that should come back when its connection breaks
-//! (`examples/reconnect.rs` is a whole one):
+//! A client can run in it if it uses [`futures_io`] streams and takes its time from [`WorldHandle::sleep`]. This one
+//! should reconnect when its connection breaks (`examples/reconnect.rs` tests a complete client):
 //!
 //! ```
 //! use std::time::Duration;
@@ -34,7 +33,7 @@
 //!     unreachable!()
 //! });
 //! # use hrotti::testing::{Direction, Fault, Faults};
-//! // The first connection breaks in the middle of CONNECT, later ones do not.
+//! // The first connection breaks in the middle of CONNECT, the second does not.
 //! let cut = Fault::CutBehind { direction: Direction::ToBroker, bytes: 7 };
 //! connector.set_faults(Faults { once: vec![cut], ..Faults::default() });
 //! world.run_until_idle();
@@ -46,16 +45,15 @@
 //!
 //! # Time
 //!
-//! The clock stands still while any task is ready. [`World::run_until_idle`] runs them and turns nothing;
-//! [`World::advance`] and [`World::block_on`] turn the clock from timer to timer; [`World::jump`] turns it past
-//! timers at once, as a suspended machine sees it. A broker looks at its deadlines every 250 ms.
+//! The clock stands still while any task is ready. [`World::run_until_idle`] runs the ready tasks and leaves the clock;
+//! [`World::advance`] and [`World::block_on`] move the clock from timer to timer; [`World::jump`] moves it past
+//! timers at once, as after a suspension of the machine. A broker looks at its deadlines every 250 ms.
 //!
-//! # Chance
+//! # Randomness
 //!
-//! What is drawn from the seed: which of the ready tasks runs next, how bytes are split and delayed where
-//! [`Faults`] allow it, the hash keys of the broker and the Client Identifiers that it assigns. A test that keeps to
-//! [`Dice`] for its own choices can be replayed by its seed; [`World::fingerprint`] tells two runs apart, and
-//! [`World::trace`] shows every byte.
+//! The seed determines which of the ready tasks runs next, how bytes are split and delayed if [`Faults`] allow it, the
+//! hash keys of the broker, and the Client Identifiers that it assigns. A test that uses [`Dice`] for its own choices
+//! can be replayed by its seed; [`World::fingerprint`] distinguishes two runs, and [`World::trace`] shows every byte.
 
 mod dice;
 mod executor;
@@ -86,31 +84,31 @@ pub use trace::{Action, Event};
 
 use executor::{Executor, Turn};
 
-/// The longest that [`World::block_on`] turns the clock.
+/// The longest time that [`World::block_on`] advances the clock.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A clock, an executor and the connections on it. It runs when one of its methods says so, in the calling thread.
+/// A clock, an executor and simulated connections. Tasks run only inside its methods, in the calling thread.
 ///
-/// Dropping it drops all its tasks; brokers of it can still be asked, and do nothing any more.
+/// Dropping it drops all its tasks. Its brokers can still be read, for example their ledgers, but do nothing more.
 pub struct World {
     seed: u64,
     executor: Arc<Executor>,
 }
 
-/// What tasks of a [`World`] need of it: the time, a pause, further tasks. Clones are of the same world.
+/// A handle for tasks of a [`World`]: the time, timers, and further tasks. Clones refer to the same world.
 #[derive(Debug, Clone)]
 pub struct WorldHandle {
     executor: Arc<Executor>,
 }
 
 impl World {
-    /// A world of this seed, whose clock stands at 0.
+    /// Makes a world with this seed, whose clock stands at 0.
     #[must_use]
     pub fn new(seed: u64) -> World {
         World { seed, executor: Executor::new(seed) }
     }
 
-    /// The seed that it was made of.
+    /// The seed of this world.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
@@ -122,17 +120,17 @@ impl World {
         WorldHandle { executor: self.executor.clone() }
     }
 
-    /// A broker whose tasks run here and whose time is this world's, with `limits` moved into their ranges. Its
-    /// methods may be called at any time; their futures want [`World::block_on`] or a task.
+    /// Makes a broker whose tasks run in this world and use its clock, with `limits` moved into their ranges. Its
+    /// methods may be called at any time; run their futures by [`World::block_on`] or in a task.
     ///
-    /// A listener that [`Broker::add_listener`] binds works by real sockets and real time and does not belong here.
+    /// Do not use [`Broker::add_listener`] on it: such a listener uses real sockets and real time.
     #[must_use]
     pub fn broker(&self, limits: Limits) -> Broker {
         let host = Host::Custom(Arc::new(self.executor.clone()));
         Broker::on(host, limits, AccessControl::default())
     }
 
-    /// Adds a listener to a broker, and returns what dials it.
+    /// Adds a listener to a broker, and returns the connector that dials it.
     ///
     /// # Errors
     /// [`ListenerError::NameInUse`], or [`ListenerError::Stopped`].
@@ -149,7 +147,8 @@ impl World {
         self.executor.elapsed()
     }
 
-    /// Adds a task. It runs when the world runs. A panic in it goes on out of the method that runs the world.
+    /// Adds a task, which runs when the world runs. A panic of the task propagates out of the method that runs the
+    /// world.
     pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -157,7 +156,7 @@ impl World {
         self.handle().spawn(task)
     }
 
-    /// Runs tasks until none is ready, and turns no clock.
+    /// Runs tasks until none is ready, and leaves the clock as it is.
     ///
     /// # Panics
     /// As [`World::advance`].
@@ -166,11 +165,11 @@ impl World {
         self.run_ready();
     }
 
-    /// Lets so much time pass: runs tasks until none is ready, turns the clock to the next timer, and so on.
+    /// Advances the clock by `duration`: runs tasks until none is ready, moves the clock to the next timer, and repeats.
     ///
     /// # Panics
-    /// If a task that was spawned here panics, if tasks keep each other busy while time stands still (2 000 000 turns),
-    /// or if a task of this world calls it.
+    /// If a task of [`World::spawn`] panics, if tasks stay ready for 2 000 000 turns while time stands still, or if a
+    /// task of this world calls it.
     pub fn advance(&self, duration: Duration) {
         let _running = self.executor.enter();
         let until = self.executor.elapsed().saturating_add(duration);
@@ -180,13 +179,13 @@ impl World {
         }
     }
 
-    /// Turns the clock at once, past timers, and runs nothing: what was due meanwhile is late. So it looks to a
-    /// process that was stopped, or on a machine that was suspended.
+    /// Moves the clock past timers at once and runs no task, so that timers in between fire late, as in a process that
+    /// was stopped or on a machine that was suspended.
     pub fn jump(&self, duration: Duration) {
         self.executor.jump(duration);
     }
 
-    /// Runs a future and all tasks until the future is finished, turning the clock as far as needed.
+    /// Runs a future and all tasks until the future is finished, and advances the clock as far as needed.
     ///
     /// # Panics
     /// If 24 hours of the world's time do not finish it, and as [`World::advance`].
@@ -200,7 +199,7 @@ impl World {
         }
     }
 
-    /// As [`World::block_on`], but gives up, and drops the future, when `limit` has passed.
+    /// As [`World::block_on`], but drops the future and returns `None` when `limit` has passed on the world's clock.
     ///
     /// # Panics
     /// As [`World::advance`].
@@ -239,21 +238,21 @@ impl World {
         self.handle().sleep(duration)
     }
 
-    /// Tasks that have not ended, those of brokers included: one of a running broker, one of each listener and of each
-    /// connection.
+    /// The number of tasks that have not ended, including those of brokers: one for each running broker, each listener
+    /// and each connection.
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.executor.tasks()
     }
 
-    /// What tasks of brokers panicked with: each ended one task. An ordered panic of a transport that the broker
-    /// contains is not among them; that of a drop is.
+    /// The messages of panics that ended a broker's task. A panic of a transport that was ordered by a [`Fault`] is not
+    /// among them, because the broker contains it, except a panic of the transport's drop.
     #[must_use]
     pub fn panics(&self) -> Vec<String> {
         self.executor.panics()
     }
 
-    /// Whether events are kept for [`World::trace`]. At first they are not.
+    /// Turns the recording of events for [`World::trace`] on or off. It is off at first.
     pub fn record(&self, on: bool) {
         self.executor.lock().trace.record(on);
     }
@@ -264,8 +263,8 @@ impl World {
         self.executor.lock().trace.take()
     }
 
-    /// A number that everything has changed that happened so far: every byte, its time, and the order of tasks. Equal
-    /// in two runs that were equal.
+    /// A hash of everything that has happened so far: every byte, its time, and the order of tasks. Two equal runs have
+    /// the same fingerprint.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.executor.lock().trace.fingerprint()
@@ -316,8 +315,8 @@ impl WorldHandle {
     }
 }
 
-/// A task of a [`World`]: a future of its output, never finished if the world is dropped first. Dropping it lets the
-/// task go on.
+/// A future of the output of a task of a [`World`]. It never finishes if the world is dropped first. Dropping it does
+/// not end the task.
 pub struct Spawned<T> {
     shared: Arc<Mutex<Outcome<T>>>,
 }
@@ -328,7 +327,7 @@ struct Outcome<T> {
 }
 
 impl<T> Spawned<T> {
-    /// The output, if the task has ended and nobody has taken it yet.
+    /// The output, if the task has ended and the output was not taken yet.
     #[must_use]
     pub fn take(&self) -> Option<T> {
         lock(&self.shared).output.take()

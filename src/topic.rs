@@ -1,9 +1,9 @@
 //! Topic Names, Topic Filters and Share Names: checked once, when they are made, and matched level
 //! by level.
 //!
-//! A value of these types is valid by construction, so no later room looks for faults again. All
-//! three are cheap to clone: they share one text. Nothing here recurses, and every walk is linear
-//! in the length of the text.
+//! A value of these types is valid by construction, so no other module checks it again. All three are
+//! cheap to clone: clones share one text. Nothing here recurses, and every operation is linear in the
+//! length of the text.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -21,14 +21,14 @@ const TEXT_MAX: usize = 65_535;
 /// What a shared subscription's Topic Filter starts with (MQTT-4.8.2-1).
 const SHARE_PREFIX: &str = "$share/";
 
-/// A Topic Name: what a message is published to.
+/// A Topic Name: the topic to which a message is published.
 ///
-/// 1 to 65 535 bytes of UTF-8 without U+0000, `+` and `#`. Levels are parted by `/` and may be
-/// empty; no two different texts are the same topic (MQTT-4.7.3-4). Names that start with `$` are
-/// valid; which of them a client may publish to is the broker's decision.
+/// 1 to 65 535 bytes of UTF-8 without U+0000, `+` and `#`. Levels are separated by `/` and may be
+/// empty; different texts are always different topics (MQTT-4.7.3-4). Names that start with `$` are
+/// valid; the broker decides which of them a Client may publish to.
 ///
-/// `Display` writes the text as it is. It may hold control characters, so write it to logs with
-/// `Debug`, which escapes them.
+/// `Display` writes the text unescaped. It may hold control characters, so use `Debug`, which escapes
+/// them, in logs.
 ///
 /// ```
 /// use hrotti::TopicName;
@@ -41,13 +41,13 @@ const SHARE_PREFIX: &str = "$share/";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicName(Arc<str>);
 
-/// A Topic Filter: what a client subscribes with, `$share/NAME/FILTER` included.
+/// A Topic Filter: the pattern of a subscription, including `$share/NAME/FILTER`.
 ///
-/// 1 to 65 535 bytes of UTF-8 without U+0000. `+` stands for one whole level, `#` for any number
-/// of levels and only at the end. `$share` without a `/` behind it, or `$shared/x`, are ordinary
-/// filters; whatever starts with `$share/` is a shared subscription's or is refused.
+/// 1 to 65 535 bytes of UTF-8 without U+0000. `+` matches one whole level; `#` matches any number of
+/// levels and stands only at the end. A text that starts with `$share/` is the filter of a shared
+/// subscription or is refused; `$share` and `$shared/x` are ordinary filters.
 ///
-/// `Display` writes the text as it is: write it to logs with `Debug`, which escapes it.
+/// `Display` writes the text unescaped; use `Debug`, which escapes it, in logs.
 ///
 /// ```
 /// use hrotti::{TopicFilter, TopicName};
@@ -61,7 +61,7 @@ pub struct TopicName(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicFilter(Arc<str>);
 
-/// A Share Name: what the Sessions that share a subscription have in common.
+/// A Share Name: the name of a shared subscription, common to all Sessions that share it.
 ///
 /// 1 to 65 535 bytes of UTF-8 without U+0000, `/`, `+` and `#`.
 ///
@@ -88,11 +88,11 @@ pub struct ShareName(Arc<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TopicError {
-    /// It has no character (MQTT-4.7.3-1).
+    /// The text is empty (MQTT-4.7.3-1).
     Empty,
-    /// It is longer than 65 535 bytes (MQTT-4.7.3-3).
+    /// The text is longer than 65 535 bytes (MQTT-4.7.3-3).
     TooLong,
-    /// It holds U+0000 (MQTT-4.7.3-2).
+    /// The text holds U+0000 (MQTT-4.7.3-2).
     ContainsNul,
     /// A Topic Name holds `+` or `#` (MQTT-4.7.0-1).
     WildcardInName,
@@ -100,7 +100,7 @@ pub enum TopicError {
     MalformedMultiLevelWildcard,
     /// `+` is not a whole level (MQTT-4.7.1-2).
     MalformedSingleLevelWildcard,
-    /// The Share Name has no character (MQTT-4.8.2-1).
+    /// The Share Name is empty (MQTT-4.8.2-1).
     ShareNameMissing,
     /// The Share Name holds `/`, `+` or `#` (MQTT-4.8.2-2).
     ShareNameInvalid,
@@ -123,8 +123,8 @@ impl TopicError {
         }
     }
 
-    /// Whether the fault is in the `$share/NAME/` of a shared subscription. A fault in the filter
-    /// behind it is the same as in any other filter.
+    /// Whether the error is in the prefix `$share/NAME/` of a shared subscription. Errors in the filter
+    /// behind the prefix are those of any other filter.
     pub fn is_share_error(&self) -> bool {
         matches!(
             self,
@@ -141,14 +141,14 @@ impl fmt::Display for TopicError {
             TopicError::Empty => "it is empty",
             TopicError::TooLong => "it is longer than 65535 bytes",
             TopicError::ContainsNul => "it holds the null character",
-            TopicError::WildcardInName => "a topic name holds no wildcard ('+', '#')",
+            TopicError::WildcardInName => "a topic name must not hold a wildcard ('+', '#')",
             TopicError::MalformedMultiLevelWildcard => {
-                "'#' stands alone in its level, which is the last"
+                "'#' must stand alone in its level, and that level must be the last"
             }
-            TopicError::MalformedSingleLevelWildcard => "'+' stands alone in its level",
+            TopicError::MalformedSingleLevelWildcard => "'+' must stand alone in its level",
             TopicError::ShareNameMissing => "the share name is empty",
-            TopicError::ShareNameInvalid => "a share name holds no '/', '+' or '#'",
-            TopicError::ShareFilterMissing => "the share name is followed by '/' and a filter",
+            TopicError::ShareNameInvalid => "a share name must not hold '/', '+' or '#'",
+            TopicError::ShareFilterMissing => "the share name must be followed by '/' and a filter",
         };
         write!(f, "{problem} [{}]", self.statement())
     }
@@ -157,7 +157,7 @@ impl fmt::Display for TopicError {
 impl std::error::Error for TopicError {}
 
 impl TopicName {
-    /// The Topic Name with this text.
+    /// Checks the text and makes a Topic Name of it.
     ///
     /// # Errors
     /// [`TopicError`] if the text is empty, too long, or holds U+0000 or a wildcard.
@@ -165,23 +165,23 @@ impl TopicName {
         check_name(text).map(|()| TopicName(Arc::from(text)))
     }
 
-    /// How many levels it has: 1 to 65 536.
+    /// The number of levels: 1 to 65 536.
     pub fn levels(&self) -> usize {
         levels(&self.0)
     }
 }
 
 impl TopicFilter {
-    /// The Topic Filter with this text.
+    /// Checks the text and makes a Topic Filter of it.
     ///
     /// # Errors
     /// [`TopicError`] if the text is empty, too long, holds U+0000, misplaces a wildcard, or starts
-    /// with `$share/` and is no shared subscription's filter.
+    /// with `$share/` without a valid Share Name and filter behind it.
     pub fn new(text: &str) -> Result<TopicFilter, TopicError> {
         check_filter(text).map(|()| TopicFilter(Arc::from(text)))
     }
 
-    /// The Topic Filter by which `share` shares `filter`.
+    /// The Topic Filter `$share/SHARE/FILTER` of a shared subscription.
     ///
     /// # Errors
     /// [`TopicError::TooLong`] if both together are longer than 65 535 bytes.
@@ -189,39 +189,39 @@ impl TopicFilter {
         TopicFilter::new(&format!("{SHARE_PREFIX}{}/{}", share.0, filter.0))
     }
 
-    /// The Share Name, if this is a shared subscription's filter.
+    /// The Share Name, if this is the filter of a shared subscription.
     pub fn share_name(&self) -> Option<&str> {
         split_share(&self.0).map(|(share, _)| share)
     }
 
-    /// The filter that Topic Names are matched against: without `$share/NAME/`.
+    /// The filter that is matched against Topic Names: without `$share/NAME/`.
     pub fn filter_str(&self) -> &str {
         split_share(&self.0).map_or(&*self.0, |(_, filter)| filter)
     }
 
-    /// Whether it is a shared subscription's filter.
+    /// Whether this is the filter of a shared subscription.
     pub fn is_shared(&self) -> bool {
         self.0.starts_with(SHARE_PREFIX)
     }
 
-    /// Whether it holds a wildcard, that is, may match more than one Topic Name.
+    /// Whether the filter holds a wildcard, that is, may match more than one Topic Name.
     pub fn has_wildcard(&self) -> bool {
         self.filter_str().contains(['+', '#'])
     }
 
-    /// How many levels [`TopicFilter::filter_str`] has: 1 to 65 536.
+    /// The number of levels of [`TopicFilter::filter_str`]: 1 to 65 536.
     pub fn levels(&self) -> usize {
         levels(self.filter_str())
     }
 
-    /// Whether a message to `name` is one for this filter. Linear in the shorter of the two.
+    /// Whether this filter matches `name`. Linear in the shorter of the two texts.
     pub fn matches(&self, name: &TopicName) -> bool {
         name_matches(self.filter_str(), &name.0)
     }
 }
 
 impl ShareName {
-    /// The Share Name with this text.
+    /// Checks the text and makes a Share Name of it.
     ///
     /// # Errors
     /// [`TopicError`] if the text is empty, too long, or holds U+0000, `/`, `+` or `#`.

@@ -1,8 +1,7 @@
-//! The seam for everything that can carry MQTT: a [`Transport`] accepts peers, each of which becomes a
-//! [`ByteStream`].
+//! Transports: a [`Transport`] accepts peers, and each peer becomes a [`ByteStream`] that carries MQTT.
 //!
-//! A transport knows nothing of packets, Sessions or the broker. [`tcp`], [`ws`] and [`memory`] ship;
-//! `examples/custom_transport.rs` is a fourth, over Unix sockets. Hand yours to
+//! A transport knows nothing of packets, Sessions or the broker. [`tcp`], [`ws`] and [`memory`] are included;
+//! `examples/custom_transport.rs` implements a fourth, over Unix sockets. Pass your own to
 //! [`Broker::add_transport`](crate::Broker::add_transport).
 
 use std::fmt;
@@ -23,8 +22,8 @@ pub mod ws;
 
 /// Accepts peers on one address.
 ///
-/// Binding is the constructor's business, so a value of an implementing type is always listening, and
-/// dropping it gives its address back.
+/// The constructor of an implementing type binds the address, so a value is always listening; dropping it frees the
+/// address.
 ///
 /// A transport may be built on another:
 ///
@@ -35,13 +34,13 @@ pub mod ws;
 /// use hrotti::transport::memory::MemoryTransport;
 /// use hrotti::transport::{Incoming, Transport};
 ///
-/// /// Lets in who knows the magic byte.
+/// /// Accepts peers that send the magic byte first.
 /// struct Guarded<T>(T);
 ///
 /// impl<T: Transport> Transport for Guarded<T> {
 ///     async fn accept(&mut self) -> io::Result<Incoming> {
 ///         let incoming = self.0.accept().await?;
-///         // What waits for the peer belongs into the handshake, not into `accept`.
+///         // Waiting for the peer belongs in the handshake, not in `accept`.
 ///         Ok(Incoming::with_handshake(incoming.peer, async move {
 ///             let mut stream = incoming.handshake.await?;
 ///             let mut byte = [0];
@@ -71,47 +70,49 @@ pub mod ws;
 pub trait Transport: Send + 'static {
     /// Waits for the next peer.
     ///
-    /// Whatever a peer can delay (a WebSocket upgrade, a TLS handshake) belongs into the future inside
-    /// [`Incoming`], which runs on a task of its own under a deadline, so that a slow peer never holds
-    /// up the next.
+    /// Steps that a peer can delay (a WebSocket upgrade, a TLS handshake) belong in the future inside
+    /// [`Incoming`], which runs in a task of its own under a deadline, so that a slow peer never delays
+    /// the next one. A panic counts as an error.
     ///
     /// # Cancel safety
     /// The returned future may be dropped at any await point without losing a peer.
     ///
     /// # Errors
-    /// An error is about the listener, not about one peer: the broker waits a moment and calls again.
+    /// The listener cannot accept at this moment. The broker waits 50 ms, longer if the error repeats, and calls
+    /// again. Errors of one peer belong in its handshake.
     fn accept(&mut self) -> impl Future<Output = io::Result<Incoming>> + Send;
 
-    /// Where Clients reach this transport, one address that a Client can use, for logs and [`Broker::listeners`](crate::Broker::listeners):
-    /// the address really bound, as `tcp://127.0.0.1:1883`.
+    /// The bound address in a form that a Client can use, such as `tcp://127.0.0.1:1883`, for logs and
+    /// [`Broker::listeners`](crate::Broker::listeners).
     fn local_endpoint(&self) -> String;
 
-    /// All of them, where the transport is bound at several addresses, that of
-    /// [`local_endpoint`](Transport::local_endpoint) first. By default it is the only one.
+    /// All bound addresses, that of [`local_endpoint`](Transport::local_endpoint) first. The default implementation
+    /// returns only that one.
     fn local_endpoints(&self) -> Vec<String> {
         vec![self.local_endpoint()]
     }
 }
 
-/// The rest of a peer's set-up. An error ends this peer alone and is counted; the broker drops it at
-/// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
+/// The rest of a peer's set-up, which ends in its byte stream. An error or a panic ends this peer only and is
+/// counted. The broker drops the future at [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
 pub type Handshake = Pin<Box<dyn Future<Output = io::Result<ByteStream>> + Send>>;
 
 /// A peer that was accepted and has not finished its set-up.
 pub struct Incoming {
-    /// The peer: its address, or what else tells peers of this transport apart.
+    /// The peer's address, or another name that distinguishes the peers of this transport.
     pub peer: PeerInfo,
-    /// Ends in the byte stream. The broker gives it a deadline and bounds how many run at once.
+    /// The rest of the set-up. The broker bounds its duration by [`Limits::handshake_timeout`](crate::Limits) and the
+    /// number of handshakes that run at once by [`Limits::handshakes_max`](crate::Limits).
     pub handshake: Handshake,
 }
 
 impl Incoming {
-    /// A peer whose stream is ready.
+    /// Makes a peer whose stream is ready.
     pub fn ready(peer: impl Into<PeerInfo>, stream: ByteStream) -> Incoming {
         Incoming::with_handshake(peer, async move { Ok(stream) })
     }
 
-    /// A peer with more to do before its first byte of MQTT.
+    /// Makes a peer whose set-up continues before its first byte of MQTT.
     pub fn with_handshake(
         peer: impl Into<PeerInfo>,
         handshake: impl Future<Output = io::Result<ByteStream>> + Send + 'static,
@@ -120,8 +121,8 @@ impl Incoming {
     }
 }
 
-/// What is known of a peer beside its bytes: where it comes from and by which listener, and who it is as far as
-/// the transport can tell. It shows as the address or name, for logs.
+/// The origin of a peer: its address or name, its listener, and the identity that the transport established.
+/// `Display` writes the address or name, for logs.
 ///
 /// ```
 /// use hrotti::transport::PeerInfo;
@@ -134,7 +135,7 @@ impl Incoming {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerInfo {
-    // One allocation for what a Network Connection keeps as long as it lasts.
+    // One allocation, which a Network Connection keeps as long as it lasts.
     known: Box<Known>,
 }
 
@@ -156,15 +157,15 @@ impl PeerInfo {
         PeerInfo { known: Box::new(Known { origin, listener: Arc::from(""), identity: None }) }
     }
 
-    /// Adds who the peer is as far as the transport can tell: the name in a certificate, a user of the operating
-    /// system, or the like.
+    /// Adds the identity that the transport established: the name in a certificate, a user of the operating system,
+    /// or the like.
     #[must_use]
     pub fn with_identity(mut self, identity: impl Into<String>) -> PeerInfo {
         self.known.identity = Some(identity.into().into_boxed_str());
         self
     }
 
-    /// Its network address, if it has one.
+    /// The network address, if the peer has one.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self.known.origin {
@@ -173,13 +174,13 @@ impl PeerInfo {
         }
     }
 
-    /// The name of the listener by which it came; empty before the broker has accepted it.
+    /// The name of the listener that accepted the peer; empty before the broker has accepted it.
     #[must_use]
     pub fn listener(&self) -> &str {
         &self.known.listener
     }
 
-    /// Who it is as far as the transport can tell.
+    /// The identity that the transport established, if any.
     #[must_use]
     pub fn identity(&self) -> Option<&str> {
         self.known.identity.as_deref()
@@ -196,7 +197,7 @@ impl From<SocketAddr> for PeerInfo {
     }
 }
 
-/// A peer without a network address, by a name that tells it apart.
+/// A peer without a network address, with a name that distinguishes it.
 impl From<&str> for PeerInfo {
     fn from(name: &str) -> PeerInfo {
         PeerInfo::new(Origin::Name(name.into()))
@@ -225,10 +226,10 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// Writes without waiting, from any thread: what lets a publisher's task hand bytes to a subscriber's
+/// Writes to a stream from any thread without waiting, so that a publisher's task can write to a subscriber's
 /// socket without waking the subscriber's task.
 ///
-/// It is optional: a stream without one is put behind a lock and written with its owner's waker.
+/// Optional: the broker puts a stream without `TryWrite` behind a lock and polls it with its owner's waker.
 ///
 /// ```
 /// use std::io::{self, IoSlice, Write};
@@ -251,19 +252,19 @@ impl fmt::Debug for Incoming {
 /// # io::Result::Ok(())
 /// ```
 pub trait TryWrite: Send + Sync {
-    /// Writes as much of `bufs` as the transport takes now, and returns how many bytes that were. 0 is for
-    /// no bytes to write alone.
+    /// Writes as much of `bufs` as the transport takes now, and returns the number of bytes. It returns 0 only if
+    /// `bufs` is empty.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where nothing can be taken; no waker is registered. Any other error
-    /// means that the stream is broken; the owner will meet the same error when it writes.
+    /// [`io::ErrorKind::WouldBlock`] if the transport takes no byte; no waker is registered. Any other error
+    /// means that the stream is broken, and its connection ends.
     fn try_write(&self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize>;
 }
 
 /// An ordered, lossless stream of bytes in both directions (MQTT-4.2-1).
 ///
-/// It reads and writes by the `futures-io` traits, so that a transport can be built on another's streams.
-/// One task at a time polls it. Dropping it ends the connection.
+/// It implements the `futures-io` traits, so that a transport can be built on the streams of another. One task at a
+/// time polls it. Dropping it ends the connection. A panic of the stream counts as an I/O error.
 ///
 /// ```
 /// use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -282,19 +283,19 @@ pub struct ByteStream {
 }
 
 impl ByteStream {
-    /// Any stream that reads and writes.
+    /// Wraps any stream that reads and writes.
     ///
-    /// `poll_close` must send what was written before it and then signal the end of the stream to the
-    /// peer, while reading stays possible (a half-close). `poll_write_vectored` is called with many
-    /// slices: a stream that takes only the first of them works, slowly.
+    /// `poll_close` must send all bytes that were written before it and then signal the end of the stream to the
+    /// peer, while reading stays possible (a half-close). `poll_write_vectored` is called with many slices: a stream
+    /// that takes only the first slice works, but slowly.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + 'static) -> ByteStream {
         ByteStream { io: Box::pin(io), inline: None }
     }
 
-    /// Adds the optional ability to be written from another task. The bytes of both ways to write must
-    /// end up in the order of the calls, so a stream that keeps bytes of its own back, as one that
-    /// encrypts or frames, needs a lock around them. The broker never lets two calls overlap, and holds
-    /// `inline` no longer than the stream, but for a moment.
+    /// Adds an inline writer, by which other tasks write to the stream. Bytes must leave in the order of the calls,
+    /// whether they come through the stream or through `inline`, so a stream that buffers bytes, because it encrypts
+    /// or frames them, needs a lock around them. The broker never lets two writes overlap. It may hold `inline` for a
+    /// moment longer than the stream.
     #[must_use]
     pub fn with_try_write(mut self, inline: Arc<dyn TryWrite>) -> ByteStream {
         self.inline = Some(inline);
@@ -352,7 +353,7 @@ impl AsyncWrite for ByteStream {
     }
 }
 
-/// A stream that reads and writes, as one object.
+/// A stream that reads and writes, as a trait object.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}

@@ -15,6 +15,9 @@ use std::time::Duration;
 mod descriptors;
 #[path = "program/log.rs"]
 mod log;
+#[cfg(target_os = "linux")]
+#[path = "program/stopped.rs"]
+mod stopped;
 
 /// Longer than any run takes; a run that hangs is ended, and its test fails.
 const HANGS: Duration = Duration::from_secs(60);
@@ -373,7 +376,7 @@ fn the_file_wins_over_the_variable_with_a_warning() {
     let ended = run(&["-check", "-conf", &path], Some("tcp://127.0.0.1:1"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.out.starts_with("listener mine: tcp://127.0.0.1:0\n"), "{ended:?}");
-    assert!(ended.err.starts_with("warning: HROTTI_URL is set and not used"), "{ended:?}");
+    assert!(ended.err.starts_with("warning: HROTTI_URL is ignored"), "{ended:?}");
     assert_eq!(run(&["-check", "-conf", &path], Some("")).err, "");
 }
 

@@ -46,6 +46,7 @@ pub(super) fn operations(scale: Scale) -> Vec<Operation> {
         all.push(search("jumps", "site/+/device-7/temperature", size, size / DEVICES));
         all.push(search("nothing", "site/7/+/pressure", size, 0));
     }
+    all.push(search_long());
     all
 }
 
@@ -87,6 +88,28 @@ fn search(name: &str, filter: &'static str, size: usize, found: usize) -> Operat
                 after = Some(topic);
             }
             found
+        }
+    })
+}
+
+/// Topics of 60 KB and a filter that is like them to the last level; an element is a step.
+fn search_long() -> Operation {
+    const TOPICS: usize = 100;
+    const LEVELS: usize = 30_000;
+    let steps = TOPICS * (2 * LEVELS / 32 + 1);
+    Operation::new("retained", "search-long", steps as u64, 0, || {
+        let mut retained = Retained::new(usize::MAX, usize::MAX);
+        for number in 0..TOPICS {
+            let topic = format!("{}{number}", "x/".repeat(LEVELS));
+            assert!(retained.set(&topic, message(number), topic.len(), None).is_ok());
+        }
+        let filter = format!("{}+/none", "x/".repeat(LEVELS));
+        move || {
+            let mut steps = usize::MAX;
+            match retained.next_match(black_box(&filter), None, NOW, &mut steps) {
+                Step::Found(..) | Step::Paused(_) => 1,
+                Step::End => 0,
+            }
         }
     })
 }

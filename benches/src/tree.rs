@@ -85,7 +85,9 @@ pub(super) fn operations(scale: Scale) -> Vec<Operation> {
         all.push(match_deep(size));
         all.push(change(Kind::Deep, size));
     }
-    all.push(match_overlapping());
+    for steps in [usize::MAX, 1_000] {
+        all.push(match_overlapping(steps));
+    }
     all
 }
 
@@ -125,15 +127,21 @@ fn topics(size: usize) -> Vec<String> {
 }
 
 fn matches(tree: &Subscriptions, topic: &str) -> usize {
-    let mut found = 0;
-    tree.search(black_box(topic), &mut Search::new(), &mut usize::MAX.clone(), &mut |matching| {
+    matches_in_slices(tree, topic, usize::MAX)
+}
+
+/// Goes on with the search as often as needed, with so many steps each time.
+fn matches_in_slices(tree: &Subscriptions, topic: &str, steps: usize) -> usize {
+    let (mut found, mut search) = (0, Search::new());
+    let mut visit = |matching: Match<'_, Value, ShareGroup>| {
         found += match matching {
             Match::Subscription { subscriber, value } => {
                 usize::from(black_box((subscriber, value)).1.1.id.is_none())
             }
             Match::Shared { members, .. } => black_box(members).len(),
         };
-    });
+    };
+    while !tree.search(black_box(topic), &mut search, &mut black_box(steps), &mut visit) {}
     found
 }
 
@@ -177,10 +185,13 @@ fn match_deep(size: usize) -> Operation {
 }
 
 /// Every way to put `+` for levels of a topic: all match, and all share their nodes.
-fn match_overlapping() -> Operation {
+/// In one go, or with so many steps at a time.
+fn match_overlapping(steps: usize) -> Operation {
     const LEVELS: usize = 13;
     const FILTERS: usize = 1 << LEVELS;
-    Operation::new("tree", format!("match-overlapping/{FILTERS}"), 1, FILTERS, || {
+    let slices = if steps == usize::MAX { "" } else { "-in-slices" };
+    let name = format!("match-overlapping{slices}/{FILTERS}");
+    Operation::new("tree", name, FILTERS as u64, FILTERS, move || {
         let mut tree = Tree::new(42);
         for ways in 0..FILTERS {
             let level = |at: usize| if ways >> at & 1 == 0 { "level" } else { "+" };
@@ -189,7 +200,7 @@ fn match_overlapping() -> Operation {
             tree.insert(&filter, 1, value());
         }
         let topic = ["level"; LEVELS].join("/");
-        move || matches(&tree, &topic)
+        move || matches_in_slices(&tree, &topic, steps)
     })
 }
 

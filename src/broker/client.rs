@@ -22,15 +22,15 @@ use crate::session::{Departure, Terms};
 use crate::subscription::Subscription;
 use crate::topic::TopicFilter;
 
-/// Why an in-process client cannot do what was asked.
+/// Why a call of an in-process [`Client`] failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Another client has this Client Identifier, in process or over the network.
+    /// A client in process or a connected Client on the network has this Client Identifier.
     InUse(String),
     /// The Client Identifier is empty, longer than 65 535 bytes or holds U+0000.
     InvalidId(String),
-    /// A limit of the broker or its access rules refuse it; the Reason Code says which.
+    /// A limit or an access rule of the broker refused the call; the Reason Code says which.
     Refused(ReasonCode),
     /// The broker has been stopped.
     Stopped,
@@ -53,23 +53,24 @@ impl fmt::Display for ClientError {
 
 impl std::error::Error for ClientError {}
 
-/// Where a published message went, when [`Client::publish`] returns.
+/// How many subscribers got a message, as [`Client::publish`] returns it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// Sessions and shared subscriptions that matched.
+    /// Sessions and shared subscriptions that matched the Topic Name.
     pub matched: u64,
-    /// Of these, where the message waits or is delivered already. The others dropped it, and count that in
-    /// their ledger.
+    /// Those of them in which the message waits or was already delivered. The rest dropped the message and count
+    /// it in their ledgers.
     pub accepted: u64,
 }
 
-/// A client inside this process: no socket, no packets, the same Sessions, queues and ledger as any other.
+/// A client inside this process. It has no socket and exchanges no packets; its Session, queue and ledger are like
+/// those of a Client on the network.
 ///
-/// It has a Client Identifier in the same name space as those on the network, a Session that ends when it is
-/// dropped, and a queue of `max_queue_depth` messages. It is a [`Stream`] of what its subscriptions match;
-/// a message counts as delivered, at any QoS, when it is taken from the stream. Who does not read it finds
-/// the newest messages thrown away, and counted, once the queue is full.
+/// Its Client Identifier shares one name space with those of the network. Its Session ends when the `Client` is
+/// dropped. It is a [`Stream`] of the messages that its subscriptions match; a message counts as delivered, at any
+/// QoS, when it is taken from the stream. While the stream is not read, up to `max_queue_depth` messages wait, and
+/// newer ones are thrown away and counted.
 ///
 /// ```
 /// use futures_lite::future::block_on;
@@ -93,19 +94,19 @@ pub struct Client {
     cell: Arc<SessionCell>,
     mailbox: Arc<Mailbox>,
     epoch: u64,
-    /// Steps of work that were done for this client since its task let others run.
+    /// Steps of work that were done for this client since its task last yielded.
     spent: AtomicUsize,
 }
 
-/// A message of an in-process client on its way. If the future that carries it is dropped, a task of the
-/// broker's goes on.
+/// A message that an in-process client is publishing. If the future of the call is dropped, a task of the broker
+/// finishes the publishing.
 struct Underway<'a> {
     engine: &'a Arc<Engine>,
     errand: Option<Errand>,
 }
 
 impl Underway<'_> {
-    /// What became of the message, once that is known.
+    /// Continues within the budget. Returns how many subscribers got the message once it is routed.
     fn advance(&mut self, budget: &mut Budget) -> Option<Published> {
         let errand = self.errand.as_mut()?;
         if !errand.advance(self.engine, budget) {
@@ -163,21 +164,21 @@ impl Client {
         Ok(Client { engine, cell, mailbox, epoch, spent })
     }
 
-    /// Its Client Identifier.
+    /// The Client Identifier.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.cell.client_id
     }
 
-    /// Publishes a message and returns when it is routed: it waits in the queues of all who match. It
-    /// never waits for a subscriber.
+    /// Publishes a message and returns when it is routed, that is, when it waits in the queue of every matching
+    /// Session. It never waits for a subscriber.
     ///
     /// # Errors
     /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::Refused`] for a Topic Name
     /// beyond `topic_levels_max` or `topic_bytes_max`.
     ///
     /// # Cancel safety
-    /// Once polled, the message is routed, whether the future is finished or not.
+    /// The first poll begins the routing. If the future is dropped, the broker finishes it.
     pub async fn publish(&self, message: Message) -> Result<Published, ClientError> {
         if self.engine.is_stopping() {
             return Err(ClientError::Stopped);
@@ -202,8 +203,7 @@ impl Client {
         Ok(published)
     }
 
-    /// Whether the task of the host program should let others run: it has published a turn's worth of work since
-    /// it did so last.
+    /// Whether the calling task should yield: it has published a turn's worth of work since it last yielded.
     fn takes_a_break(&self, steps: usize) -> bool {
         let before = self.spent.fetch_add(steps, Ordering::Relaxed);
         let over = before + steps >= TURN_STEPS;
@@ -213,15 +213,15 @@ impl Client {
         over
     }
 
-    /// Subscribes, or replaces the subscription with this Topic Filter; retained messages that match
-    /// follow in the stream.
+    /// Adds a subscription, or replaces the one with this Topic Filter. Matching retained messages follow in the
+    /// stream.
     ///
     /// # Errors
     /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::Refused`] beyond the limits on
     /// subscriptions and topics, and for No Local on a shared subscription (MQTT-3.8.3-4).
     ///
     /// # Cancel safety
-    /// Nothing is awaited: the subscription is there once the future was polled.
+    /// The first poll subscribes and finishes the future.
     pub async fn subscribe(
         &self,
         filter: &TopicFilter,
@@ -242,13 +242,13 @@ impl Client {
         if reason.is_error() { Err(ClientError::Refused(reason)) } else { Ok(()) }
     }
 
-    /// Removes a subscription. Returns whether there was one. What matched before stays in the stream.
+    /// Removes a subscription. Returns whether it existed. Messages that it matched before stay in the stream.
     ///
     /// # Errors
     /// [`ClientError::Stopped`] after the broker was stopped.
     ///
     /// # Cancel safety
-    /// Nothing is awaited: the subscription is gone once the future was polled.
+    /// The first poll unsubscribes and finishes the future.
     pub async fn unsubscribe(&self, filter: &TopicFilter) -> Result<bool, ClientError> {
         if self.engine.is_stopping() {
             return Err(ClientError::Stopped);
@@ -256,10 +256,10 @@ impl Client {
         Ok(self.engine.unsubscribe(&self.cell, filter))
     }
 
-    /// The next message of the stream; `None` when the broker was stopped and nothing waits any more.
+    /// Waits for the next message of the stream. Returns `None` when the broker was stopped and no message waits.
     ///
     /// # Cancel safety
-    /// No message is lost when the future is dropped.
+    /// Dropping the future loses no message.
     pub async fn recv(&mut self) -> Option<Message> {
         std::future::poll_fn(|cx| self.poll_message(cx)).await
     }
@@ -279,7 +279,7 @@ impl Client {
             None if ended || self.engine.is_stopping() => Poll::Ready(None),
             None => {
                 if more {
-                    // The search in the retained messages paused: others have their turn first.
+                    // The search in the retained messages paused: the task yields before it continues.
                     cx.waker().wake_by_ref();
                 }
                 Poll::Pending

@@ -1,35 +1,37 @@
-//! What a broker tells of its Sessions.
+//! The public view of a Session.
 
 use crate::engine::session_cell::SessionCell;
 use crate::ledger::Ledger;
 use crate::packet::ProtocolVersion;
 
-/// What a Session holds, as [`Broker::sessions`] tells it.
+/// A Session as [`Broker::sessions`](crate::Broker::sessions) returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// Its Client Identifier.
+    /// The Client Identifier.
     pub client_id: String,
-    /// Whether its Client is connected.
+    /// Whether the Client is connected.
     pub connected: bool,
     /// Whether the client is inside this process.
     pub in_process: bool,
-    /// The version of the present Network Connection; `None` while its Client is away. A client in process
-    /// has what MQTT 5 has.
+    /// The protocol version of the present Network Connection; `None` while the Client is not connected. An
+    /// in-process client has MQTT 5.
     pub version: Option<ProtocolVersion>,
-    /// Session Expiry Interval in seconds, 0 ends with the Network Connection, `u32::MAX` never expires
-    /// (section 3.1.2.11.2).
+    /// Session Expiry Interval in seconds. With 0 the Session ends with its Network Connection, with `u32::MAX` it
+    /// never expires (section 3.1.2.11.2).
     pub expiry_secs: u32,
-    /// Subscriptions, at most [`Limits::session_subscriptions_max`].
+    /// Subscriptions, at most [`Limits::session_subscriptions_max`](crate::Limits::session_subscriptions_max).
     pub subscriptions: usize,
-    /// Messages offered and not yet accepted by the transport, at most [`Limits::max_queue_depth`].
+    /// Messages that the transport has not completely accepted yet, at most
+    /// [`Limits::max_queue_depth`](crate::Limits::max_queue_depth).
     pub waiting: usize,
-    /// QoS 1 and 2 messages sent and not completely acknowledged, at most [`Limits::max_inflight`].
+    /// QoS 1 and 2 messages that were sent and are not completely acknowledged, at most
+    /// [`Limits::max_inflight`](crate::Limits::max_inflight).
     pub inflight: usize,
-    /// QoS 2 messages of the Client that it has not released, at most [`Limits::receive_maximum`]; 65 535 of a
-    /// Client of MQTT 3.x.
+    /// QoS 2 messages that the Client published and has not released by PUBREL, at most
+    /// [`Limits::receive_maximum`](crate::Limits::receive_maximum); for a Client of MQTT 3.x at most 65 535.
     pub receiving: usize,
-    /// What was offered to it and what became of that.
+    /// The messages that were offered to this Session, and their outcomes.
     pub ledger: Ledger,
 }
 

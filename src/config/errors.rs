@@ -1,17 +1,17 @@
-//! What is wrong with a configuration: every error, each on one line.
+//! The errors of a configuration, one line each.
 
 use std::fmt;
 
-/// One error: where it is, what is wrong, and what to do about it.
+/// One error of a configuration: its place, the problem, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigError {
-    /// The file, or the variable of the environment.
+    /// The name of the file or of the environment variable.
     pub source_name: String,
-    /// The key, as `listeners.websockets.url`; for text that is not JSON, line and column; empty where the
-    /// error is about the whole.
+    /// The key, such as `listeners.websockets.url`; for text that is not JSON, line and column; empty if the
+    /// error concerns the whole text.
     pub at: String,
-    /// What is wrong, with the value, and the remedy.
+    /// The problem with the value, and the remedy.
     pub problem: String,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Every error of a configuration, at least one, in the order of the text.
+/// All errors of a configuration, at least one, in the order of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub(super) Vec<ConfigError>);
 
@@ -34,7 +34,7 @@ impl ConfigErrors {
         ConfigErrors(vec![ConfigError { source_name, at, problem }])
     }
 
-    /// Each error, in the order of the text.
+    /// The errors, in the order of the text.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.0.iter()
     }

@@ -1,4 +1,4 @@
-//! JSON with what a map would lose: the order of the keys, and keys that are given twice.
+//! JSON that keeps the order of the keys and duplicate keys, which a map would lose.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The one list of what a configuration may hold. The parser, the table in the README and the output of
-//! `-check` are made from it.
+//! The one list of the keys of a configuration. It feeds the parser, the table in the README and the output of
+//! `-check`.
 
 use std::fmt::Write as _;
 
@@ -51,7 +51,7 @@ fn streams() -> [Key; 4] {
             "logging.protocol",
             |l| l.protocol,
             |l, s| l.protocol = s,
-            "what is said on connections, packet by packet (target `hrotti::protocol`, level debug)",
+            "the packets and ends of connections (target `hrotti::protocol`, levels debug and trace)",
         ),
         key(
             "logging.error",
@@ -126,23 +126,23 @@ fn columns(key: &Key) -> [String; 5] {
             "threads".to_owned(),
             format!("1 to {WORKERS_MAX}"),
             "1".to_owned(),
-            "a connection stays on one thread, and waits while that is busy".to_owned(),
+            "connections wait while their thread is busy; a connection stays on one thread".to_owned(),
         ],
         Kind::Url => [
-            "where the listener NAME listens; HOST `*` is every interface; without a port tcp is 1883 and ws \
-             is 80, port 0 lets the operating system choose"
+            "the address of the listener NAME; HOST `*` is every interface; the default port is 1883 for tcp and \
+             80 for ws, port 0 lets the operating system choose"
                 .to_owned(),
             "URL".to_owned(),
             "`tcp://HOST:PORT`, the same as `mqtt://HOST:PORT`, or `ws://HOST:PORT/PATH`".to_owned(),
-            "none: each listener has one, and there is at least one listener".to_owned(),
-            "a WebSocket listener answers 404 outside its path".to_owned(),
+            "none: each listener needs a URL, and a configuration needs a listener".to_owned(),
+            "a WebSocket listener answers 404 to requests for other paths".to_owned(),
         ],
         Kind::Origins => [
             "pages that may connect to a WebSocket listener".to_owned(),
             "origins".to_owned(),
             "one or more, such as `https://example.org`".to_owned(),
             "pages of any origin".to_owned(),
-            "pages of other origins are answered 403".to_owned(),
+            "requests from pages of other origins are answered 403".to_owned(),
         ],
         Kind::Stream { get, meaning, .. } => [
             (*meaning).to_owned(),

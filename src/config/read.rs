@@ -1,5 +1,5 @@
-//! From JSON text to a [`Config`]: a walk over the text's tree beside the list of keys, which goes on after
-//! each error.
+//! From JSON text to a [`Config`]: walks the tree of the text beside the list of keys, and continues after each
+//! error to report all of them.
 
 use std::num::NonZeroUsize;
 
@@ -38,8 +38,10 @@ fn syntax(source: &str, text: &str, error: &serde_json::Error) -> ConfigErrors {
         (_, "trailing comma") => "remove the comma before the closing bracket",
         (_, "trailing characters") => "remove what follows the end of the object",
         (_, "key must be a string") => "put keys in double quotes",
-        (_, "recursion limit exceeded") => "no key of a configuration is so deep",
-        _ => "correct it there, or just before",
+        (_, "recursion limit exceeded") => {
+            "remove the nested objects; no key of a configuration is so deep"
+        }
+        _ => "correct the text at this place, or just before",
     };
     ConfigErrors::one(
         source,
@@ -186,7 +188,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What can be seen only when everything was read.
+    /// The checks that need the whole text.
     fn finish(mut self, root: &Json) -> Result<Config, ConfigErrors> {
         self.clashes();
         let at_root = match root {

@@ -1,10 +1,8 @@
 //! The engine without any socket: what one turn does, what it leaves for the next, and who is asked.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Waker};
-use std::time::Duration;
 
 use super::access::{AccessControl, ConnectDecision, Policy};
 use super::batch::{Arriving, Batch, Flush, Heard, Published, Publishing};
@@ -14,7 +12,8 @@ use super::route::RouteCache;
 use super::session_cell::SessionCell;
 use super::state::Engine;
 use crate::budget::Budget;
-use crate::host::{CustomHost, Host, Task};
+use crate::host::Host;
+use crate::host::by_hand::ByHand;
 use crate::ledger::FilterReason;
 use crate::limits::Limits;
 use crate::message::Message;
@@ -22,53 +21,19 @@ use crate::packet::{Connect, ProtocolVersion, PublishProperties, QoS, Subscripti
 use crate::session::Terms;
 use crate::session::outgoing::Outgoing;
 use crate::subscription::Subscription;
-use crate::sync::lock;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 use crate::transport::PeerInfo;
 
 const NOW: Timestamp = Timestamp(0);
 
-/// Keeps the tasks that the engine spawns.
-#[derive(Default)]
-struct Tasks(Mutex<Vec<Task>>);
-
-impl CustomHost for Tasks {
-    fn now(&self) -> Timestamp {
-        NOW
-    }
-
-    fn spawn(&self, task: Task) {
-        lock(&self.0).push(task);
-    }
-
-    fn sleep(&self, _: Duration) -> Task {
-        Box::pin(std::future::pending())
-    }
-}
-
-impl Tasks {
-    /// Runs everything to its end, and says how many turns that took.
-    fn run(&self) -> usize {
-        let mut turns = 0;
-        loop {
-            let Some(mut task) = lock(&self.0).pop() else { return turns };
-            let mut cx = Context::from_waker(Waker::noop());
-            turns += 1;
-            while task.as_mut().poll(&mut cx).is_pending() {
-                turns += 1;
-            }
-        }
-    }
-}
-
-fn engine_with(access: AccessControl) -> (Arc<Engine>, Arc<Tasks>) {
-    let tasks = Arc::new(Tasks::default());
+fn engine_with(access: AccessControl) -> (Arc<Engine>, Arc<ByHand>) {
+    let tasks = Arc::new(ByHand::default());
     let host = Host::Custom(tasks.clone());
     (Arc::new(Engine::new(Limits::default(), host, access)), tasks)
 }
 
-fn engine() -> (Arc<Engine>, Arc<Tasks>) {
+fn engine() -> (Arc<Engine>, Arc<ByHand>) {
     engine_with(AccessControl::default())
 }
 

@@ -1,5 +1,5 @@
-//! What only this machine can tell of listeners: which addresses their hosts have, and whether they get into
-//! each other's way.
+//! Checks of listeners that need this machine: the addresses of their hosts, and whether two listeners claim the
+//! same address.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use super::{ListenerConfig, exclude_each_other};
 use crate::transport::tcp::{lacks, look_up};
 
-/// What keeps listeners from being bound, as far as that can be seen without binding their ports: the index
-/// of each such listener, and what is wrong with it. Blocks while host names are looked up.
+/// The listeners that cannot be bound, as far as that is known without binding their ports: the index of each, and
+/// the problem. Blocks while host names are looked up.
 pub(crate) fn unusable(listeners: &[(String, ListenerConfig)]) -> Vec<(usize, String)> {
     let mut problems = Vec::new();
     let mut good: Vec<(usize, Vec<SocketAddr>)> = Vec::new();
@@ -37,7 +37,7 @@ fn clash(one: SocketAddr, two: SocketAddr) -> bool {
     one.port() != 0 && one.port() == two.port() && exclude_each_other(one.ip(), two.ip())
 }
 
-/// What is said of a listener that would claim an address of another one.
+/// The error of a listener that would claim the address of another listener.
 pub(crate) fn same_address(
     listener: &ListenerConfig,
     other: &str,

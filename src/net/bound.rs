@@ -1,4 +1,4 @@
-//! The transports that a URL can name, bound.
+//! Binds the transport that the URL of a [`ListenerConfig`] names.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use crate::transport::tcp::TcpTransport;
 use crate::transport::ws::WsTransport;
 use crate::transport::{Incoming, Transport};
 
-/// A transport that listens where a [`ListenerConfig`] says, and does not accept yet: what
-/// [`ListenerConfig::bind`] makes, for [`Broker::add_transport`](crate::Broker::add_transport).
+/// The bound transport of a [`ListenerConfig`], as [`ListenerConfig::bind`] returns it. It accepts peers once
+/// [`Broker::add_transport`](crate::Broker::add_transport) has it.
 #[derive(Debug)]
 pub struct BoundListener(Kind);
 
@@ -22,9 +22,8 @@ enum Kind {
 }
 
 impl ListenerConfig {
-    /// Binds the address, so that several listeners can be bound before any of them accepts: `tcp` or `mqtt` (port
-    /// 1883 unless given), or `ws` (port 80, path `/`). `limits` say when the system closes a connection whose peer
-    /// has vanished.
+    /// Binds the address without accepting peers, so that a program can bind several listeners before any of them
+    /// accepts. `limits` has the TCP keep-alive settings; see [`TcpTransport::with_limits`].
     ///
     /// ```
     /// use futures_lite::future::block_on;
@@ -38,7 +37,8 @@ impl ListenerConfig {
     /// ```
     ///
     /// # Errors
-    /// As [`TcpTransport::bind`]; what [`ListenerConfig::validate`] refuses is [`io::ErrorKind::InvalidInput`].
+    /// As [`TcpTransport::bind`]; [`io::ErrorKind::InvalidInput`] if [`ListenerConfig::validate`] refuses the
+    /// configuration.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing bound.

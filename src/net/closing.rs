@@ -1,7 +1,7 @@
-//! The end of a Network Connection: the last bytes, the end of the stream, and what the peer still sends.
+//! The end of a Network Connection: writes the last bytes, half-closes the stream, and discards the peer's last input.
 //!
-//! Unread input would make TCP reset the connection, and the peer could lose the CONNACK or DISCONNECT that
-//! says why. So after the half-close the input is read and thrown away, within bounds.
+//! Unread input would make TCP reset the connection, and the peer could lose the CONNACK or DISCONNECT with the
+//! reason. So after the half-close the input is read and discarded, within bounds.
 
 use std::task::{Context, Poll, ready};
 
@@ -9,13 +9,13 @@ use super::peer_stream::PeerStream;
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
 
-/// What is thrown away at the most, in bytes.
+/// The most input that is discarded, in bytes.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
-/// What closing may take, in milliseconds.
+/// The longest time that closing takes, in milliseconds.
 const CLOSE_MILLIS_MAX: u64 = 1_000;
 
-/// How far the closing is.
+/// The next step of the closing.
 #[derive(Debug)]
 enum Step {
     Write,
@@ -29,7 +29,7 @@ enum Step {
 pub(super) struct Closing {
     last: Outgoing,
     step: Step,
-    /// What the peer still sends is read to its end.
+    /// The peer's input is discarded before the stream is dropped.
     discards: bool,
     deadline: Timestamp,
 }
@@ -45,14 +45,14 @@ impl Closing {
         }
     }
 
-    /// The Client said DISCONNECT, after which it sends nothing (MQTT-3.14.4-1): if there is nothing to be
-    /// written either, nothing can be lost, and nobody waits for the peer's end of the stream.
+    /// The Client sent DISCONNECT, after which it sends nothing (MQTT-3.14.4-1). If no byte is to be written either,
+    /// none can be lost, and the stream is dropped without waiting for the peer's end.
     pub(super) fn after_disconnect(last: Outgoing, now: Timestamp) -> Closing {
         let discards = !last.is_empty();
         Closing { discards, ..Closing::new(last, now) }
     }
 
-    /// The stream is beyond closing.
+    /// The stream is broken: it is dropped at once.
     pub(super) fn broken() -> Closing {
         Closing {
             last: Outgoing::default(),
@@ -66,7 +66,8 @@ impl Closing {
         self.deadline
     }
 
-    /// Goes on. Ready when the stream can be dropped.
+    /// Continues. Ready when the stream can be dropped: the time is over only where the stream takes and has
+    /// nothing more at this moment.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -74,9 +75,18 @@ impl Closing {
         buffer: &mut [u8],
         now: Timestamp,
     ) -> Poll<()> {
-        if now >= self.deadline {
-            return Poll::Ready(());
+        match self.go_on(cx, stream, buffer) {
+            Poll::Pending if now < self.deadline => Poll::Pending,
+            _ => Poll::Ready(()),
         }
+    }
+
+    fn go_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut PeerStream,
+        buffer: &mut [u8],
+    ) -> Poll<()> {
         loop {
             let done = match &mut self.step {
                 Step::Write if self.last.is_empty() => {
@@ -124,6 +134,7 @@ mod tests {
     use std::io;
     use std::pin::Pin;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Waker;
 
     use futures_io::{AsyncRead, AsyncWrite};
@@ -132,8 +143,9 @@ mod tests {
     use crate::engine::timers::Mailbox;
     use crate::transport::ByteStream;
 
-    /// A peer that takes everything and keeps its side open.
-    struct Silent;
+    /// A peer that takes everything and keeps its side open. Counts the bytes.
+    #[derive(Default)]
+    struct Silent(Arc<AtomicUsize>);
 
     impl AsyncRead for Silent {
         fn poll_read(
@@ -151,6 +163,7 @@ mod tests {
             _cx: &mut Context<'_>,
             buf: &[u8],
         ) -> Poll<io::Result<usize>> {
+            self.0.fetch_add(buf.len(), Ordering::Relaxed);
             Poll::Ready(Ok(buf.len()))
         }
 
@@ -163,9 +176,13 @@ mod tests {
         }
     }
 
-    fn poll(mut closing: Closing, now: u64) -> Poll<()> {
+    fn poll(closing: Closing, now: u64) -> Poll<()> {
+        poll_with(closing, now, Silent::default())
+    }
+
+    fn poll_with(mut closing: Closing, now: u64, peer: Silent) -> Poll<()> {
         let (mut stream, _inline) =
-            PeerStream::new(ByteStream::new(Silent), &Arc::new(Mailbox::new()));
+            PeerStream::new(ByteStream::new(peer), &Arc::new(Mailbox::new()));
         let mut cx = Context::from_waker(Waker::noop());
         closing.poll(&mut cx, &mut stream, &mut [0; 8], Timestamp(now))
     }
@@ -177,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_did_not_say_disconnect_is_read_to_the_end_or_for_a_second() {
+    fn without_disconnect_input_is_discarded_to_its_end_or_for_a_second() {
         assert!(poll(Closing::new(farewell(), Timestamp(0)), 0).is_pending());
         assert!(poll(Closing::new(Outgoing::default(), Timestamp(0)), 999).is_pending());
         assert!(poll(Closing::new(farewell(), Timestamp(0)), 1_000).is_ready());
@@ -185,8 +202,16 @@ mod tests {
 
     /// MQTT-3.14.4-1: nothing comes after DISCONNECT.
     #[test]
-    fn after_disconnect_nobody_waits_unless_something_is_still_to_be_sent() {
+    fn after_disconnect_the_stream_is_dropped_unless_bytes_are_unsent() {
         assert!(poll(Closing::after_disconnect(Outgoing::default(), Timestamp(0)), 0).is_ready());
         assert!(poll(Closing::after_disconnect(farewell(), Timestamp(0)), 0).is_pending());
+    }
+    /// The process was stopped in between, and the peer takes now what it did not take before.
+    #[test]
+    fn the_last_packet_is_written_however_late_it_is() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let closing = Closing::new(farewell(), Timestamp(0));
+        assert!(poll_with(closing, 3_600_000, Silent(taken.clone())).is_ready());
+        assert_eq!(taken.load(Ordering::Relaxed), 2);
     }
 }

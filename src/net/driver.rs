@@ -39,9 +39,9 @@ const ROUTES_IDLE_MILLIS: u64 = 60_000;
 /// The steps that taking one packet costs beside its bytes.
 const PACKET_STEPS: usize = 1;
 
-/// The place that a peer has with its listener. Given back when the Network Connection ends, in whatever way.
+/// A peer's entry in the books of its listener. Its drop, at the end of the Network Connection, removes the entry.
 pub(crate) trait Admission: Send {
-    /// CONNECT was accepted: what counts peers before that is given back now.
+    /// CONNECT was accepted: the peer no longer counts towards `handshakes_max`.
     fn connected(&mut self);
 }
 
@@ -53,22 +53,22 @@ pub(crate) struct Driver {
     admission: Box<dyn Admission>,
     incoming: ReadBuffer,
     phase: Phase,
-    /// When a CONNECT is to be there; never once it is accepted.
+    /// The deadline of CONNECT; never once it is accepted.
     connect_by: Timestamp,
     /// When the last bytes came.
     last_heard_at: Timestamp,
-    /// Since when the peer has taken nothing of what is to be written.
+    /// Since when the peer has taken no byte of a write.
     stalled_since: Option<Timestamp>,
-    /// Nothing is read, because the peer does not take the answers to what it sent.
+    /// Reading is paused, because the peer does not take the answers to its packets.
     paused: bool,
-    /// Other tasks have a turn before this one goes on.
+    /// This task yields before it continues.
     yields: bool,
 }
 
-/// Where a task stands.
+/// The phase of a Network Connection.
 enum Phase {
     Open,
-    /// The broker stops: what waits is written, nothing is read.
+    /// The broker stops: waiting bytes are written, nothing is read.
     Draining,
     Closing(Box<Closing>),
 }
@@ -77,7 +77,7 @@ enum Phase {
 enum TurnEnd {
     /// Nothing to do until the task is woken.
     Sleep,
-    /// There is more to do, and others come first.
+    /// There is more to do; other tasks run first.
     Yield,
     /// The Network Connection is over.
     Done,
@@ -134,8 +134,8 @@ impl Driver {
         TurnEnd::Yield
     }
 
-    /// Goes on with what is parked, writes, reads, and if nothing came, looks at the time. Ready: there was
-    /// something to do.
+    /// Continues parked work, writes, reads, and compares deadlines with the time if the read found nothing. Ready:
+    /// the round did work.
     fn round(
         &mut self,
         cx: &mut Context<'_>,
@@ -154,15 +154,24 @@ impl Driver {
             self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
         }
         self.write(cx, buffers, budget, now)?;
+        // What is parked goes on in the next turn, unless it waits for the decision about a CONNECT.
+        let parked = self.dispatch.is_parked();
+        self.yields |= parked && self.dispatch.decision_deadline().is_none();
         if matches!(self.phase, Phase::Draining) {
+            self.check_stall(now)?;
             return self.drained().map_or(Ok(Poll::Pending), Err);
         }
-        if self.dispatch.is_parked() {
-            self.yields |= self.dispatch.decision_deadline().is_none();
+        if parked {
+            self.check_stall(now)?;
             return Ok(Poll::Pending);
         }
-        if self.waits_for_answers_to_be_taken(now) || budget.is_spent() {
+        if self.waits_for_answers_to_be_taken(now) {
+            self.check_stall(now)?;
             self.yields |= budget.is_spent();
+            return Ok(Poll::Pending);
+        }
+        if budget.is_spent() {
+            self.yields = true;
             return Ok(Poll::Pending);
         }
         let unauthenticated = !self.dispatch.connection.is_connected();
@@ -189,7 +198,7 @@ impl Driver {
         }
     }
 
-    /// Nothing is to be done now: sets when the task is to be woken at the latest.
+    /// Sets the time at which the task is woken at the latest.
     fn sleep(&mut self, now: Timestamp) -> TurnEnd {
         let at = match &self.phase {
             Phase::Closing(closing) => closing.deadline(),
@@ -213,7 +222,7 @@ impl Driver {
             Some(Order::TakenOverMidPacket) => {
                 Err(End::Broken("taken over by another Network Connection amid a packet"))
             }
-            Some(Order::Abort) => Err(End::Broken("the time to stop is over")),
+            Some(Order::Abort) => Err(End::Broken("stop_timeout: bytes were still unsent")),
             Some(order) => Err(End::Fault(order.fault())),
         }
     }
@@ -240,7 +249,7 @@ impl Driver {
             .min(self.incoming.deadline())
     }
 
-    /// Any bytes are a sign of life: a packet that takes long to arrive has a time limit of its own.
+    /// Any byte counts as a sign of life: a packet that takes long to arrive has its own deadline.
     fn keep_alive_deadline(&self) -> Timestamp {
         self.dispatch.connection.keep_alive_deadline(self.last_heard_at)
     }
@@ -254,8 +263,8 @@ impl Driver {
         }
     }
 
-    /// When a write has stalled for too long. A peer that still sends is alive, and what waits for it has bounds
-    /// of its own.
+    /// When a write has stalled for too long. A peer that still sends is alive, and the bytes that wait for it are
+    /// bounded by other limits.
     fn stall_deadline(&self) -> Timestamp {
         match self.stalled_since {
             None => Timestamp::NEVER,
@@ -276,11 +285,11 @@ impl Driver {
         let counts = &self.engine().counts;
         if self.connect_by <= now {
             count_one(&counts.connects_timed_out);
-            return Err(End::Broken("connect_timeout: no CONNECT"));
+            return Err(End::Broken("connect_timeout: no CONNECT arrived in time"));
         }
         if self.incoming.deadline() <= now {
             count_one(&counts.packets_timed_out);
-            let text = "packet_timeout: a packet was not finished";
+            let text = "packet_timeout: the rest of a packet did not arrive in time";
             return Err(End::Fault(Fault::Server(ReasonCode::UNSPECIFIED_ERROR, text)));
         }
         if self.keep_alive_deadline() <= now {
@@ -291,17 +300,17 @@ impl Driver {
         self.check_stall(now)
     }
 
-    /// Called after a write that the transport did not take.
+    /// Called after a write that was tried, and after a read that found nothing, unless nothing is read now.
     fn check_stall(&self, now: Timestamp) -> Result<(), End> {
         if now < self.stall_deadline() {
             return Ok(());
         }
         count_one(&self.engine().counts.writes_stalled);
-        Err(End::Broken("write_stall_timeout: the peer takes nothing"))
+        Err(End::Broken("write_stall_timeout: the peer does not read"))
     }
 
-    /// Whether reading pauses because the peer does not take its answers. What waits for it as a subscriber is
-    /// bounded by its queue, and no reason not to hear it.
+    /// Whether reading pauses because the peer does not take its answers. Application Messages that wait for it are
+    /// bounded by its queue, and do not pause reading.
     fn waits_for_answers_to_be_taken(&mut self, now: Timestamp) -> bool {
         let unsent = match self.stalled_since {
             None => 0, // only a stream that takes nothing can leave much behind
@@ -324,7 +333,7 @@ impl Driver {
 
     // ---- Writing ---------------------------------------------------------------------------------
 
-    /// Writes what waits until the stream takes no more, or the turn is over.
+    /// Writes waiting bytes until the stream takes no more, or the turn is over.
     fn write(
         &mut self,
         cx: &mut Context<'_>,
@@ -343,7 +352,7 @@ impl Driver {
                 out.with_slices(|slices| stream.with(|io| io.poll_write_vectored(cx, slices)))
             }) {
                 Written::Nothing => break,
-                // A search in the retained messages goes on after others had their turn.
+                // A search in the retained messages continues after other tasks had a turn.
                 Written::Paused => {
                     self.yields = true;
                     break;
@@ -360,7 +369,7 @@ impl Driver {
                 }
                 Written::Blocked => {
                     self.stalled_since.get_or_insert(now);
-                    return self.check_stall(now);
+                    return Ok(());
                 }
                 Written::Broken(error) => return Err(cannot_write(&error)),
             }
@@ -373,15 +382,15 @@ impl Driver {
             }
             Poll::Pending => {
                 self.stalled_since.get_or_insert(now);
-                self.check_stall(now)
+                Ok(())
             }
         }
     }
 
     // ---- Reading ---------------------------------------------------------------------------------
 
-    /// Takes whole packets out of `bytes`, as many as the turn allows; the rest is kept for later. `frozen` is
-    /// `bytes` where that is one packet with a buffer of its own.
+    /// Takes whole packets out of `bytes`, as many as the turn allows, and keeps the rest for later. `frozen` is
+    /// `bytes` if that is one packet with its own buffer.
     fn take(
         &mut self,
         bytes: &[u8],
@@ -421,7 +430,7 @@ impl Driver {
         outcome
     }
 
-    /// CONNECT was accepted: what counts peers before that is given back.
+    /// CONNECT was accepted: the peer no longer counts towards the limits on peers without CONNECT.
     fn welcome(&mut self) {
         if self.connect_by != Timestamp::NEVER && self.dispatch.connection.is_connected() {
             self.connect_by = Timestamp::NEVER;
@@ -445,7 +454,7 @@ impl Driver {
         self.account()
     }
 
-    /// Counts what is kept into the bound on what peers without CONNECT may hold.
+    /// Counts the kept bytes of a peer without CONNECT towards `unauthenticated_bytes_max`.
     fn account(&mut self) -> Result<(), End> {
         if self.dispatch.connection.is_connected() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Listeners: accept, give each peer its handshake and its task, stop.
+//! Listeners: accept peers, run each peer's handshake and connection in a task, and stop.
 
 use std::fmt;
 use std::future::Future;
@@ -39,13 +39,13 @@ const ACCEPTED_PER_TURN: u64 = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerInfo {
-    /// The name it was added with.
+    /// The name of the listener.
     pub name: String,
-    /// The address really bound, as the transport tells it.
+    /// The bound endpoint: [`Transport::local_endpoint`].
     pub endpoint: String,
-    /// All addresses bound, `endpoint` among them: a host name binds every address that it has.
+    /// All bound endpoints, `endpoint` first: a host name is bound at every address that it has.
     pub endpoints: Vec<String>,
-    /// Network Connections through it at this moment, those before CONNECT included.
+    /// Network Connections of this listener at this moment, including those before CONNECT.
     pub connections: usize,
 }
 
@@ -137,7 +137,7 @@ impl Listener {
         }
     }
 
-    /// Accepts nobody any more.
+    /// Stops accepting peers.
     pub(crate) fn stop_accepting(&self) {
         self.stop.close();
     }
@@ -266,7 +266,7 @@ impl Future for Peer {
     }
 }
 
-/// The stream of a peer, in the hands of its driver; `None` if it did not come to that.
+/// Finishes a peer's handshake and makes the driver of its stream; `None` if the handshake failed.
 async fn shake_hands(
     engine: Arc<Engine>,
     incoming: Incoming,
@@ -277,7 +277,7 @@ async fn shake_hands(
     let Incoming { mut peer, handshake } = incoming;
     peer.set_listener(&guard.listener.name);
     let mut handshake = Box::pin(contained(handshake));
-    // Most are finished at once, and need no timer.
+    // Most handshakes finish at once and need no timer.
     let shaken = match future::poll_once(&mut handshake).await {
         Some(done) => Some(done),
         None => {
@@ -327,7 +327,7 @@ fn escaped(error: &io::Error) -> String {
     error.to_string().escape_debug().collect()
 }
 
-/// Keeps the listener's account of one connection.
+/// A connection's entry in the books of its listener; its drop removes the entry.
 struct Entered {
     number: u64,
     listener: Arc<Listener>,

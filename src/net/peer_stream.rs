@@ -1,8 +1,8 @@
 //! The byte stream of a Network Connection, written by its owner or, for a moment, by a publisher's task.
 //!
-//! Every stream can be written inline: what brings no [`TryWrite`] of its own is put behind a lock, and
-//! whoever writes does so with the owner's waker. So `max_queue_depth` means the same on every transport: a
-//! full queue is a Client that does not read, never a task that had no turn yet.
+//! Every stream can be written inline: a stream without its own [`TryWrite`] is put behind a lock, and publishers
+//! write it with the owner's waker. So `max_queue_depth` means the same on every transport: a full queue shows that
+//! the Client does not read, not that its task had no turn yet.
 
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ type Io = Pin<Box<dyn Duplex>>;
 
 /// The stream as its owner has it.
 pub(super) enum PeerStream {
-    /// It has a way of its own to be written from other tasks.
+    /// The stream has its own [`TryWrite`].
     Own(Io),
     Locked(Arc<LockedStream>),
 }

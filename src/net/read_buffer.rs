@@ -1,4 +1,4 @@
-//! Bytes on their way in: what a read left unfinished, and where the next read goes.
+//! Incoming bytes: the unfinished rest of a read, and the buffer for the next one.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +13,10 @@ use crate::time::Timestamp;
 /// A packet larger than this is read into a buffer of its own, which the message then shares.
 const OWN_BUFFER_BYTES: usize = 4 * 1024;
 
-/// What one read takes of small packets at the most.
+/// The most bytes that one read of small packets takes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What a buffer grows by, before the bytes are there: at the least, and from one read to the next at the
-/// most.
+/// The least and the most bytes by which a buffer grows before they have arrived.
 const GROWTH_BYTES: usize = 64 * 1024;
 const GROWTH_BYTES_MAX: usize = 256 * 1024;
 
@@ -27,11 +26,11 @@ const GROWTH_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
 /// After so many more bytes of an unfinished packet its deadline begins anew.
 const PROGRESS_BYTES: usize = 64 * 1024;
 
-/// What a read brought.
+/// The outcome of a read.
 pub(super) enum Read {
-    /// So many bytes in the worker's buffer, the unfinished beginning from before included.
+    /// The number of bytes in the worker's buffer, including the unfinished beginning from before.
     Bytes(usize),
-    /// One whole packet that had a buffer of its own.
+    /// One whole packet that had its own buffer.
     Packet(Bytes),
     /// The peer sends nothing more.
     End,
@@ -45,7 +44,7 @@ pub(super) struct ReadBuffer {
     total: Option<usize>,
     /// The last packet that a read cut was a large one: the next read may take more than [`READ_BYTES`].
     large: bool,
-    /// `partial` holds whole packets, left because a subscriber was to have its turn first.
+    /// `partial` holds whole packets, left because the turn ended first.
     whole: bool,
     /// Set while a packet is unfinished.
     deadline: Option<Timestamp>,
@@ -56,7 +55,7 @@ pub(super) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Reads what is there.
+    /// Reads the bytes that have arrived.
     pub(super) fn read(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,8 +85,8 @@ impl ReadBuffer {
         }
     }
 
-    /// Puts what was kept to the front of the worker's buffer. It is always smaller than that: a larger
-    /// packet has a buffer of its own.
+    /// Copies the kept bytes to the front of the worker's buffer. They always fit: a larger packet has its own
+    /// buffer.
     fn unload(&mut self, buffer: &mut [u8]) -> usize {
         let kept = std::mem::take(&mut self.partial);
         if let Some(front) = buffer.get_mut(..kept.len()) {
@@ -97,8 +96,8 @@ impl ReadBuffer {
         kept.len()
     }
 
-    /// Reads the rest of a large packet straight to where it stays. The buffer grows with what has
-    /// arrived, never to what was merely announced.
+    /// Reads the rest of a large packet into its own buffer, which grows with the bytes that have arrived, never to a
+    /// length that was merely announced.
     fn read_own(
         &mut self,
         cx: &mut Context<'_>,
@@ -187,7 +186,7 @@ impl ReadBuffer {
         self.deadline.unwrap_or(Timestamp::NEVER)
     }
 
-    /// Counts what is held into the sum for all peers without CONNECT. Whether it is within `max`.
+    /// Counts the held bytes in the sum of all peers without CONNECT. Returns whether the sum is within `max`.
     pub(super) fn account(&mut self, sum: &AtomicUsize, max: usize) -> bool {
         let held = self.partial.capacity();
         let before = std::mem::replace(&mut self.accounted, held);
@@ -199,7 +198,7 @@ impl ReadBuffer {
         }
     }
 
-    /// Takes back what [`ReadBuffer::account`] counted.
+    /// Subtracts what [`ReadBuffer::account`] counted.
     pub(super) fn release(&mut self, sum: &AtomicUsize) {
         sum.fetch_sub(std::mem::take(&mut self.accounted), Ordering::AcqRel);
     }

@@ -1,12 +1,12 @@
-//! Memory that a worker thread lends to whichever Network Connection has its turn: an idle one owns none.
+//! Buffers that a worker thread lends to the Network Connection that has its turn, so that idle ones own none.
 
 use std::cell::Cell;
 
 use crate::engine::batch::Batch;
 use crate::session::outgoing::Outgoing;
 
-/// What one read can take from a connection with large packets, in bytes. Others are read in smaller
-/// portions, so that nobody waits long for their turn; memory that is never touched costs nothing.
+/// The most bytes that one read takes from a connection with large packets. Connections with small packets are read
+/// in smaller portions, so that other tasks wait less for their turns; memory that is never touched costs nothing.
 const READ_BYTES: usize = 256 * 1024;
 
 /// The buffers of one turn.
@@ -21,7 +21,7 @@ thread_local! {
 }
 
 impl TurnBuffers {
-    /// The thread's own, or a new one if that is lent already.
+    /// The buffers of this thread, or new ones if those are lent.
     pub(super) fn borrow() -> Box<TurnBuffers> {
         LENT.take().unwrap_or_else(|| {
             Box::new(TurnBuffers {

@@ -357,18 +357,22 @@ fn auth(body: &[u8]) -> Result<Auth<'_>, Fault> {
     if !matches!(reason, 0x18 | 0x19) {
         return Err(Fault::Protocol("MQTT-3.15.2-1: not a Reason Code of a Client's AUTH"));
     }
-    let mut authentication_method = None;
+    let (mut authentication_method, mut authentication_data) = (None, None);
     let mut section = Section::open(&mut reader, Place::Auth)?;
     while let Some(property) = section.next()? {
-        if let (id::AUTHENTICATION_METHOD, Value::Text(method)) = property {
-            authentication_method = Some(method);
+        match property {
+            (id::AUTHENTICATION_METHOD, Value::Text(method)) => {
+                authentication_method = Some(method);
+            }
+            (id::AUTHENTICATION_DATA, Value::Binary(data)) => authentication_data = Some(data),
+            _ => {}
         }
     }
     reader.finish()?;
     if authentication_method.is_none() {
         return Err(Fault::Protocol("section 3.15.2.2.2: an AUTH without Authentication Method"));
     }
-    Ok(Auth { reason: ReasonCode(reason), authentication_method })
+    Ok(Auth { reason: ReasonCode(reason), authentication_method, authentication_data })
 }
 
 #[cfg(test)]

@@ -11,19 +11,19 @@ use structopt::clap::{AppSettings, ErrorKind};
 ///
 /// Without -conf, the variable HROTTI_URL names the address of the only listener (tcp://HOST:PORT or
 /// ws://HOST:PORT/PATH; the host * is every interface). Without either, it listens on
-/// tcp://0.0.0.0:1883. SIGINT and SIGTERM stop it in good order; a second one ends it at once.
+/// tcp://0.0.0.0:1883. SIGINT and SIGTERM stop it in good order; a second signal ends it at once.
 #[derive(Debug, PartialEq, StructOpt)]
 #[structopt(name = "hrotti", setting = AppSettings::DisableVersion)]
 pub(crate) struct Args {
-    /// Reads the configuration from this JSON file; also -conf PATH and -conf=PATH
+    /// Read the configuration from this JSON file; also -conf PATH and -conf=PATH
     #[structopt(long, value_name = "PATH", parse(from_os_str))]
     pub(crate) conf: Option<PathBuf>,
 
-    /// Prints what would run, or every error in it, and ends; also -check
+    /// Print the configuration, or every error in it, and exit; also -check
     #[structopt(long)]
     pub(crate) check: bool,
 
-    /// Logs this and what is graver: off, error, warn, info, debug or trace
+    /// Log at this level and above: off, error, warn, info, debug or trace
     #[structopt(
         long,
         value_name = "LEVEL",
@@ -33,22 +33,22 @@ pub(crate) struct Args {
     )]
     log_level: Option<LevelFilter>,
 
-    /// Logs more: -v is the level debug, -vv trace
+    /// Log more: -v is level debug, -vv is level trace
     #[structopt(short, parse(from_occurrences), conflicts_with = "log-level")]
     verbose: u8,
 
-    // The parser's own flag prints by itself, whatever becomes of the standard output.
-    /// Prints version information
+    // The parser's own flag prints by itself and panics if the standard output is closed.
+    /// Print version information
     #[structopt(short = "V", long)]
     version: bool,
 }
 
-/// Why there is nothing to run.
+/// Why the command line names no configuration to run.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Usage {
-    /// Help or the version was asked for.
+    /// It asks for the help or the version: the text to print.
     Asked(String),
-    /// The command line cannot be understood.
+    /// It is not valid: the error to print.
     Wrong(String),
 }
 
@@ -68,7 +68,7 @@ impl Args {
         }
     }
 
-    /// The level that was asked for, if any was.
+    /// The log level of `--log-level` or `-v`, if one was given.
     pub(crate) fn level(&self) -> Option<LevelFilter> {
         match self.verbose {
             0 => self.log_level,
@@ -78,7 +78,7 @@ impl Args {
     }
 }
 
-/// The original's options have one dash, which the parser takes for a row of short flags.
+/// Rewrites `-conf` and `-check`, which the parser would read as a row of short flags, to two dashes.
 fn with_two_dashes(arg: OsString) -> OsString {
     let bytes = arg.as_encoded_bytes();
     let long = bytes == b"-conf" || bytes == b"-check" || bytes.starts_with(b"-conf=");

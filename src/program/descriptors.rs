@@ -1,5 +1,5 @@
-//! File descriptors: as many as the system allows, and whether those are enough for what is to run. What a start
-//! needs is found before anything is bound, because the runtime panics where it gets none.
+//! File descriptors: raises the limit as far as the system allows, and checks whether it suffices for the
+//! configuration. The check comes before anything is bound, because the runtime panics without a descriptor.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,7 @@ use hrotti::config::Config;
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The standard streams, and what is open for a moment only: files that a look-up of a host name reads.
+/// The standard streams, and the files that a look-up of a host name opens for a moment.
 const ALWAYS: usize = 3;
 const FOR_A_MOMENT: usize = 4;
 
@@ -22,19 +22,19 @@ const PER_LISTENER: usize = 4;
 /// A poller and its alarm.
 const PER_WORKER: usize = 2;
 
-/// What the program has to live with.
+/// The limit of file descriptors, and how many of them are no connections.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Descriptors {
-    /// What the system allows; `None` is any number.
+    /// Descriptors that the system allows; `None` is any number.
     limit: Option<u64>,
-    /// What is not for connections.
+    /// Descriptors that are not for connections.
     needed: usize,
 }
 
-/// Raises the soft limit to the hard one, and tries whether the start can have what it needs.
+/// Raises the soft limit to the hard one, and checks that the start can open as many descriptors as it needs.
 ///
 /// # Errors
-/// Says what is missing, and what to do.
+/// There are too few: the numbers, and the remedy.
 pub(crate) fn prepare(config: &Config) -> Result<Descriptors, String> {
     let limit = raise();
     let listeners = config.listeners.len();
@@ -63,7 +63,7 @@ fn raise() -> Option<u64> {
     maximum
 }
 
-/// Opens so many descriptors and closes them again. Else how many there were, and why there are no more.
+/// Opens `count` descriptors and closes them again. The error has how many could be opened, and why no more.
 fn obtainable(count: usize) -> Result<(), (usize, io::Error)> {
     let mut opened: Vec<OwnedFd> = Vec::with_capacity(count);
     while opened.len() < count {
@@ -81,8 +81,7 @@ impl Descriptors {
         Some(self.limit?.saturating_sub(u64::try_from(self.needed).unwrap_or(u64::MAX)))
     }
 
-    /// Says how many connections fit where `limits.connectionsMax` promises more: a warning where somebody chose
-    /// that number.
+    /// Logs how many connections fit if `limits.connectionsMax` is larger: as a warning if that limit was configured.
     pub(crate) fn report(&self, limits: &Limits) {
         let Some((fit, limit)) = self.connections().zip(self.limit) else { return };
         let wanted = u64::try_from(limits.connections_max).unwrap_or(u64::MAX);

@@ -1,6 +1,5 @@
-//! Lines on their way to a stream that may not be read: a bounded queue with a thread that writes. Traffic never
-//! waits for a log: a line that finds the queue full is lost and counted, and how many were lost is written when
-//! the stream is read again.
+//! A bounded queue of log lines, with a thread that writes them to a stream. Traffic never waits for the reader of a
+//! log: a line that finds the queue full is lost and counted, and the count is written when the stream is read again.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,11 +10,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Bytes of lines that may wait for one stream. A further line is lost and counted, and so are all that follow
-/// until half of this is free.
+/// Bytes of lines that may wait for one stream. At the limit, lines are lost and counted until half of the queue is
+/// free.
 pub(crate) const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Time that the end of the program gives to each stream for the lines that wait. What is not written then is
+/// Time that the end of the program gives each stream to write its waiting lines. Lines that are unwritten then are
 /// lost.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -27,7 +26,7 @@ pub(crate) struct Lines {
     state: Mutex<State>,
     /// Signalled where the writer or the end of the program may wait for a change.
     changed: Condvar,
-    /// Says how many lines were lost, as a line.
+    /// Makes the line that tells how many lines were lost.
     lost_line: fn(u64) -> String,
 }
 
@@ -35,7 +34,7 @@ pub(crate) struct Lines {
 struct State {
     waiting: VecDeque<Box<[u8]>>,
     bytes: usize,
-    /// Lines that were lost and not spoken of yet.
+    /// Lost lines that were not reported yet.
     lost: u64,
     full: bool,
     writing: bool,

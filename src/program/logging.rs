@@ -1,6 +1,6 @@
-//! Where log records go. femme prints them where one level says it all; where the configuration sends some
-//! to the standard error, or drops some and keeps lesser ones, a small logger of our own does. Neither waits for
-//! the reader of a stream: see [`super::lines`] and [`super::stdout`].
+//! The log. femme prints the records if a single level describes the configuration. If some records go to the
+//! standard error, or a level is discarded while a lower one is kept, a small logger of our own prints them. Neither
+//! waits for the reader of a stream: see [`super::lines`] and [`super::stdout`].
 
 use std::fmt;
 use std::fs::File;
@@ -14,10 +14,10 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::lines::Lines;
 
-/// The target of what connections say to each other.
+/// The target of the records about packets and ends of connections.
 const PROTOCOL: &str = "hrotti::protocol";
 
-/// Where each kind of record goes, and the level beyond which none goes anywhere.
+/// The stream for each kind of record, and the level beyond which records are discarded.
 #[derive(Debug, Clone, PartialEq)]
 struct Routes {
     streams: Logging,
@@ -25,8 +25,8 @@ struct Routes {
 }
 
 impl Routes {
-    /// A level on the command line wins over the file: up to it, what the file discards goes to the standard
-    /// output; beyond it, all is discarded.
+    /// A level on the command line overrides the file: records up to this level that the file discards go to the
+    /// standard output, and records beyond it are discarded.
     fn new(streams: &Logging, level: Option<LevelFilter>) -> Routes {
         let mut streams = streams.clone();
         if let Some(level) = level {
@@ -55,7 +55,7 @@ impl Routes {
         Routes { streams, level: level.unwrap_or(needed) }
     }
 
-    /// Whether one level says it all, and nothing goes to the standard error.
+    /// Whether a single level describes which records are printed, and none goes to the standard error.
     fn is_plain(&self) -> bool {
         let Logging { info, protocol, error, debug, .. } = self.streams;
         let all = [error, info, debug];
@@ -97,20 +97,20 @@ pub(crate) fn start(streams: &Logging, level: Option<LevelFilter>) -> io::Result
     Ok(Printer::Router)
 }
 
-/// Who prints the records.
+/// The logger that prints the records.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Printer {
-    /// femme, which waits where the standard output is full and panics where it is closed.
+    /// femme, which by itself waits for a full standard output and panics on a closed one.
     Femme,
     /// Our own logger.
     Router,
 }
 
 impl Printer {
-    /// How it says that lines were lost.
+    /// The format of its line about lost lines.
     pub(crate) fn lost_line(self) -> fn(u64) -> String {
         match self {
-            // femme writes JSON where nobody debugs.
+            // femme writes JSON in release builds.
             Printer::Femme if cfg!(debug_assertions) => |count| format!("hrotti {}\n", lost(count)),
             Printer::Femme => |count| {
                 let time = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
@@ -124,7 +124,7 @@ impl Printer {
 }
 
 fn lost(count: u64) -> String {
-    format!("{count} lines were lost: they came faster than they were read")
+    format!("{count} lines were lost: the log was not read fast enough")
 }
 
 struct Router {

@@ -16,8 +16,8 @@ use super::descriptors::{self, Descriptors};
 use super::logging;
 use super::stdout::Guard;
 
-/// Runs until a signal ends it. The errors are what kept it from starting, one line each; nothing was
-/// started then. `level` is what the command line says of the log.
+/// Runs until a signal ends it. The errors are those of the start, one line each; then nothing is running. `level` is
+/// the log level of the command line.
 pub(crate) fn until_stopped(
     config: &Config,
     level: Option<LevelFilter>,
@@ -30,9 +30,9 @@ pub(crate) fn until_stopped(
     let printer = logging::start(&config.logging, level)
         .map_err(|error| one("the log cannot be started", &error))?;
     let guard = Guard::new(printer.lost_line())
-        .map_err(|error| one("the standard output cannot be kept", &error))?;
-    // Before the first use of the executor, which would choose by itself. With event loops it has only to
-    // accept and to keep the time.
+        .map_err(|error| one("the standard output cannot be replaced by a pipe", &error))?;
+    // Before the first use of the executor, which would choose its number of threads by itself. With event loops it
+    // runs only the clock and the stop.
     let threads = if cfg!(target_os = "linux") { 1 } else { config.workers.get() };
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
@@ -71,7 +71,7 @@ async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec
         let endpoints = transport.local_endpoints();
         let added = broker.add_transport(name, transport).await;
         added.map_err(|error| vec![refused(name, &error)])?;
-        // That nobody reads it is no error.
+        // A closed standard output is no error.
         let mut out = io::stdout().lock();
         let _ =
             writeln!(out, "listening: {name} {}", endpoints.join(" ")).and_then(|()| out.flush());
@@ -82,12 +82,12 @@ async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec
 
 fn no_workers(workers: usize, error: &BuildError) -> String {
     format!(
-        "workers: {workers} cannot be had: {error}; lower workers, or raise the system's limit of threads or file \
-         descriptors (ulimit -u, ulimit -n)"
+        "workers: {workers} threads cannot be started: {error}; lower workers, or raise the system's limit of threads \
+         or file descriptors (ulimit -u, ulimit -n)"
     )
 }
 
-/// What to do about a listener that cannot be bound.
+/// The remedy for a listener that cannot be bound.
 fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
     let port = listener.port();
     match error.kind() {
@@ -98,7 +98,7 @@ fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
             format!("choose a port above 1023, or let the program bind port {port}")
         }
         ErrorKind::AddrNotAvailable => format!(
-            "no interface of this machine has the address {}; * is every one of them",
+            "no interface of this machine has the address {}; write * for every interface",
             listener.host()
         ),
         _ => format!("check the host {:?}", listener.host()),
@@ -119,13 +119,13 @@ fn wait(broker: &Broker, signals: &mut Signals) -> io::Result<()> {
     let mut stop = None;
     for signal in signals.forever() {
         if signal == SIGHUP {
-            log::warn!(target: "hrotti", "SIGHUP has no effect: the configuration is read at the start alone");
+            log::warn!(target: "hrotti", "SIGHUP has no effect: the configuration is read only at the start");
             continue;
         }
         if stop.is_some() {
             process::exit(128 + signal);
         }
-        log::info!(target: "hrotti", "stopping; another signal ends the program at once");
+        log::info!(target: "hrotti", "stopping; a second signal ends the program at once");
         let (broker, done) = (broker.clone(), Done(handle.clone()));
         let stopping = thread::Builder::new().name("stop".to_owned()).spawn(move || {
             block_on(broker.stop());
@@ -135,7 +135,7 @@ fn wait(broker: &Broker, signals: &mut Signals) -> io::Result<()> {
     }
     match stop.map(thread::JoinHandle::join) {
         Some(Ok(())) => Ok(()),
-        Some(Err(_)) | None => Err(io::Error::other("the stop ended too early")),
+        Some(Err(_)) | None => Err(io::Error::other("the thread that stops the broker panicked")),
     }
 }
 

@@ -1,7 +1,6 @@
-//! A standard output that nobody reads, or nobody reads any more (`hrotti | head`), must neither hold up nor
-//! end the program, although femme waits where it is full and panics where it is closed. What is written goes
-//! through a pipe of our own: a thread that never waits for anything else reads it and hands the lines on to
-//! [`Lines`].
+//! Keeps a standard output that is not read, or whose reader has gone (`hrotti | head`), from holding up or ending the
+//! program, although femme waits for a full standard output and panics on a closed one. Output goes through a pipe of
+//! our own; a thread that never waits for anything else reads it and passes the lines to [`Lines`].
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,7 +18,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Puts the pipe in place of the standard output. `lost_line` says how many lines were lost.
+    /// Replaces the standard output by the pipe. `lost_line` makes the line that tells how many lines were lost.
     ///
     /// # Errors
     /// The system has no descriptor or thread left; the standard output is as it was.
@@ -38,7 +37,7 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// Puts the standard output back, and waits a moment for what was written to be read.
+    /// Restores the standard output, and gives its reader a moment to take the waiting lines.
     fn drop(&mut self) {
         let _ = io::stdout().flush();
         let restored = rustix::stdio::dup2_stdout(&*self.original);
@@ -52,8 +51,8 @@ impl Drop for Guard {
     }
 }
 
-/// Cuts what is read into lines, to its end. Of a line that no queue would take it keeps no more than what is
-/// needed to tell so.
+/// Reads to the end and cuts the bytes into lines. Of a line that is too long for the queue it keeps only as many
+/// bytes as show that.
 fn cut(mut reader: impl Read, mut push: impl FnMut(&[u8])) {
     let mut buffer = vec![0; 64 * 1024];
     let mut begun: Vec<u8> = Vec::new();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::topic::name_matches;
 use crate::topic::tests::{any_filter, any_name};
 
 impl<V> Retained<V> {
@@ -193,6 +194,28 @@ fn a_budget_pauses_and_is_never_exceeded() {
     assert_eq!((all.len(), pauses), (5, 5));
 }
 
+/// Where texts are long, they are what takes time.
+#[test]
+fn long_texts_take_more_steps() {
+    let long = "x/".repeat(3_200);
+    let topics: Vec<String> = (0..10).map(|at| format!("{long}{at}")).collect();
+    let retained = retained(&topics.iter().map(String::as_str).collect::<Vec<_>>());
+    let bytes = topics.iter().map(String::len).sum::<usize>();
+    for filter in [&format!("{long}+"), &format!("{}+", "+/".repeat(3_200)), "#"] {
+        assert_eq!(self::topics(&retained, filter).len(), 10);
+    }
+    let looked = looks(&retained, &format!("{long}none"));
+    assert!((100..400).contains(&looked), "one place and one look: {looked}");
+    let looked = looks(&retained, &format!("+/{}none", &long[2..]));
+    assert!((100..1_000).contains(&looked), "{looked}");
+    let looked = looks(&retained, &format!("{long}+/none"));
+    assert!((bytes / 32..4 * bytes / 32).contains(&looked), "each is looked at: {looked}");
+    assert_eq!(looks(&retained, "y/+"), 1);
+    let (all, pauses) = found(&retained, &format!("{long}+"), NOW, 150);
+    assert_eq!(all.len(), 10);
+    assert!(pauses >= 9, "each takes more than there are: {pauses}");
+}
+
 /// A subscriber's cursor waits for room between two steps, and publishers go on meanwhile.
 #[test]
 fn a_cursor_goes_on_although_its_topic_is_gone() {
@@ -244,11 +267,14 @@ proptest! {
         topic in any_name(),
         later in any_name(),
     ) {
-        let passes = match seek_after(&filter, &topic) {
+        let mut place = "what the last look left".to_owned();
+        let look = look(&filter, &topic, &mut place);
+        prop_assert_eq!(look.matches, name_matches(&filter, &topic));
+        let passes = match look.seek {
             Seek::Next => false,
-            Seek::From(text) => {
-                prop_assert!(text > topic, "{text:?}");
-                later < text
+            Seek::Place => {
+                prop_assert!(place > topic, "{place:?}");
+                later < place
             }
             Seek::End => true,
         };

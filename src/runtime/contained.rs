@@ -1,4 +1,4 @@
-//! A panic ends what panicked and nothing else: not the thread that ran it, nor other tasks of that thread.
+//! Contains panics: a panic ends the task that panicked, not the thread that ran it, nor other tasks of that thread.
 
 use std::any::Any;
 use std::future::Future;

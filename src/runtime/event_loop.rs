@@ -1,6 +1,6 @@
 //! Event loops: threads of a broker's own, each with its own poller and its own tasks.
 //!
-//! The stock executor puts every readiness through one reactor that its workers share and fight over. Here
+//! The stock executor puts every readiness through one reactor, for which its workers contend. Here
 //! a socket is registered once, edge-triggered, with the loop that also runs its task: a message costs one
 //! wait, one read and one write, and a wake-up within a loop costs no system call. The same holds for sockets
 //! that listen. Everything that is not a TCP socket (custom transports, timers) works here as on any executor,
@@ -108,7 +108,7 @@ struct Source(Mutex<Readiness>);
 
 #[derive(Default)]
 struct Readiness {
-    /// An edge that nobody has made use of yet.
+    /// An edge that no task has used yet.
     readable: bool,
     writable: bool,
     /// The peer has ended its side, or the socket is broken: no further edge will come.
@@ -250,7 +250,7 @@ pub(crate) fn is_event_loop() -> bool {
     HERE.try_with(|here| here.borrow().is_some()).unwrap_or(false)
 }
 
-/// The loop of this thread, if it is the one of `handle`.
+/// The loop of this thread, if `handle` belongs to it.
 fn here(handle: &Arc<Handle>) -> Option<Rc<Here>> {
     let this = HERE.try_with(|here| here.borrow().clone()).ok().flatten()?;
     Arc::ptr_eq(&this.handle, handle).then_some(this)
@@ -335,7 +335,7 @@ impl Here {
         }
     }
 
-    /// Waits until a socket is ready or somebody sounds the alarm; not at all while tasks are ready.
+    /// Waits until a socket is ready or another thread signals the eventfd; does not wait while tasks are ready.
     fn wait(&self, events: &mut Vec<Event>) {
         events.clear();
         let idle = self.nothing_is_ready() && self.fall_asleep();

@@ -1,10 +1,10 @@
-//! Numbers that a seed determines.
+//! Random numbers that a seed determines.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// A sequence of numbers that its seed determines (SplitMix64): the only source of chance in a
-/// [`World`](super::World), and one for what a test draws by itself.
+/// A sequence of pseudo-random numbers (SplitMix64), determined by its seed: the only source of randomness in a
+/// [`World`](super::World), and one for a test's own choices.
 ///
 /// Not for secrets.
 ///
@@ -20,13 +20,13 @@ use std::time::Duration;
 pub struct Dice(u64);
 
 impl Dice {
-    /// The sequence of this seed.
+    /// Makes the sequence of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Dice {
         Dice(seed)
     }
 
-    /// The next number, any of 64 bits.
+    /// The next number, of 64 bits.
     pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -35,12 +35,12 @@ impl Dice {
         mixed ^ mixed >> 31
     }
 
-    /// A number from 0 up to, and without, `end`; 0 if `end` is 0.
+    /// A number from 0 to `end - 1`; 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.roll() % (end.max(1) as u64)).unwrap_or(0)
     }
 
-    /// A number of the range; its start if the range is empty.
+    /// A number in the range; its start if the range is empty.
     pub fn between(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (start, end) = range.into_inner();
         match end.saturating_sub(start).checked_add(1) {

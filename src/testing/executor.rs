@@ -1,5 +1,5 @@
-//! Tasks, timers and the clock of a world, in one thread: which ready task runs next is drawn from the seed, and
-//! time stands still while any is ready.
+//! Tasks, timers and the clock of a world, in one thread: the seed determines which ready task runs next, and time
+//! stands still while any task is ready.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -210,7 +210,7 @@ impl Executor {
         true
     }
 
-    /// Turns the clock at once: whatever became due meanwhile is due at the same moment.
+    /// Moves the clock at once: all timers that became due meanwhile fire at the same moment.
     pub(super) fn jump(&self, by: Duration) {
         let due = {
             let mut state = self.lock();
@@ -358,7 +358,7 @@ impl CustomHost for Arc<Executor> {
     }
 }
 
-/// Ends when the clock of its world has been turned so far.
+/// A future that ends when the clock of its world has reached the end of the duration.
 #[derive(Debug)]
 pub struct Sleep {
     executor: Arc<Executor>,

@@ -1,4 +1,4 @@
-//! What a link does to the bytes that it carries, and what it can be ordered to do.
+//! The behaviour of a link towards the bytes that it carries, and the faults that a test can order.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -40,7 +40,7 @@ impl fmt::Display for Direction {
     }
 }
 
-/// An operation of the broker's end of a link, as its transport and its stream have them.
+/// An operation of the broker's end of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// The handshake of the transport, before the first byte.
@@ -69,50 +69,50 @@ impl Operation {
     ];
 }
 
-/// What is to happen once on a link.
+/// A fault that happens once on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The connection ends when so many bytes were written in this direction: they arrive, no others do, and both
-    /// ends meet [`ErrorKind::ConnectionReset`].
+    /// The connection ends after `bytes` bytes in one direction: these bytes arrive, later bytes do not, and both ends
+    /// get [`ErrorKind::ConnectionReset`].
     CutBehind {
-        /// In which direction bytes are counted.
+        /// The direction in which bytes are counted.
         direction: Direction,
-        /// From the beginning of the connection.
+        /// Bytes since the beginning of the connection.
         bytes: u64,
     },
-    /// The connection ends so long after this was ordered: what is under way is lost, and both ends meet
+    /// The connection ends this long after the order: bytes under way are lost, and both ends get
     /// [`ErrorKind::ConnectionReset`].
     CutAfter(Duration),
-    /// When so many bytes were written in this direction, nothing arrives there for a while: the reader waits, and
-    /// once the link is full the writer, too.
+    /// After `bytes` bytes in one direction nothing arrives there for a while: the reader waits, and once the link is
+    /// full the writer waits, too.
     StallBehind {
-        /// In which direction.
+        /// The direction that stalls.
         direction: Direction,
-        /// From the beginning of the connection.
+        /// Bytes since the beginning of the connection.
         bytes: u64,
-        /// How long; [`Duration::MAX`] until [`Link::resume`](super::Link::resume).
+        /// The duration; [`Duration::MAX`] lasts until [`Link::resume`](super::Link::resume).
         lasting: Duration,
     },
-    /// The broker's end of the link panics.
+    /// An operation of the broker's end of the link panics.
     Panic {
-        /// In which operation.
+        /// The operation.
         operation: Operation,
-        /// After so many calls of it that went well.
+        /// The number of its calls that succeed before.
         calls: u64,
     },
-    /// The broker's end of the link fails.
+    /// An operation of the broker's end of the link fails.
     Error {
-        /// In which operation.
+        /// The operation.
         operation: Operation,
-        /// After so many calls of it that went well.
+        /// The number of its calls that succeed before.
         calls: u64,
-        /// How.
+        /// The kind of the error.
         kind: ErrorKind,
     },
 }
 
-/// What a link does to the bytes that it carries. The default is a fast and honest link.
+/// The behaviour of a link towards the bytes that it carries. The default link is fast and has no faults.
 ///
 /// ```
 /// use std::time::Duration;
@@ -125,26 +125,26 @@ pub enum Fault {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults {
-    /// How long bytes are under way. Default 0.
+    /// The time for which bytes are under way. Default 0.
     pub delay: Duration,
-    /// How much longer than that at the most: each write draws its own. The order of bytes stays. Default 0.
+    /// The longest additional delay; each write draws its own. Bytes stay in order. Default 0.
     pub jitter: Duration,
-    /// How many bytes each direction holds, under way and arrived, 1 to any number (0 is raised to 1): at the limit
+    /// Bytes that each direction holds, under way and arrived, 1 to any number (0 is raised to 1): at the limit
     /// a write waits for the reader. Default 65 536.
     pub capacity: usize,
-    /// How many bytes one read returns at the most: each draws its own number from 1. Default any number, and then
-    /// a read returns all that have arrived.
+    /// The most bytes that one read returns; each read draws its own number from 1. By default there is no such limit,
+    /// and a read returns all bytes that have arrived.
     pub read_max: usize,
-    /// How many bytes one write takes at the most: each draws its own number from 1. Default any number, and then a
-    /// write takes all that it has room for.
+    /// The most bytes that one write takes; each write draws its own number from 1. By default there is no such limit,
+    /// and a write takes all bytes that the link has room for.
     pub write_max: usize,
-    /// One in so many reads, writes and flushes finds nothing to do at first and is woken for another try. Default
-    /// 0: none.
+    /// One in this many reads, writes and flushes returns pending at first and is woken for another try. Default 0:
+    /// none.
     pub hesitation: u64,
-    /// Whether the broker's end can be written from any task ([`TryWrite`](crate::transport::TryWrite)), as a
-    /// socket can. Default true.
+    /// Whether any task can write to the broker's end ([`TryWrite`](crate::transport::TryWrite)), as with a socket.
+    /// Default true.
     pub inline: bool,
-    /// What is to happen once. Default nothing.
+    /// Faults that happen once. Default none.
     pub once: Vec<Fault>,
 }
 
@@ -164,8 +164,8 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// A link that delays (up to 250 ms), splits and hesitates as the dice say, and loses nothing: half of all are
-    /// fast and honest in each of these respects. Nothing is ordered to happen once.
+    /// Draws a link that delays (up to 250 ms), splits and hesitates, and loses nothing; each of these properties has
+    /// its default in at least half of all draws. `once` is empty.
     #[must_use]
     pub fn draw(dice: &mut Dice) -> Faults {
         let mut faults = Faults { inline: dice.one_in(2), ..Faults::default() };
@@ -190,8 +190,8 @@ impl Faults {
 }
 
 impl Fault {
-    /// Something that ends the connection sooner or later, or stalls it for up to 10 s: at a byte below
-    /// `bytes_max`, or within `within`.
+    /// Draws a fault that ends the connection, or stalls it for up to 10 s: after at most `bytes_max` bytes, or within
+    /// `within`.
     #[must_use]
     pub fn draw(dice: &mut Dice, bytes_max: u64, within: Duration) -> Fault {
         let direction = *dice.pick(&Direction::BOTH);

@@ -1,5 +1,5 @@
-//! One connection between a client and a broker, in memory: two directions whose bytes take time, and what goes
-//! wrong on the way.
+//! One connection between a client and a broker, in memory: two directions whose bytes take time, and the faults on
+//! the way.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +13,8 @@ use super::faults::{Direction, Fault, Faults, Operation};
 use super::trace::Action;
 use crate::sync::lock;
 
-/// A connection as a test has it in hand, beside the two that use it. Clones are the same connection.
+/// A handle of a connection, by which a test orders faults while client and broker use the connection. Clones refer to
+/// the same connection.
 #[derive(Clone)]
 pub struct Link {
     pub(super) shared: Arc<Shared>,
@@ -67,15 +68,16 @@ enum Gate {
 }
 
 impl Link {
-    pub(super) fn new(executor: &Arc<Executor>, faults: Faults) -> Link {
+    pub(super) fn new(executor: &Arc<Executor>, mut faults: Faults) -> Link {
         let number = executor.lock().next_link();
-        let once = faults.once.clone();
+        let once = std::mem::take(&mut faults.once);
+        faults.capacity = faults.capacity.max(1);
         let shared = Arc::new_cyclic(|this| Shared {
             this: this.clone(),
             executor: executor.clone(),
             number,
             inner: Mutex::new(Inner {
-                faults: Faults { once: Vec::new(), capacity: faults.capacity.max(1), ..faults },
+                faults,
                 lanes: [Lane::default(), Lane::default()],
                 calls: [0; Operation::ALL.len()],
                 cut: false,
@@ -86,14 +88,14 @@ impl Link {
         link
     }
 
-    /// Its number, from 1 in the order of dialling: [`Event::link`](super::Event::link).
+    /// The number of the connection, from 1 in the order of dialling: [`Event::link`](super::Event::link).
     #[must_use]
     pub fn number(&self) -> u64 {
         self.shared.number
     }
 
-    /// Orders one more thing that is to happen once. Calls and bytes count from the beginning of the connection;
-    /// what is over already happens at the next chance.
+    /// Orders a further fault. Calls and bytes count from the beginning of the connection; a fault whose count has
+    /// already passed happens at the next opportunity.
     pub fn order(&self, fault: Fault) {
         if let Fault::CutAfter(after) = fault {
             let mut state = self.shared.executor.lock();
@@ -104,27 +106,27 @@ impl Link {
         lock(&self.shared.inner).faults.once.push(fault);
     }
 
-    /// Ends the connection now: what is under way is lost, and both ends meet [`ErrorKind::ConnectionReset`].
+    /// Ends the connection now: bytes under way are lost, and both ends get [`ErrorKind::ConnectionReset`].
     pub fn cut(&self) {
         self.shared.cut();
     }
 
-    /// Whether the connection was cut, by order or by a planned fault.
+    /// Whether the connection was cut, by [`Link::cut`] or by a fault.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         let inner = lock(&self.shared.inner);
         inner.cut || inner.lanes.iter().any(|lane| lane.torn)
     }
 
-    /// Lets nothing arrive in this direction until [`Link::resume`]. A stall in both is a peer that vanished
-    /// without a word.
+    /// Lets nothing arrive in this direction until [`Link::resume`]. A stall in both directions is like a peer that
+    /// has vanished.
     pub fn stall(&self, direction: Direction) {
         let mut inner = lock(&self.shared.inner);
         inner.lanes[direction.index()].stalled = true;
         self.shared.executor.lock().note(self.shared.number, Action::Stalled(direction));
     }
 
-    /// Lets what is under way arrive again.
+    /// Ends a stall of this direction: bytes under way arrive.
     pub fn resume(&self, direction: Direction) {
         self.shared.resume(direction);
     }
@@ -159,7 +161,7 @@ impl Wake for CutLater {
     }
 }
 
-/// Lets a direction go on when it is woken.
+/// Ends the stall of a direction when it is woken.
 struct ResumeLater(Weak<Shared>, Direction);
 
 impl Wake for ResumeLater {
@@ -267,7 +269,7 @@ impl Shared {
         Poll::Ready(read)
     }
 
-    /// Takes what there is room for. `None` where that is nothing; then `cx` is woken when there is room.
+    /// Takes the bytes that it has room for. `None` without room; then `cx` is woken when there is room.
     pub(super) fn write(
         &self,
         direction: Direction,

@@ -19,7 +19,7 @@ use crate::transport::{ByteStream, Incoming, Transport, TryWrite};
 /// How many connections may wait to be accepted.
 const BACKLOG: usize = 4_096;
 
-/// Dials one listener of a broker, from [`World::listen`](super::World::listen); clones dial the same.
+/// Dials one listener of a broker; [`World::listen`](super::World::listen) returns it. Clones dial the same listener.
 #[derive(Clone)]
 pub struct Connector {
     door: Arc<Door>,
@@ -36,6 +36,7 @@ struct Door {
 struct Waiting {
     links: VecDeque<Link>,
     acceptor: Option<Waker>,
+    dialled: Option<Link>,
     faults: Faults,
     accept_faults: VecDeque<Option<ErrorKind>>,
     closed: bool,
@@ -51,13 +52,13 @@ impl Connector {
         (Connector { door: door.clone() }, Acceptor { door })
     }
 
-    /// Sets what every later connection does to its bytes. Connections that are open stay as they are.
+    /// Sets the faults of every later connection. Open connections stay as they are.
     pub fn set_faults(&self, faults: Faults) {
         lock(&self.door.state).faults = faults;
     }
 
-    /// Opens a connection with the faults that were set, none at first. It can be written at once; the broker reads
-    /// it once it is accepted.
+    /// Opens a connection with the faults that were set, at first none. It can be written at once; the broker reads
+    /// the bytes once it has accepted the connection.
     ///
     /// # Errors
     /// [`ErrorKind::ConnectionRefused`] if the listener or its broker was stopped, or 4 096 connections wait to be
@@ -79,14 +80,21 @@ impl Connector {
         let link = Link::new(&self.door.executor, faults);
         self.door.executor.lock().note(link.number(), Action::Dialled);
         state.links.push_back(link.clone());
+        state.dialled = Some(link.clone());
         let acceptor = state.acceptor.take();
         drop(state);
         acceptor.into_iter().for_each(Waker::wake);
         Ok(ClientStream { link })
     }
 
-    /// Lets the next call that accepts a connection fail: with an error of this kind, or by a panic. The broker waits
-    /// for 50 ms, longer if it happens again, and accepts again; no connection is lost.
+    /// The connection that was opened last, to order faults where the client keeps its stream to itself.
+    #[must_use]
+    pub fn last_link(&self) -> Option<Link> {
+        lock(&self.door.state).dialled.clone()
+    }
+
+    /// Makes the next accept of the listener fail: with an error of this kind, or, with `None`, by a panic. The broker
+    /// waits for 50 ms, longer if the failure repeats, and accepts again; no connection is lost.
     pub fn fail_accept(&self, error: Option<ErrorKind>) {
         let mut state = lock(&self.door.state);
         state.accept_faults.push_back(error);
@@ -165,15 +173,15 @@ impl Drop for Acceptor {
 
 /// The client's end of a connection. It reads and writes by the `futures-io` traits; one task at a time polls it.
 ///
-/// Closing it (`poll_close`) lets the broker read what was written and then the end of the stream, while reading
-/// goes on here. Dropping it does the same, and makes the broker's writes fail with [`ErrorKind::BrokenPipe`].
+/// After `poll_close` the broker reads the written bytes and then the end of the stream, while this end can still read.
+/// Dropping it does the same, and makes the broker's writes fail with [`ErrorKind::BrokenPipe`].
 #[derive(Debug)]
 pub struct ClientStream {
     link: Link,
 }
 
 impl ClientStream {
-    /// The connection, to order faults while it is used.
+    /// The link of this connection, to order faults while the connection is used.
     #[must_use]
     pub fn link(&self) -> Link {
         self.link.clone()

@@ -1,25 +1,25 @@
-//! What happened in a world, in order.
+//! The events of a world, in order.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::faults::{Direction, Operation};
 
-/// What happened on one link, and when.
+/// An event on one link.
 ///
-/// It shows as a line: time, link, action.
+/// `Display` writes one line: time, link, action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// Since the world began.
+    /// The time of the world's clock.
     pub at: Duration,
-    /// The link's number, from 1 in the order of dialling; 0 for what is about no link.
+    /// The link's number, from 1 in the order of dialling; 0 for an event that concerns no link.
     pub link: u64,
-    /// What happened there.
+    /// The event.
     pub action: Action,
 }
 
-/// What can happen on a link.
+/// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
@@ -29,15 +29,15 @@ pub enum Action {
     Accepted,
     /// One end wrote these bytes.
     Wrote(Direction, Vec<u8>),
-    /// The other end read so many bytes.
+    /// The other end read this many bytes.
     Read(Direction, usize),
-    /// The writing end said that nothing more comes.
+    /// The writing end closed this direction.
     Ended(Direction),
     /// The connection was cut.
     Cut,
-    /// Nothing arrives in this direction any more.
+    /// A stall of this direction began.
     Stalled(Direction),
-    /// What is under way in this direction arrives again.
+    /// A stall of this direction ended.
     Resumed(Direction),
     /// The broker's transport panicked in this operation.
     Panicked(Operation),

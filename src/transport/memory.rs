@@ -17,8 +17,8 @@ const BACKLOG: usize = 4_096;
 /// A drained buffer larger than this is given back.
 const KEPT_CAPACITY: usize = 4_096;
 
-/// The accepting end. Dropping it refuses further connections and ends those not yet accepted; accepted
-/// ones live on.
+/// The accepting end. Dropping it refuses further connections and ends those that were not accepted yet; accepted
+/// connections stay open.
 ///
 /// ```
 /// use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -41,7 +41,7 @@ pub struct MemoryTransport {
     door: Arc<Door>,
 }
 
-/// The dialling end; clones dial the same transport.
+/// The dialling end. Clones dial the same transport.
 #[derive(Debug, Clone)]
 pub struct MemoryConnector {
     door: Arc<Door>,
@@ -64,14 +64,14 @@ struct Waiting {
 }
 
 impl MemoryTransport {
-    /// The buffer for each direction of a connection that fits most uses: 64 KiB.
+    /// A buffer size for each direction of a connection that fits most uses: 64 KiB.
     pub const DEFAULT_CAPACITY: usize = 64 * 1024;
 
-    /// A transport that nobody has dialled yet, and what dials it.
+    /// Makes a transport and its connector.
     ///
-    /// `name` is for [`local_endpoint`](Transport::local_endpoint) and logs alone. `capacity` is how many
-    /// bytes each direction of a connection holds, 1 to any number (0 is raised to 1): at the limit a
-    /// write waits for the reader. Memory is taken as bytes come, not ahead.
+    /// `name` appears in [`local_endpoint`](Transport::local_endpoint) and in logs. `capacity` is the number of
+    /// bytes that each direction of a connection holds, 1 to any number (0 is raised to 1): at the limit a
+    /// write waits for the reader. Memory grows with the bytes that are held.
     pub fn new(name: impl Into<String>, capacity: usize) -> (MemoryTransport, MemoryConnector) {
         let door = Arc::new(Door {
             name: name.into(),
@@ -83,10 +83,10 @@ impl MemoryTransport {
 }
 
 impl MemoryConnector {
-    /// Opens a connection. It can be written at once; the other end reads it once it is accepted.
+    /// Opens a connection. It can be written at once; the other end reads the bytes once it is accepted.
     ///
     /// # Errors
-    /// [`ErrorKind::ConnectionRefused`] where the transport was dropped, or 4 096 connections wait to be
+    /// [`ErrorKind::ConnectionRefused`] if the transport was dropped, or 4 096 connections wait to be
     /// accepted.
     pub fn connect(&self) -> io::Result<MemoryStream> {
         let mut waiting = lock(&self.door.waiting);
@@ -139,9 +139,8 @@ impl Drop for MemoryTransport {
 
 /// One end of a connection: what [`MemoryConnector::connect`] returns.
 ///
-/// Closing it (`poll_close`) lets the peer read what was written and then the end of the stream, while
-/// reading goes on here. Dropping it does the same, and makes the peer's writes fail with
-/// [`ErrorKind::BrokenPipe`].
+/// After `poll_close` the peer reads the written bytes and then the end of the stream, while this end can still
+/// read. Dropping it does the same, and makes the peer's writes fail with [`ErrorKind::BrokenPipe`].
 #[derive(Debug)]
 pub struct MemoryStream {
     inward: Arc<Pipe>,

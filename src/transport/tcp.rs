@@ -24,11 +24,11 @@ mod reserve;
 pub(crate) use addresses::{EVERY_INTERFACE, address, lacks, look_up, unbracketed};
 pub(crate) use reserve::is_exhausted;
 
-/// TCP sockets that listen, at one port of one or more addresses.
+/// Listening TCP sockets, at one port of one or more addresses.
 ///
-/// Accepted sockets send at once (`TCP_NODELAY`), ask a peer that says nothing whether it is still there
-/// ([`TcpTransport::with_limits`]), and offer [`TryWrite`]. Where the process has no file descriptor left, peers
-/// are closed at once instead of waiting unheard: a descriptor is held back for that, and their handshake fails.
+/// Accepted sockets have `TCP_NODELAY` and TCP keep-alive ([`TcpTransport::with_limits`]), and offer [`TryWrite`].
+/// When the process has no file descriptor left, new peers are closed at once instead of waiting in the backlog: a
+/// reserved descriptor accepts them, and their handshake fails.
 ///
 /// ```
 /// use hrotti::transport::{Transport, tcp::TcpTransport};
@@ -45,10 +45,10 @@ pub(crate) use reserve::is_exhausted;
 pub struct TcpTransport {
     /// At least one.
     sockets: Vec<Bound>,
-    /// Whose turn it is to be accepted from, so that a storm at one address does not shut out the others.
+    /// The socket to accept from next, so that a storm at one address does not shut out the other addresses.
     turn: usize,
     options: Options,
-    /// For peers that come when no descriptor is left.
+    /// Accepts and closes peers when no descriptor is left.
     reserve: Reserve,
 }
 
@@ -59,15 +59,15 @@ struct Bound {
 }
 
 impl TcpTransport {
-    /// Listens on `host` and `port`, where 0 lets the system choose a free one.
+    /// Listens on `host` and `port`. Port 0 lets the system choose a free port.
     ///
-    /// The host is an IPv4 address; an IPv6 address with or without brackets, which never takes IPv4 as
-    /// well; a name; or `*` or nothing for every interface of both families. A name is bound at every
-    /// address that it has on this machine, and always at one port. What the machine does not have, such as
-    /// an address of another one or the whole of IPv6, is left out as long as something remains.
+    /// The host is an IPv4 address; an IPv6 address with or without brackets, which takes no IPv4 connections; a
+    /// name; or `*` or nothing for every interface of both families. A name is bound at every address that it has on
+    /// this machine, at the same port. Addresses that the machine does not have, such as those of another machine or
+    /// all of IPv6, are left out as long as one address remains.
     ///
     /// # Errors
-    /// The name is unknown, an address of it is in use or not permitted, or the machine has none of them.
+    /// The name is unknown, one of its addresses is in use or not permitted, or the machine has none of them.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing bound.
@@ -88,11 +88,11 @@ impl TcpTransport {
         Ok(transport)
     }
 
-    /// Has the system close connections whose peer has vanished without a word, by
+    /// Sets when the operating system closes connections whose peer has vanished:
     /// [`Limits::tcp_keep_alive_secs`], [`Limits::tcp_keep_alive_interval_secs`],
-    /// [`Limits::tcp_keep_alive_probes`] and [`Limits::tcp_user_timeout`]. Until then they have their
-    /// defaults. It is for peers that are accepted from now on, and what the system does not let be set is
-    /// left as it is.
+    /// [`Limits::tcp_keep_alive_probes`] and [`Limits::tcp_user_timeout`]. Without this call their defaults apply.
+    /// The settings apply to peers that are accepted afterwards. Settings that the system does not support are
+    /// skipped.
     ///
     /// ```
     /// use hrotti::Limits;
@@ -110,8 +110,8 @@ impl TcpTransport {
         self
     }
 
-    /// Linux hands the options of a socket that listens on to those that it accepts: that spares each of
-    /// them the system calls.
+    /// On Linux accepted sockets inherit the options of the listening socket, which saves system calls for each of
+    /// them.
     fn set_options(&self) {
         if options::ARE_INHERITED {
             for socket in &self.sockets {
@@ -124,18 +124,18 @@ impl TcpTransport {
         }
     }
 
-    /// The first of the addresses really bound: one of IPv4, where there is one.
+    /// The first bound address: an IPv4 address if there is one.
     pub fn local_addr(&self) -> SocketAddr {
         let none = || SocketAddr::from(([0; 4], 0));
         self.sockets.first().map_or_else(none, |socket| socket.local)
     }
 
-    /// All addresses really bound, at least one.
+    /// All bound addresses, at least one.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.sockets.iter().map(|socket| socket.local).collect()
     }
 
-    /// Waits for the next peer; one that is gone again before it is accepted is passed over.
+    /// Waits for the next peer. Peers that disconnect before they are accepted are skipped.
     pub(super) async fn accept_stream(&mut self) -> io::Result<(Accepted, SocketAddr)> {
         for socket in &mut self.sockets {
             socket.listener.move_to_loop()?;
@@ -145,7 +145,7 @@ impl TcpTransport {
             match poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok((socket, peer)) => {
                     if let Ok(socket) = &socket {
-                        // Fails only where the peer is gone already, which its first read will tell.
+                        // Fails only if the peer has disconnected, which its first read will report.
                         let _ = socket.set_nodelay(true);
                         if !options::ARE_INHERITED {
                             self.options.set(socket);
@@ -200,8 +200,8 @@ impl fmt::Debug for TcpTransport {
     }
 }
 
-/// Whether a failed `accept` tells of the peer it would have returned, so that the next may succeed.
-/// Linux hands network errors of the new connection to the caller of `accept`.
+/// Whether an error of `accept` concerns the peer that it would have returned, so that the next call may succeed.
+/// On Linux `accept` returns network errors of the new connection.
 fn concerns_one_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -215,7 +215,7 @@ fn concerns_one_peer(error: &io::Error) -> bool {
     )
 }
 
-/// A socket that listens, watched by whom it was accepted from last.
+/// A listening socket, watched by the event loop or the reactor of the task that accepted from it last.
 enum Listening {
     Reactor(Async<TcpListener>),
     Loop(Registered<TcpListener>),
@@ -261,8 +261,8 @@ impl Listening {
     }
 }
 
-/// A socket that is accepted and watched by nobody yet: that is for the thread that runs its task. Or why the
-/// peer was closed.
+/// A socket that was accepted and is not watched yet, because the thread that runs its task will watch it; or the
+/// reason why the peer was closed.
 pub(super) struct Accepted(io::Result<std::net::TcpStream>);
 
 impl Accepted {
@@ -293,7 +293,7 @@ impl Accepted {
     }
 }
 
-/// A connected socket, shared between its owner and those who write inline.
+/// A connected socket, shared between its owner and tasks that write inline.
 enum Connected {
     Reactor(Async<std::net::TcpStream>),
     Loop(Registered<std::net::TcpStream>),
@@ -447,7 +447,7 @@ impl AsyncWrite for TcpStream {
 }
 
 impl Drop for TcpStream {
-    /// Whoever writes inline may hold the socket longer; the peer is told now that it is over.
+    /// Shuts the socket down, because an inline writer may hold it longer than its owner.
     fn drop(&mut self) {
         if Arc::strong_count(&self.socket) > 1 {
             let _ = self.socket.get_ref().shutdown(Shutdown::Both);

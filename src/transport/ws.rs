@@ -20,11 +20,11 @@ use super::{ByteStream, Incoming, Transport};
 use crate::limits::Limits;
 use upgrade::{Rules, upgrade};
 
-/// A TCP socket that listens and speaks WebSocket to whoever comes.
+/// Listening TCP sockets whose peers upgrade to WebSocket.
 ///
-/// A Client has to ask for the path that is served, and offers the subprotocol `mqtt` or `mqttv3.1`, or none
-/// at all; otherwise it gets an HTTP response that says why not (404, 403, 400, 405, 426; 431 where the
-/// request is longer than 16 KiB). A query behind the path is ignored.
+/// A Client must request the served path and offer the subprotocol `mqtt` or `mqttv3.1`, or no subprotocol.
+/// Otherwise it gets an HTTP response with the reason (404, 403, 400, 405, 426; 431 if the request is longer than
+/// 16 KiB). A query behind the path is ignored.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -56,13 +56,13 @@ impl WsTransport {
     /// Listens on `host` and `port`, as [`TcpTransport::bind`] does, and serves `path`: `/` unless
     /// given, compared byte by byte with the path of the request.
     ///
-    /// `origins` are the pages that may connect, as `https://example.com:8443`, in upper or lower case,
-    /// with or without the scheme's own port. Empty, the default of the configuration, admits every
-    /// page. What sends no `Origin` is no page in a browser and is admitted in either case.
+    /// `origins` are the origins of pages that may connect, such as `https://example.com:8443`, in upper or lower
+    /// case, with or without the scheme's default port. An empty list, the default of the configuration, allows pages
+    /// of any origin. Requests without `Origin` do not come from a page in a browser and are accepted.
     ///
     /// # Errors
-    /// As [`TcpTransport::bind`]; [`io::ErrorKind::InvalidInput`] where the path does not begin with
-    /// `/`, or holds `?` or `#` and could never be asked for.
+    /// As [`TcpTransport::bind`]; [`io::ErrorKind::InvalidInput`] if the path does not begin with `/`, or holds `?` or
+    /// `#`, which no request's path can hold.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing bound.
@@ -83,12 +83,12 @@ impl WsTransport {
         self
     }
 
-    /// The first of the addresses really bound: one of IPv4, where there is one.
+    /// The first bound address: an IPv4 address if there is one.
     pub fn local_addr(&self) -> SocketAddr {
         self.tcp.local_addr()
     }
 
-    /// All addresses really bound, at least one.
+    /// All bound addresses, at least one.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.tcp.local_addrs()
     }

@@ -91,6 +91,10 @@ pub(crate) struct Connection {
     pub(crate) receive_maximum: usize,
     pub(crate) packet_max: usize,
     pub(crate) will: Option<usize>,
+    /// The Will has a delay, in which it may be silenced.
+    pub(crate) will_waits: bool,
+    /// DISCONNECT was sent.
+    pub(crate) parted: bool,
     /// DISCONNECT was said, which silences the Will.
     pub(crate) said_goodbye: bool,
     /// Towards the broker, from CONNACK.
@@ -176,6 +180,8 @@ impl Connection {
             receive_maximum: 65_535,
             packet_max: usize::MAX,
             will: None,
+            will_waits: false,
+            parted: false,
             said_goodbye: false,
             send_maximum: 20,
             aliases: BTreeMap::new(),
@@ -291,12 +297,14 @@ impl Party {
                 self.devices[connection.device].id
             ));
         }
+        let speaks = connection.was_accepted && !connection.parted && !connection.will_waits;
+        self.model.due_wills.extend(connection.will.filter(|_| speaks));
         // The broker ended it in good order behind DISCONNECT: it has read it.
-        if connection.said_goodbye && !connection.link.is_cut() && connection.excuse == Some("left")
-        {
-            if let Some(will) = connection.will {
-                self.model.messages[will].forbidden = true;
-            }
+        let silent = connection.said_goodbye
+            && !connection.link.is_cut()
+            && connection.excuse == Some("left");
+        if let Some(will) = connection.will.filter(|_| silent) {
+            self.model.messages[will].forbidden = true;
         }
         let device = &mut self.devices[self.connections[number].device];
         if device.current == Some(number) {

@@ -19,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) messages: Vec<Message>,
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) faults: Vec<String>,
+    /// Wills of connections that have ended without DISCONNECT.
+    pub(crate) due_wills: Vec<usize>,
     /// Topics where an empty retained message has cleared what was retained.
     pub(crate) cleared: BTreeSet<usize>,
 }
@@ -65,6 +67,24 @@ pub(crate) struct Delivery {
     pub(crate) dup: bool,
 }
 
+impl Message {
+    pub(crate) fn new(publisher: usize, topic: usize, qos: u8, said: u64) -> Message {
+        Message {
+            publisher,
+            topic,
+            qos,
+            retain: false,
+            expires: false,
+            is_will: false,
+            said,
+            acknowledged: None,
+            abandoned: false,
+            sends: 1,
+            forbidden: false,
+        }
+    }
+}
+
 impl Subscription {
     /// Surely there from before the message was said until it was acknowledged.
     fn covers(&self, message: &Message) -> bool {
@@ -84,6 +104,14 @@ impl Subscription {
 impl Model {
     pub(crate) fn fault(&mut self, text: String) {
         self.faults.push(text);
+    }
+
+    /// Everybody is quiet: what was due is published.
+    pub(crate) fn wills_are_said(&mut self) {
+        self.tick += 1;
+        for will in std::mem::take(&mut self.due_wills) {
+            self.messages[will].acknowledged = Some(self.tick);
+        }
     }
 
     /// Notes what came, and holds against the model what can be judged at once.
@@ -152,7 +180,7 @@ impl Model {
             .map(|d| d.message)
             .collect();
         let wanted = |message: &Message| {
-            let own = message.publisher == number && !message.is_will;
+            let own = message.publisher == number;
             message.qos > 0
                 && device
                     .subscriptions

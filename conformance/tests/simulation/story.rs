@@ -1,22 +1,19 @@
 //! One run: a broker, its clients, what a seed has them do, and what must hold all the time.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_lite::AsyncWriteExt;
-use hrotti::testing::{Connector, Dice, Direction, Fault, Faults, World};
-use hrotti::{Broker, DropReason, Limits, Message as InProcess, ProtocolVersion, QoS};
+use hrotti::testing::{Connector, Dice, Fault, Faults, World};
+use hrotti::{Broker, Limits, Message as InProcess, QoS};
 use hrotti_conformance::codec::{ALL, Connect, Publish, Subscribe, Version, Will, prop};
 
-use crate::device::{Connection, Device, Party, Phase, Shared, run};
+use crate::checks::Wrong;
+use crate::device::{Connection, Device, Party, Shared, run};
 use crate::model::{FILTERS, Message, Model, OWNED, SHARES, Subscription, TOPICS};
 
-/// How long everybody may take to become quiet.
-const QUIET_WITHIN: u64 = 900;
-
 /// The longest stall that is drawn.
-const STALL_MAX: Duration = Duration::from_secs(10);
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// How long a CONNECT may be on its way.
 const UNANSWERED_WITHIN: Duration = Duration::from_secs(15);
@@ -59,16 +56,13 @@ impl Figures {
 
 pub(crate) struct Story {
     pub(crate) world: World,
-    broker: Broker,
-    listeners: Vec<Option<Connector>>,
-    party: Shared,
-    dice: Dice,
+    pub(crate) broker: Broker,
+    pub(crate) listeners: Vec<Option<Connector>>,
+    pub(crate) party: Shared,
+    pub(crate) dice: Dice,
     pub(crate) figures: Figures,
     told: bool,
 }
-
-/// What is wrong.
-pub(crate) type Wrong = String;
 
 fn limits(dice: &mut Dice) -> Limits {
     Limits {
@@ -138,7 +132,7 @@ impl Story {
         self.end()
     }
 
-    fn say(&self, text: impl FnOnce() -> String) {
+    pub(crate) fn say(&self, text: impl FnOnce() -> String) {
         if self.told {
             for event in self.world.trace() {
                 println!("{event}");
@@ -147,7 +141,7 @@ impl Story {
         }
     }
 
-    fn advance(&mut self, mut left: Duration) {
+    pub(crate) fn advance(&mut self, mut left: Duration) {
         loop {
             self.keep_alive();
             let step = left.min(Duration::from_secs(1));
@@ -301,7 +295,7 @@ impl Story {
     }
 
     /// Connects a device; a connection that it has is taken over. `healed`: as it needs to get all that waits.
-    fn connect(&mut self, device: usize, healed: Option<&Connector>) {
+    pub(crate) fn connect(&mut self, device: usize, healed: Option<&Connector>) {
         let faults = if healed.is_some() { Faults::default() } else { self.faults() };
         let ordered = !faults.once.is_empty();
         let listener = self.dice.below(self.listeners.len());
@@ -329,55 +323,14 @@ impl Story {
         let its = &mut party.devices[device];
         its.withholds = false;
         its.kept_back.clear();
-        let version = its.version;
-        let mut connect = Connect::new(version, &its.id);
-        connect.clean = healed.is_none() && self.dice.one_in(5);
-        if version == Version::V31 {
-            connect.clean = its.always_clean;
-        }
-        if version == Version::V5 {
-            let expiry = *self.dice.pick(&[0, 5, 60, u32::MAX, u32::MAX]);
-            connect.props.push(prop::session_expiry(expiry));
-            if healed.is_none() {
-                if self.dice.one_in(3) {
-                    connection.receive_maximum = *self.dice.pick(&[1, 3]);
-                    let maximum = u16::try_from(connection.receive_maximum).unwrap();
-                    connect.props.push(prop::receive_maximum(maximum));
-                }
-                if self.dice.one_in(6) {
-                    connection.packet_max = *self.dice.pick(&[100, 1_000]);
-                    let maximum = u32::try_from(connection.packet_max).unwrap();
-                    connect.props.push(prop::maximum_packet_size(maximum));
-                }
-            }
-            connect.props.push(prop::topic_alias_maximum(*self.dice.pick(&[0, 2])));
-        }
-        if healed.is_none() && self.dice.one_in(4) {
-            connect.keep_alive = *self.dice.pick(&[10, 30]);
-        }
-        if healed.is_none() && self.dice.one_in(2) {
-            let (qos, topic) = (self.dice.below(3), self.dice.below(TOPICS.len()));
-            let qos = u8::try_from(qos).unwrap();
-            let index = party.model.messages.len();
-            let mut will = Will::new(TOPICS[topic], &format!("{index}.will")).qos(qos);
-            if version == Version::V5 && self.dice.one_in(2) {
-                will = will.prop(prop::will_delay(*self.dice.pick(&[1, 20])));
-            }
+        let (dice, model) = (&mut self.dice, &mut party.model);
+        let mut connect = draw_connect(dice, its, &mut connection, healed.is_some());
+        if healed.is_none() && dice.one_in(2) {
+            connection.will = Some(model.messages.len());
+            let (will, message) = draw_will(dice, its.version, device, model);
+            connection.will_waits = !will.props.is_empty();
             connect.will = Some(will);
-            connection.will = Some(index);
-            party.model.messages.push(Message {
-                publisher: device,
-                topic,
-                qos,
-                retain: false,
-                expires: false,
-                is_will: true,
-                said: party.model.tick,
-                acknowledged: None,
-                abandoned: false,
-                sends: 1,
-                forbidden: false,
-            });
+            model.messages.push(message);
         }
         connection.clean = connect.clean;
         connection.keep_alive = connect.keep_alive;
@@ -406,19 +359,8 @@ impl Story {
         let size = *dice.pick(&[0, 0, 0, 30, 30, 200, 1_500, 6_000]);
         payload.extend(std::iter::repeat_n('x', size));
         let expires = dice.one_in(8);
-        model.messages.push(Message {
-            publisher,
-            topic,
-            qos,
-            retain,
-            expires,
-            is_will: false,
-            said: model.tick,
-            acknowledged: None,
-            abandoned: false,
-            sends: 1,
-            forbidden: false,
-        });
+        let said = Message::new(publisher, topic, qos, model.tick);
+        model.messages.push(Message { retain, expires, ..said });
         let mut publish = Publish::new(TOPICS[topic], payload).qos(qos);
         publish.retain = retain;
         if expires {
@@ -427,7 +369,7 @@ impl Story {
         (index, publish)
     }
 
-    fn publish(&mut self, device: usize, number: usize) {
+    pub(crate) fn publish(&mut self, device: usize, number: usize) {
         {
             let mut party = self.party.lock().unwrap();
             let party = &mut *party;
@@ -533,6 +475,7 @@ impl Story {
         match way {
             0 | 1 => {
                 connection.send(&[0xE0, 0], now);
+                connection.parted = true;
                 connection.said_goodbye = connection.excuse.is_none();
                 connection.closes = self.dice.one_in(2);
             }
@@ -577,255 +520,48 @@ impl Story {
         drop(party);
         self.say(|| format!("d{device}, connection {number}: disturbed, way {way}, {fault:?}"));
     }
+}
 
-    // ---- What must hold --------------------------------------------------------------------------
-
-    fn check(&mut self) -> Result<(), Wrong> {
-        let faults = std::mem::take(&mut self.party.lock().unwrap().model.faults);
-        if !faults.is_empty() {
-            return Err(faults[..faults.len().min(5)].join("\n"));
-        }
-        let ordered = |text: &String| text == "a panic that was ordered";
-        if let Some(text) = self.world.panics().iter().find(|text| !ordered(text)) {
-            return Err(format!("a task of the broker panicked: {text}"));
-        }
-        self.check_books()
+/// CONNECT, but for the Will. `healed`: as it needs to get all that waits.
+fn draw_connect(
+    dice: &mut Dice,
+    device: &Device,
+    connection: &mut Connection,
+    healed: bool,
+) -> Connect {
+    let mut connect = Connect::new(device.version, &device.id);
+    connect.clean = !healed && dice.one_in(5);
+    if device.version == Version::V31 {
+        connect.clean = device.always_clean;
     }
-
-    fn check_books(&self) -> Result<(), Wrong> {
-        let ledger = self.broker.ledger();
-        let (sessions, counters) = (self.broker.sessions(), self.broker.counters());
-        let limits = self.broker.limits();
-        if !ledger.balances() {
-            return Err(format!("the books do not balance: {ledger}"));
-        }
-        let (mut waiting, mut inflight, mut subscriptions) = (0, 0, 0);
-        for session in &sessions {
-            waiting += session.ledger.waiting;
-            inflight += session.ledger.inflight;
-            subscriptions += session.subscriptions;
-            let same = session.ledger.waiting == session.waiting as u64
-                && session.ledger.inflight == session.inflight as u64;
-            let bounded = session.waiting <= limits.max_queue_depth
-                && session.inflight <= usize::from(limits.max_inflight)
-                && (session.receiving <= usize::from(limits.receive_maximum)
-                    || session.version != Some(ProtocolVersion::V5))
-                && session.subscriptions <= limits.session_subscriptions_max;
-            if !same || !bounded || !session.ledger.balances() {
-                return Err(format!("a Session beyond its bounds or books: {session:?}"));
-            }
-        }
-        if (waiting, inflight) != (ledger.waiting, ledger.inflight) {
-            return Err(format!("Sessions have {waiting} and {inflight}, the books say {ledger}"));
-        }
-        let bounded = counters.retained_messages <= limits.retained_messages_max
-            && counters.retained_bytes <= limits.retained_bytes_max
-            && counters.sessions >= sessions.len()
-            && counters.subscriptions >= subscriptions
-            && counters.unauthenticated_bytes <= limits.unauthenticated_bytes_max;
-        if bounded { Ok(()) } else { Err(format!("counters beyond their bounds: {counters:?}")) }
+    if !healed && dice.one_in(4) {
+        connect.keep_alive = *dice.pick(&[10, 30]);
     }
-
-    /// Waits until nothing is on its way, with everybody reading; then everything has been answered.
-    fn settle(&mut self) -> Result<(), Wrong> {
-        self.say(|| "everybody reads".to_owned());
-        {
-            let mut party = self.party.lock().unwrap();
-            for device in 0..party.devices.len() {
-                party.release(device);
-            }
-            for connection in &mut party.connections {
-                connection.reads = true;
-                connection.wake();
-            }
+    if device.version == Version::V5 {
+        let expiry = *dice.pick(&[0, 5, 60, u32::MAX, u32::MAX]);
+        connect.props.push(prop::session_expiry(expiry));
+        connect.props.push(prop::topic_alias_maximum(*dice.pick(&[0, 2])));
+        if !healed && dice.one_in(3) {
+            let maximum = *dice.pick(&[1, 3]);
+            connection.receive_maximum = maximum.into();
+            connect.props.push(prop::receive_maximum(maximum));
         }
-        // No stall lasts longer.
-        self.advance(STALL_MAX + Duration::from_secs(1));
-        for _ in 0..QUIET_WITHIN {
-            if self.unanswered().is_none() {
-                return self.check();
-            }
-            self.advance(Duration::from_secs(1));
-            self.check()?;
+        if !healed && dice.one_in(6) {
+            let maximum = *dice.pick(&[100, 1_000]);
+            connection.packet_max = usize::try_from(maximum).unwrap();
+            connect.props.push(prop::maximum_packet_size(maximum));
         }
-        Err(self.unanswered().unwrap_or_default())
     }
+    connect
+}
 
-    /// A connection on which something is to be answered or delivered.
-    fn unanswered(&self) -> Option<Wrong> {
-        let party = self.party.lock().unwrap();
-        let sessions = self.broker.sessions();
-        for (number, device) in party.devices.iter().enumerate() {
-            let Some(current) = device.current else { continue };
-            let connection = &party.connections[current];
-            let session = sessions.iter().find(|s| s.client_id == device.id && s.connected);
-            let waits = session.is_some_and(|s| s.waiting + s.inflight > 0);
-            let held = session.is_none() || waits;
-            if connection.is_busy() || !device.outgoing.is_empty() || held {
-                return Some(format!(
-                    "d{number} on connection {current} is not answered: {:?} pings {} requests {:?} \
-                     out {} outgoing {} session {session:?} excuse {:?}",
-                    connection.phase,
-                    connection.pings,
-                    connection.requests,
-                    connection.out.len(),
-                    device.outgoing.len(),
-                    connection.excuse
-                ));
-            }
-        }
-        None
+fn draw_will(dice: &mut Dice, version: Version, device: usize, model: &Model) -> (Will, Message) {
+    let (qos, topic) = (dice.below(3), dice.below(TOPICS.len()));
+    let qos = u8::try_from(qos).unwrap();
+    let mut will = Will::new(TOPICS[topic], &format!("{}.will", model.messages.len())).qos(qos);
+    if version == Version::V5 && dice.one_in(2) {
+        will = will.prop(prop::will_delay(*dice.pick(&[1, 20])));
     }
-
-    /// Everybody comes back and gets what is due.
-    fn finale(&mut self) -> Result<(), Wrong> {
-        self.settle()?;
-        let healthy = self.world.listen(&self.broker, "healthy").unwrap();
-        self.say(|| "everybody comes back".to_owned());
-        let devices = self.party.lock().unwrap().devices.len();
-        for device in 0..devices {
-            let mut party = self.party.lock().unwrap();
-            party.model.tick += 1;
-            if party.devices[device].current.is_none() {
-                drop(party);
-                self.connect(device, Some(&healthy));
-            }
-        }
-        self.settle()?;
-        self.check_losses()?;
-        let mut party = self.party.lock().unwrap();
-        let Party { model, devices, .. } = &mut *party;
-        model.check_once(devices);
-        model.check_order(devices);
-        model.check_newest_last(devices);
-        drop(party);
-        self.check_retained(&healthy);
-        self.check()
-    }
-
-    fn check_losses(&mut self) -> Result<(), Wrong> {
-        let party = self.party.lock().unwrap();
-        let sessions = self.broker.sessions();
-        for (number, device) in party.devices.iter().enumerate() {
-            let missing = party.model.missing(number, device);
-            let Some(session) = sessions.iter().find(|s| s.client_id == device.id) else {
-                continue; // a broken connection has ended it meanwhile
-            };
-            let books = &session.ledger;
-            let counted = books.dropped_total() - books.dropped(DropReason::Away) + books.expired;
-            if missing.len() as u64 > counted {
-                return Err(format!("d{number} did not get {missing:?}: {books}"));
-            }
-        }
-        let books = self.broker.ledger();
-        let counted = books.dropped_total() - books.dropped(DropReason::Away) + books.expired;
-        for share in SHARES {
-            let members: Vec<(usize, &Device)> = party
-                .devices
-                .iter()
-                .enumerate()
-                .filter(|(_, device)| device.shares == Some(share))
-                .collect();
-            let missing = party.model.missing_in(&members);
-            if missing.len() as u64 > counted {
-                return Err(format!("nobody of {share:?} got {missing:?}: {books}"));
-            }
-        }
-        self.figures.messages = party.model.messages.len() as u64;
-        self.figures.deliveries = party.model.deliveries.len() as u64;
-        self.figures.dropped = books.dropped_total();
-        Ok(())
-    }
-
-    /// A new client asks for all that is retained.
-    fn check_retained(&mut self, connector: &Connector) {
-        let mut given = BTreeMap::new();
-        let asked = async {
-            let mut stream = connector.connect()?;
-            stream.write_all(&Connect::new(Version::V311, "asks").encode()).await?;
-            stream.write_all(&Subscribe::to("#", 0).encode(Version::V311, 1)).await?;
-            let mut bytes = Vec::new();
-            let mut buffer = [0; 4_096];
-            while let Ok(read) = futures_lite::AsyncReadExt::read(&mut stream, &mut buffer).await {
-                bytes.extend_from_slice(&buffer[..read]);
-                while let Ok(Some((packet, len))) =
-                    hrotti_conformance::codec::decode(&bytes, Version::V311)
-                {
-                    bytes.drain(..len);
-                    if let hrotti_conformance::codec::Packet::Publish(publish) = packet {
-                        given.insert(publish.topic, publish.payload);
-                    }
-                }
-            }
-            std::io::Result::Ok(())
-        };
-        let _open = self.world.timeout(Duration::from_secs(3), asked);
-        let full = self.broker.counters().retained_refused > 0;
-        self.party.lock().unwrap().model.check_retained(&given, full);
-    }
-
-    /// The broker stops, in one of some ways.
-    fn end(&mut self) -> Result<(), Wrong> {
-        {
-            let mut party = self.party.lock().unwrap();
-            for connection in &mut party.connections {
-                connection.excuse.get_or_insert("broker stopped");
-            }
-        }
-        let devices = self.party.lock().unwrap().devices.len();
-        for device in 0..devices {
-            let number = self.party.lock().unwrap().connected(device);
-            if let Some(number) = number {
-                self.publish(device, number);
-                if self.dice.one_in(3) {
-                    let party = self.party.lock().unwrap();
-                    party.connections[number].link.stall(Direction::ToClient);
-                }
-            }
-        }
-        self.say(|| "the broker stops".to_owned());
-        let within = self.dice.up_to(Duration::from_secs(4));
-        let broker = self.broker.clone();
-        let stopped = match self.dice.below(3) {
-            0 => self.world.timeout(Duration::from_secs(10), broker.stop()),
-            1 => self.world.timeout(Duration::from_secs(10), broker.stop_within(within)),
-            _ => {
-                let (one, other) = (broker.stop(), broker.stop_within(within));
-                let both = futures_lite::future::zip(one, other);
-                self.world.timeout(Duration::from_secs(10), both).map(|_| ())
-            }
-        };
-        if stopped.is_none() {
-            return Err("the broker does not stop".to_owned());
-        }
-        let party = self.party.lock().unwrap();
-        for connection in &party.connections {
-            Direction::BOTH.iter().for_each(|&direction| connection.link.resume(direction));
-        }
-        drop(party);
-        self.world.advance(Duration::from_secs(30));
-        self.check()?;
-        let (ledger, counters) = (self.broker.ledger(), self.broker.counters());
-        let empty = ledger.waiting + ledger.inflight == 0
-            && (counters.sessions, counters.subscriptions, counters.connections) == (0, 0, 0)
-            && counters.unauthenticated_bytes == 0;
-        if !empty {
-            return Err(format!("a stopped broker holds {counters:?}: {ledger}"));
-        }
-        let refused = |connector: &Connector| connector.connect().is_err();
-        if !self.listeners.iter().flatten().all(refused) {
-            return Err("a stopped broker can be dialled".to_owned());
-        }
-        drop(broker);
-        self.broker = self.world.broker(Limits::default()); // drops the last handle
-        self.world.advance(Duration::from_secs(1));
-        let over = |c: &Connection| c.phase == Phase::Over;
-        let left = self.party.lock().unwrap().connections.iter().filter(|c| !over(c)).count();
-        if left > 0 || self.world.tasks() > 1 {
-            let tasks = self.world.tasks() - 1;
-            return Err(format!("{left} connections and {tasks} tasks outlive the broker"));
-        }
-        self.figures.virtual_secs = self.world.now().as_secs();
-        Ok(())
-    }
+    let said = Message::new(device, topic, qos, model.tick);
+    (will, Message { is_will: true, ..said })
 }

@@ -2,10 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Weak};
 use std::task::Waker;
-use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future::{block_on, poll_once};
@@ -13,33 +11,13 @@ use futures_lite::future::{block_on, poll_once};
 use super::*;
 use crate::engine::access::{AccessControl, ConnectDecision, Policy};
 use crate::engine::session_cell::SessionCell;
-use crate::host::{CustomHost, Host, Task};
+use crate::host::Host;
+use crate::host::by_hand::ByHand;
 use crate::limits::Limits;
 use crate::packet::Connect;
 use crate::sync::lock;
 use crate::transport::Transport;
 use crate::transport::memory::{MemoryStream, MemoryTransport};
-
-/// Time stands still unless it is set, and tasks run only when they are asked to.
-#[derive(Default)]
-struct Hand {
-    now: AtomicU64,
-    tasks: Mutex<Vec<Task>>,
-}
-
-impl CustomHost for Hand {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.now.load(Ordering::Relaxed))
-    }
-
-    fn spawn(&self, task: Task) {
-        lock(&self.tasks).push(task);
-    }
-
-    fn sleep(&self, _: Duration) -> Task {
-        Box::pin(std::future::pending())
-    }
-}
 
 struct Nobody;
 
@@ -49,7 +27,7 @@ impl Admission for Nobody {
 
 /// One broker, and one Network Connection after the other.
 struct Bench {
-    hand: Arc<Hand>,
+    hand: Arc<ByHand>,
     engine: Arc<Engine>,
 }
 
@@ -61,13 +39,13 @@ struct Served {
 
 impl Bench {
     fn new(limits: Limits, access: AccessControl) -> Bench {
-        let hand = Arc::new(Hand::default());
+        let hand = Arc::new(ByHand::default());
         let engine = Arc::new(Engine::new(limits, Host::Custom(hand.clone()), access));
         Bench { hand, engine }
     }
 
     fn pass(&self, secs: u64) {
-        self.hand.now.fetch_add(secs * 1_000, Ordering::Relaxed);
+        self.hand.pass(secs);
     }
 
     fn dial(&self, capacity: usize) -> Served {
@@ -129,6 +107,13 @@ fn connect(id: &str) -> Vec<u8> {
     bytes[14] = u8::try_from(id.len()).unwrap();
     bytes.extend(id.bytes());
     bytes[1] = u8::try_from(bytes.len() - 2).unwrap();
+    bytes
+}
+
+/// As [`connect`], without a Keep Alive.
+fn patient(id: &str) -> Vec<u8> {
+    let mut bytes = connect(id);
+    bytes[11] = 0;
     bytes
 }
 
@@ -221,6 +206,51 @@ fn a_stalled_write_strikes_only_after_another_one_was_tried() {
         served.turn();
     });
     assert_eq!(bench.engine.counters().connections, 1, "the publisher alone");
+}
+
+/// A peer that still sends is alive, also where what it sent was not read yet.
+#[test]
+fn a_stalled_write_strikes_only_after_a_read_that_found_nothing() {
+    let bench = default_bench();
+    let mut served = bench.dial(256);
+    served.exchange(&patient("a"));
+    served.exchange(&subscribe());
+    let mut publisher = bench.connect("b");
+    for _ in 0..5 {
+        publisher.exchange(&publish(&[b'x'; 100]));
+    }
+    served.turn();
+    for _ in 0..3 {
+        served.send(&PINGREQ);
+        bench.pass(3_600);
+        assert!(!served.turn());
+        assert_eq!(bench.engine.counters().writes_stalled, 0);
+    }
+    bench.pass(3_600);
+    served.turn();
+    assert_eq!(bench.engine.counters().writes_stalled, 1);
+}
+
+/// What was not taken before the clock jumped is taken now.
+#[test]
+fn a_write_that_is_taken_late_has_not_stalled() {
+    let bench = default_bench();
+    let mut served = bench.dial(256);
+    served.exchange(&patient("a"));
+    served.exchange(&subscribe());
+    let mut publisher = bench.connect("b");
+    for _ in 0..5 {
+        publisher.exchange(&publish(&[b'x'; 100]));
+    }
+    served.turn();
+    bench.pass(3_600);
+    let mut got = served.got().len();
+    for _ in 0..4 {
+        assert!(!served.turn());
+        got += served.got().len();
+    }
+    assert_eq!(got, 5 * publish(&[b'x'; 100]).len());
+    assert_eq!(bench.engine.counters().writes_stalled, 0);
 }
 
 /// The decision about a CONNECT, once it is made.
@@ -317,9 +347,7 @@ fn an_idle_publisher_forgets_its_routes_pitfall_15() {
     let mut subscriber = bench.connect("subscriber");
     subscriber.exchange(&subscribe());
     let mut publisher = bench.dial(4096);
-    let mut patient = connect("publisher");
-    patient[11] = 0; // no Keep Alive
-    publisher.exchange(&patient);
+    publisher.exchange(&patient("publisher"));
     publisher.exchange(&publish(b"x"));
     let cell: Weak<SessionCell> = {
         let held = subscriber.driver.dispatch.session().unwrap();

@@ -78,6 +78,7 @@ fn after_level(version: ProtocolVersion, mut reader: Reader<'_>) -> Result<Conne
         request_response_information: false,
         request_problem_information: true,
         authentication_method: None,
+        authentication_data: None,
     };
     if version.is_v5() {
         read_properties(&mut reader, &mut connect)?;
@@ -134,7 +135,6 @@ fn will_qos(flags: u8) -> Option<QoS> {
 
 /// Section 3.1.2.11. What may stand there and how often is checked by [`Section`].
 fn read_properties<'a>(reader: &mut Reader<'a>, connect: &mut Connect<'a>) -> Result<(), Fault> {
-    let mut authentication_data = false;
     let mut section = Section::open(reader, Place::Connect)?;
     while let Some(property) = section.next()? {
         match property {
@@ -163,11 +163,13 @@ fn read_properties<'a>(reader: &mut Reader<'a>, connect: &mut Connect<'a>) -> Re
             (id::AUTHENTICATION_METHOD, Value::Text(method)) => {
                 connect.authentication_method = Some(method);
             }
-            (id::AUTHENTICATION_DATA, _) => authentication_data = true,
+            (id::AUTHENTICATION_DATA, Value::Binary(data)) => {
+                connect.authentication_data = Some(data);
+            }
             _ => {}
         }
     }
-    if authentication_data && connect.authentication_method.is_none() {
+    if connect.authentication_data.is_some() && connect.authentication_method.is_none() {
         return Err(Fault::Protocol(
             "section 3.1.2.11.10: Authentication Data without Authentication Method",
         ));

@@ -285,8 +285,12 @@ fn disconnect_and_auth_carry_what_was_sent() {
         session_expiry_secs: Some(0xFFFF_FFFE),
     };
     assert_eq!(decode(V5, header, body), Ok(FromClient::Disconnect(disconnect)));
-    let (header, body) = whole(b"\xF0\x06\x19\x04\x15\0\x01m").unwrap();
-    let auth = Auth { reason: ReasonCode::REAUTHENTICATE, authentication_method: Some("m") };
+    let (header, body) = whole(b"\xF0\x0A\x19\x08\x15\0\x01m\x16\0\x01d").unwrap();
+    let auth = Auth {
+        reason: ReasonCode::REAUTHENTICATE,
+        authentication_method: Some("m"),
+        authentication_data: Some(b"d"),
+    };
     assert_eq!(decode(V5, header, body), Ok(FromClient::Auth(auth)));
     assert_eq!(decode(V3_1_1, 0xC0, b""), Ok(FromClient::PingReq));
 }

@@ -17,7 +17,7 @@ use crate::topic::is_reserved;
 mod tests;
 
 /// So many bytes are compared, hashed or copied in one step.
-const STEP_BYTES: usize = 64;
+const STEP_BYTES: usize = 32;
 
 /// Where a search stands: at the beginning, or where it paused. A value of its own, which stays
 /// meaningful when the tree changes. Allocates nothing unless it pauses.
@@ -59,8 +59,8 @@ enum List {
     HereShared,
 }
 
-/// A node that matches the levels of the name before `at`. The name is at its end if `at` is past
-/// its last byte.
+/// A node that matches the levels of the name before `at`, `depth` in number. The name is at its end
+/// if `at` is past its last byte.
 #[derive(Clone, Copy)]
 struct Way {
     node: u32,
@@ -71,7 +71,8 @@ struct Way {
 /// A level of the name.
 #[derive(Clone, Copy)]
 struct Level {
-    end: usize,
+    /// Where the next level begins: past the separator. Nothing is known yet if it is 0.
+    next: usize,
     hash: u64,
 }
 
@@ -82,7 +83,7 @@ struct Walk<'a, V, G> {
     reserved: bool,
     /// The first levels, so that each is hashed once however many nodes it is compared with.
     levels: [Level; FEW],
-    /// Nodes for `+` that are still to be reached, with the end of the level they stand for.
+    /// Nodes for `+` that are still to be reached, as if their first level were all they have.
     pending: Stack,
 }
 
@@ -106,7 +107,7 @@ impl<V, G> Tree<V, G> {
     /// Goes on with a search for what matches `name`, which is the same in every call. Returns
     /// whether all was visited; else `steps` are used up, and the next call goes on.
     ///
-    /// A step is spent for each node reached, each match visited and each 64 bytes compared. What
+    /// A step is spent for each node reached, each match visited and each 32 bytes compared. What
     /// one node takes is spent at once, so the last one may cost more than was left. To go on is
     /// linear in the length of the name and spends steps, too, but half of those given at most.
     ///
@@ -138,13 +139,22 @@ impl<V, G> Tree<V, G> {
                 way = walk.enter(plus, 1, steps);
                 continue;
             };
-            let mut visitor = Visitor { node: walk.node(here), spot, steps: &mut *steps, visit };
-            if *visitor.steps == 0 || walk.visit(here, &mut visitor).is_break() {
-                search.pause(self.path_of(here.node), visitor.spot);
+            let node = walk.node(here);
+            let is_at_end = walk.is_at_end(here);
+            if *steps == 0 {
+                search.pause(self.path_of(here.node), spot);
                 return false;
             }
+            if node.rare.is_some() || is_at_end {
+                let mut visitor = Visitor { node, spot, steps: &mut *steps, visit };
+                let multi = walk.admits_wildcards(here);
+                if visitor.all(multi, is_at_end).is_break() {
+                    search.pause(self.path_of(here.node), visitor.spot);
+                    return false;
+                }
+            }
             spot = Spot::Nothing;
-            way = walk.descend(here, steps);
+            way = if is_at_end { None } else { walk.descend(here, steps) };
         }
     }
 
@@ -178,9 +188,9 @@ impl<'a, V, G> Walk<'a, V, G> {
             tree,
             name: name.as_bytes(),
             reserved: is_reserved(name),
-            levels: [Level { end: usize::MAX, hash: 0 }; FEW],
+            levels: [Level { next: 0, hash: 0 }; FEW],
             pending: Stack {
-                few: [Way { node: NONE, depth: 0, at: 0 }; FEW],
+                few: [Way { node: ROOT, depth: 0, at: 0 }; FEW],
                 len: 0,
                 many: Vec::new(),
             },
@@ -202,31 +212,37 @@ impl<'a, V, G> Walk<'a, V, G> {
     }
 
     /// The level of the name that comes next. There is one.
+    #[inline(always)]
     fn level(&mut self, way: Way, steps: &mut usize) -> Level {
-        let known = self.levels.get_mut(way.depth as usize);
-        let level = match &known {
-            Some(level) if level.end != usize::MAX => **level,
-            _ => {
-                let rest = &self.name[way.at..];
-                let len = level_len(rest);
-                Level { end: way.at + len, hash: self.tree.hash_level(&rest[..len]) }
-            }
+        let level = match self.levels.get(way.depth as usize) {
+            Some(level) if level.next != 0 => *level,
+            _ => self.find_level(way),
         };
-        if let Some(known) = known {
-            *known = level;
-        }
-        spend(steps, (level.end - way.at) / STEP_BYTES);
+        spend(steps, (level.next - way.at) / STEP_BYTES);
         level
     }
 
-    /// Goes down by the name's own text, and keeps the way by `+` for later.
+    #[cold]
+    fn find_level(&mut self, way: Way) -> Level {
+        let rest = &self.name[way.at..];
+        let len = level_len(rest);
+        let level = Level { next: way.at + len + 1, hash: self.tree.hash_level(&rest[..len]) };
+        if let Some(known) = self.levels.get_mut(way.depth as usize) {
+            *known = level;
+        }
+        level
+    }
+
+    /// Goes down by the name's own text, and keeps the way by `+` for later. The name has a further
+    /// level.
+    #[inline(always)]
     fn descend(&mut self, here: Way, steps: &mut usize) -> Option<Way> {
         let node = self.node(here);
-        if node.is_leaf() || self.is_at_end(here) {
+        if node.is_leaf() {
             return None;
         }
         let level = self.level(here, steps);
-        let below = Way { node: node.plus, depth: here.depth + 1, at: level.end + 1 };
+        let below = Way { node: node.plus, depth: here.depth + 1, at: level.next };
         if node.plus != NONE && self.admits_wildcards(here) {
             self.pending.push(below);
         }
@@ -239,47 +255,39 @@ impl<'a, V, G> Walk<'a, V, G> {
         if self.node(here).children == 0 {
             return None;
         }
-        let text = &self.name[here.at..level.end];
+        let text = &self.name[here.at..level.next - 1];
         let child = self.tree.find_edge(here.node, text, level.hash);
         (child != NONE).then_some((child, text.len()))
     }
 
     /// Reaches a node whose first level, `first` bytes long, was found to match: compares the
     /// further ones.
+    #[inline(always)]
     fn enter(&self, way: Way, first: usize, steps: &mut usize) -> Option<Way> {
         let text = self.node(way).text.as_bytes();
         spend(steps, 1);
-        let Some(further) = text.get(first + 1..) else { return Some(way) };
+        if text.len() == first {
+            Some(way)
+        } else {
+            self.enter_chain(way, &text[first + 1..], steps)
+        }
+    }
+
+    fn enter_chain(&self, way: Way, further: &[u8], steps: &mut usize) -> Option<Way> {
         let rest = self.name.get(way.at..)?;
-        if rest == further {
-            spend(steps, rest.len() / STEP_BYTES);
-            return Some(Way { at: self.name.len() + 1, ..way });
+        if let Some(after) = rest.strip_prefix(further)
+            && matches!(after.first(), None | Some(b'/'))
+        {
+            spend(steps, further.len() / STEP_BYTES);
+            let levels = 1 + further.iter().map(|&byte| u32::from(byte == b'/')).sum::<u32>();
+            let at = way.at + further.len() + 1;
+            return Some(Way { at, depth: way.depth + levels, ..way });
         }
         let compared = Compared::new(further, rest);
         spend(steps, compared.len / STEP_BYTES);
         let deeper =
             Way { at: way.at + compared.len + 1, depth: way.depth + compared.levels, ..way };
         compared.matches.then_some(deeper)
-    }
-
-    /// Visits what is kept at a node, in order.
-    fn visit<F>(&self, here: Way, visitor: &mut Visitor<'_, V, G, F>) -> ControlFlow<()>
-    where
-        F: FnMut(Match<'_, V, G>),
-    {
-        let is_at_end = self.is_at_end(here);
-        if !is_at_end && visitor.node.rare.is_none() {
-            return ControlFlow::Continue(());
-        }
-        if self.admits_wildcards(here) {
-            visitor.subscribers(List::Multi)?; // `a/#` includes `a`
-            visitor.groups(List::MultiShared)?;
-        }
-        if is_at_end {
-            visitor.subscribers(List::Here)?;
-            visitor.groups(List::HereShared)?;
-        }
-        ControlFlow::Continue(())
     }
 
     /// Finds the place again where a search paused, or the next one after it: the node, what was
@@ -314,7 +322,7 @@ impl<'a, V, G> Walk<'a, V, G> {
                 return Err(None);
             }
             let (level, plus) = (self.level(here, steps), self.node(here).plus);
-            let below = Way { node: plus, depth: here.depth + 1, at: level.end + 1 };
+            let below = Way { node: plus, depth: here.depth + 1, at: level.next };
             let plus = (plus != NONE && self.admits_wildcards(here)).then_some(below);
             let (child, first) = if has_plus {
                 (plus.ok_or(None)?, 1)
@@ -385,6 +393,27 @@ struct Visitor<'s, V, G, F> {
 }
 
 impl<V, G, F: FnMut(Match<'_, V, G>)> Visitor<'_, V, G, F> {
+    /// Visits what matches: what ends in `#`, if a wildcard may stand for the next level, and what
+    /// ends here, if the name does.
+    #[inline(always)]
+    fn all(&mut self, multi: bool, here: bool) -> ControlFlow<()> {
+        if self.node.rare.is_none()
+            && let (Subscribers::One(subscriber, value), Spot::Nothing) =
+                (&self.node.subscribers, self.spot)
+        {
+            return self.subscriber(List::Here, *subscriber, value);
+        }
+        if multi {
+            self.subscribers(List::Multi)?; // `a/#` includes `a`
+            self.groups(List::MultiShared)?;
+        }
+        if here {
+            self.subscribers(List::Here)?;
+            self.groups(List::HereShared)?;
+        }
+        ControlFlow::Continue(())
+    }
+
     fn subscribers(&mut self, list: List) -> ControlFlow<()> {
         let last = match self.spot {
             Spot::Subscriber(at, last) if at == list => Some(last),
@@ -405,6 +434,7 @@ impl<V, G, F: FnMut(Match<'_, V, G>)> Visitor<'_, V, G, F> {
         ControlFlow::Continue(())
     }
 
+    #[inline(always)]
     fn subscriber(&mut self, list: List, subscriber: u64, value: &V) -> ControlFlow<()> {
         self.step()?;
         (self.visit)(Match::Subscription { subscriber, value });

@@ -1,4 +1,4 @@
-//! Which addresses a host stands for, and sockets that listen at all of them.
+//! The addresses of a host, and listening sockets at all of them.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -18,13 +18,13 @@ const BACKLOG: i32 = 4_096;
 /// use at a further one.
 const PORTS_TRIED: usize = 16;
 
-/// What the system says where it lacks the address family: a machine without IPv6, or without IPv4.
+/// The errors of a system without the address family: without IPv6, or without IPv4.
 #[cfg(unix)]
 const NO_SUCH_FAMILY: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
 #[cfg(not(unix))]
 const NO_SUCH_FAMILY: i32 = 10_047;
 
-/// A host, as far as it is known without asking anybody.
+/// A host, before any look-up.
 enum Place {
     Addresses(Vec<SocketAddr>),
     /// A name in its ASCII form.
@@ -104,9 +104,8 @@ fn in_order(found: impl Iterator<Item = SocketAddr>) -> io::Result<Vec<SocketAdd
     Ok(addresses)
 }
 
-/// What the system says of an address that this machine does not have; `None` where it has it, and where that
-/// cannot be told. Nothing is left behind, and nothing listens meanwhile: a port that the system chooses is
-/// bound for a moment.
+/// The system's error for an address that this machine does not have; `None` if it has the address, or if that is
+/// not known. It binds a port that the system chooses for a moment, and does not listen.
 pub(crate) fn lacks(mut address: SocketAddr) -> Option<io::Error> {
     address.set_port(0);
     let bound = socket(address).and_then(|socket| socket.bind(&address.into()));
@@ -153,7 +152,9 @@ fn listen_once(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     }
     match failure {
         Some(error) if listeners.is_empty() => return Err(error),
-        Some(error) => info!("left out, as this machine does not have it: {error}"),
+        Some(error) => {
+            info!("an address is left out, because this machine does not have it: {error}")
+        }
         None => {}
     }
     Ok(listeners)

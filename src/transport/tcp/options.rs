@@ -1,4 +1,4 @@
-//! What tells of a peer that has vanished: options of accepted sockets.
+//! Options of accepted sockets that detect a vanished peer: TCP keep-alive and the user timeout.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use socket2::{SockRef, TcpKeepalive};
 
 use crate::limits::Limits;
 
-/// Whether a socket has the options of the one that accepted it.
+/// Whether accepted sockets inherit the options of the listening socket.
 pub(super) const ARE_INHERITED: bool = cfg!(target_os = "linux");
 
-/// When the system asks a silent peer whether it is there, and when it gives the peer up.
+/// When the system probes a silent peer, and when it closes the connection.
 pub(super) struct Options {
-    /// `None`: it is not asked.
+    /// `None`: no probes.
     keep_alive: Option<TcpKeepalive>,
-    /// 0: as the system has it.
+    /// 0: the system's default.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     user_timeout: Duration,
 }
@@ -38,7 +38,7 @@ impl Options {
         }
     }
 
-    /// Sets them. A connection serves without them too, so that it fails is no more than said.
+    /// Sets the options. A connection works without them, so a failure is only logged.
     pub(super) fn set<'s, S>(&self, socket: &'s S)
     where
         SockRef<'s>: From<&'s S>,

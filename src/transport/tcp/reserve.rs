@@ -1,5 +1,5 @@
-//! What a listener does when the process has no descriptor left: a peer that cannot be accepted would wait in the
-//! operating system's backlog and never learn why. A descriptor that is held back takes it, and it is closed at once.
+//! A reserved file descriptor for the time when the process has no other left. Without it, a peer would wait in the
+//! operating system's backlog without an answer; with it, the peer is accepted and closed at once.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 /// The log says at most once in this time that peers are closed.
 const WARNED_EVERY: Duration = Duration::from_secs(10);
 
-/// A descriptor held back.
+/// The reserved descriptor.
 #[derive(Default)]
 pub(super) struct Reserve {
     /// A socket that is never used.
@@ -36,18 +36,18 @@ pub(crate) fn is_exhausted(error: &io::Error) -> bool {
 }
 
 impl Reserve {
-    /// Holds a descriptor back, if there is one.
+    /// Reserves a descriptor, if one is left.
     pub(super) fn fill(&mut self) {
         if self.spare.is_none() {
             self.spare = Socket::new(Domain::IPV4, Type::DGRAM, None).ok();
         }
     }
 
-    /// Accepts the next peer: its socket, or why it was closed.
+    /// Accepts the next peer: its socket, or the reason why it was closed.
     ///
     /// # Errors
-    /// As `accept` does. The system looks for a descriptor before it looks for a peer, so `WouldBlock` is
-    /// returned here where it says that there is none and no peer waits.
+    /// The errors of `accept`. The system looks for a descriptor before it looks for a peer; if it reports that no
+    /// descriptor is left although no peer waits, this returns `WouldBlock`.
     pub(super) fn accept(
         &mut self,
         listener: &TcpListener,
@@ -63,7 +63,7 @@ impl Reserve {
         }
     }
 
-    /// Accepts the next peer by the descriptor held back, and closes it.
+    /// Accepts the next peer with the reserved descriptor, and closes it.
     fn close_one(&mut self, listener: &TcpListener) -> io::Result<SocketAddr> {
         self.spare = None;
         let accepted = listener.accept().map(|(_, peer)| peer);
@@ -80,7 +80,7 @@ impl Reserve {
         if self.warned.is_none_or(|at| now.saturating_duration_since(at) >= WARNED_EVERY) {
             self.warned = Some(now);
             warn!(
-                "no file descriptor is left: peers are closed unheard, {} so far; raise the limit of open files",
+                "no file descriptor is left: new peers are closed at once, {} so far; raise the limit of open files",
                 self.closed
             );
         }

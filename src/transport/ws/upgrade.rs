@@ -1,4 +1,4 @@
-//! From an HTTP request to a WebSocket (RFC 6455, section 4), or to a response that says why not.
+//! From an HTTP request to a WebSocket (RFC 6455, section 4), or to a response with the reason of the refusal.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -33,7 +33,7 @@ const DISCARD_MAX: usize = 64 * 1024;
 /// handshake timeout, so that the peer is counted as refused, not as one that took too long.
 const FAREWELL_TIME: Duration = Duration::from_millis(250);
 
-/// What is served, and to whom.
+/// The path that is served, and the origins that may connect.
 #[derive(Debug)]
 pub(super) struct Rules {
     path: String,
@@ -143,11 +143,11 @@ fn respond(request: &[u8], rules: &Rules) -> Result<Vec<u8>, Refusal> {
     Ok(bytes)
 }
 
-/// Does the upgrade on `io`. Bytes that the peer sent behind its request, without waiting for the
+/// Carries out the upgrade on `io`. Bytes that the peer sent behind its request, without waiting for the
 /// response, are kept for the stream.
 ///
 /// # Errors
-/// The peer is gone, or was refused, which it has been told.
+/// The peer has disconnected, or was refused by a response.
 pub(super) async fn upgrade<S>(mut io: S, rules: &Rules) -> io::Result<WsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -166,7 +166,7 @@ where
     }
 }
 
-/// Why there is no request to look at.
+/// Why no request was read.
 enum Unread {
     Io(io::Error),
     Refused(StatusCode, &'static str),
@@ -190,7 +190,7 @@ async fn read_request<S: AsyncRead + Unpin>(io: &mut S) -> Result<(Vec<u8>, Vec<
             return Ok((request, rest));
         }
         if !request[0].is_ascii_uppercase() {
-            // Most likely MQTT without a WebSocket: said now, not when the time is up.
+            // Most likely MQTT without a WebSocket: refused now, not at the timeout.
             return Err(Unread::Refused(
                 StatusCode::BAD_REQUEST,
                 "This is not HTTP: the listener speaks MQTT over WebSocket.\n",

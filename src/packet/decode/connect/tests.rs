@@ -365,6 +365,7 @@ fn absent_fields_have_the_defaults_of_the_standard() {
             request_response_information: false,
             request_problem_information: true,
             authentication_method: None,
+            authentication_data: None,
         };
         assert_eq!(connect, expected);
     }
@@ -435,6 +436,8 @@ proptest! {
         properties.extend(response.map(|value| property(0x19, &[u8::from(value)])));
         properties.extend(problem.map(|value| property(0x17, &[u8::from(value)])));
         properties.extend(method.as_ref().map(|text| property(0x15, &string(text))));
+        // Data of the method's own bytes.
+        properties.extend(method.as_ref().map(|text| property(0x16, &string(text))));
         let mut flags = u8::from(clean) << 1
             | u8::from(user_name.is_some()) << 7
             | u8::from(password.is_some()) << 6;
@@ -469,6 +472,8 @@ proptest! {
         prop_assert_eq!(found.request_response_information, v5 && response.unwrap_or(false));
         prop_assert_eq!(found.request_problem_information, !v5 || problem.unwrap_or(true));
         prop_assert_eq!(found.authentication_method, method.as_deref().filter(|_| v5));
+        let data = method.as_deref().map(str::as_bytes).filter(|_| v5);
+        prop_assert_eq!(found.authentication_data, data);
         prop_assert_eq!(found.will.is_some(), will.is_some());
         if let (Some(found), Some(will)) = (found.will, will) {
             check_will(v5, &found, &will);
