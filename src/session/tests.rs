@@ -478,8 +478,12 @@ fn retained_messages_on_a_slow_transport_are_no_more_than_the_depth_at_once() {
     for round in 0.. {
         let (mut out, mut none) = (Outgoing::default(), Vec::new());
         let Some(epoch) = session.begin_batch(NOW, &mut out, &mut none, &mut kept) else { break };
-        assert!((1..=3).contains(&session.waiting_len()), "{round}: {}", session.waiting_len());
-        session.end_batch(epoch, &mut out, 1);
+        assert!(session.waiting_len() <= 3, "{round}: {}", session.waiting_len());
+        let written = out.len().min(1);
+        session.end_batch(epoch, &mut out, written);
+        if written == 0 {
+            break;
+        }
     }
     assert_eq!(session.ledger().offered, 20);
     assert!(session.ledger().balances());

@@ -45,7 +45,8 @@ impl Story {
             subscriptions += session.subscriptions;
             let same = session.ledger.waiting == session.waiting as u64
                 && session.ledger.inflight == session.inflight as u64;
-            let bounded = session.waiting <= limits.max_queue_depth
+            // One message of QoS 0 may pass a full queue that waits for acknowledgements.
+            let bounded = session.waiting <= limits.max_queue_depth + 1
                 && session.inflight <= usize::from(limits.max_inflight)
                 && (session.receiving <= usize::from(limits.receive_maximum)
                     || session.version != Some(ProtocolVersion::V5))
