@@ -457,3 +457,34 @@ fn what_a_client_may_not_receive_is_filtered_when_it_leaves_the_session() {
     assert_eq!(taken.topic(), "free");
     assert!(session.ledger().balances());
 }
+
+/// A transport that takes one byte: what is encoded and not taken waits, and the queue depth is its bound.
+#[test]
+fn retained_messages_on_a_slow_transport_are_no_more_than_the_depth_at_once() {
+    let subscription =
+        Subscription { options: SubscriptionOptions::with_qos(QoS::ExactlyOnce), id: None };
+    let mut kept = Kept::default();
+    for (number, qos) in
+        [QoS::AtMostOnce, QoS::AtLeastOnce].into_iter().cycle().take(20).enumerate()
+    {
+        let topic = format!("kept/{number:02}");
+        let retained = message(&topic, u32::try_from(number).unwrap(), 8).with_qos(qos);
+        kept.0.insert(topic, retained);
+    }
+    let mut session = new_session(3);
+    let _attached = session.attach(terms(V5), 60, None);
+    session.set_blocked(false);
+    subscribe(&mut session, &TopicFilter::new("#").unwrap(), subscription);
+    for round in 0.. {
+        let (mut out, mut none) = (Outgoing::default(), Vec::new());
+        let Some(epoch) = session.begin_batch(NOW, &mut out, &mut none, &mut kept) else { break };
+        assert!(session.waiting_len() <= 3, "{round}: {}", session.waiting_len());
+        let written = out.len().min(1);
+        session.end_batch(epoch, &mut out, written);
+        if written == 0 {
+            break;
+        }
+    }
+    assert_eq!(session.ledger().offered, 20);
+    assert!(session.ledger().balances());
+}

@@ -32,6 +32,8 @@ pub(crate) struct Device {
     pub(crate) version: Version,
     /// Of a device that subscribes to nothing but this shared subscription.
     pub(crate) shares: Option<(&'static str, &'static str)>,
+    /// It has subscribed at QoS 0: what it is given may get lost.
+    pub(crate) lossy: bool,
     /// A device of 3.1 starts clean always or never: CONNACK tells it nothing.
     pub(crate) always_clean: bool,
     /// The connection that it uses; others are left behind.
@@ -116,6 +118,7 @@ impl Device {
             id: format!("d{number}"),
             version,
             shares: None,
+            lossy: false,
             always_clean: false,
             current: None,
             withholds: false,
@@ -590,6 +593,7 @@ impl Party {
             for old in device.subscriptions.iter_mut().filter(|s| s.text == subscription.text) {
                 old.sure_until.get_or_insert(tick);
             }
+            device.lossy |= subscription.qos == 0;
             let options = subscription.options;
             packet = packet.and(&subscription.text, options);
             places.push(device.subscriptions.len());

@@ -228,7 +228,8 @@ impl Model {
             }
         }
         let mut groups: BTreeMap<_, u64> = BTreeMap::new();
-        for delivery in self.deliveries.iter().filter(|d| d.qos == 2 && !d.retain) {
+        // With DUP it may be what a device has got in a Session that it does not trust any more.
+        for delivery in self.deliveries.iter().filter(|d| d.qos == 2 && !d.retain && !d.dup) {
             if let Some(share) = devices[delivery.device].shares {
                 *groups.entry((share, delivery.message)).or_default() += 1;
             }

@@ -217,6 +217,7 @@ impl Story {
                 for connection in &mut party.connections {
                     if connection.keep_alive > 0 || connection.is_busy() || !connection.reads {
                         connection.excuse.get_or_insert("jump");
+                        connection.said_goodbye = false;
                     }
                 }
                 drop(party);
@@ -267,6 +268,7 @@ impl Story {
         let mut party = self.party.lock().unwrap();
         for connection in party.connections.iter_mut().filter(|c| c.listener == listener) {
             connection.excuse.get_or_insert("listener stopped");
+            connection.said_goodbye = false; // this may come before DISCONNECT
         }
         drop(party);
         let broker = self.broker.clone();
