@@ -112,3 +112,56 @@ impl fmt::Debug for Host {
         f.debug_struct("Host").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Poll;
+
+    use futures_lite::future::{block_on, pending, poll_once};
+
+    use super::*;
+
+    /// Every sleep of it ends at once when it is told to.
+    #[derive(Default)]
+    struct Jumping {
+        late: Arc<AtomicBool>,
+    }
+
+    impl CustomHost for Jumping {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+
+        fn spawn(&self, _: Task) {}
+
+        fn sleep(&self, _: Duration) -> Task {
+            Box::pin(when(self.late.clone()))
+        }
+
+        fn seed(&self) -> u64 {
+            0
+        }
+    }
+
+    async fn when(flag: Arc<AtomicBool>) {
+        let poll = |set| if set { Poll::Ready(()) } else { Poll::Pending };
+        poll_fn(|_| poll(flag.load(Ordering::Relaxed))).await;
+    }
+
+    /// The process was stopped: its task has a turn when both are ready.
+    #[test]
+    fn work_that_is_ready_when_the_time_is_over_counts_as_in_time() {
+        let late = Arc::new(AtomicBool::new(false));
+        let host = Host::Custom(Arc::new(Jumping { late: late.clone() }));
+        let second = Duration::from_secs(1);
+        let mut ready = Box::pin(host.timeout(second, when(late.clone())));
+        let mut never = Box::pin(host.timeout(second, pending::<()>()));
+        assert_eq!(block_on(poll_once(&mut ready)), None);
+        assert_eq!(block_on(poll_once(&mut never)), None);
+        late.store(true, Ordering::Relaxed);
+        assert_eq!(block_on(poll_once(&mut ready)), Some(Some(())));
+        assert_eq!(block_on(poll_once(&mut never)), Some(None));
+    }
+}

@@ -262,6 +262,9 @@ impl Session {
             self.expire_messages(now);
             pushed = pushed.or_else(|refused| self.queue.push(refused.delivery, unsent));
         }
+        if pushed.is_err() && self.only_waits_for_quota() {
+            pushed = pushed.or_else(|refused| self.queue.push_passing(refused));
+        }
         match pushed {
             Ok(()) => {
                 self.books.offer();
@@ -270,6 +273,14 @@ impl Session {
             // Not in the books yet: the Session may end before the caller offers it again.
             Err(refused) => Offered::Full(refused),
         }
+    }
+
+    /// Whether a message of QoS 0 could be written at once, because the queue is full only of messages of QoS 1 and 2
+    /// that wait for the send quota: one message at a time passes a full queue.
+    fn only_waits_for_quota(&self) -> bool {
+        let Some(attached) = &self.attached else { return false };
+        let written = attached.tail.is_none() && attached.writing.unwrap_or_default() == 0;
+        written && !attached.blocked && !self.inflight.has_quota(attached.terms.quota)
     }
 
     /// Offers a message again that found the queue full.
@@ -296,7 +307,9 @@ impl Session {
     pub(crate) fn takes_now(&self, delivery: &Delivery, now: Timestamp) -> bool {
         let Some(attached) = &self.attached else { return false };
         let head = publish_head(&attached.terms, delivery, now, None, false);
-        !self.ended && self.queue.has_room(self.unsent()) && fits(&attached.terms, &head)
+        let passes = self.queue.lets_pass(delivery.qos) && self.only_waits_for_quota();
+        let has_room = self.queue.has_room(self.unsent()) || passes;
+        !self.ended && has_room && fits(&attached.terms, &head)
     }
 
     // ---- Messages go out -------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 //! machine meanwhile. Optimised, a bystander waits for [`BOUND`] at the most:
 //! `cargo test --release --test bystander -- --nocapture` shows each case with what it took, and with `HROTTI_CASE`
 //! set to a part of its name one case alone.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests fail by panicking
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};

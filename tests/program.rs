@@ -15,6 +15,9 @@ use std::time::Duration;
 mod descriptors;
 #[path = "program/log.rs"]
 mod log;
+#[cfg(target_os = "linux")]
+#[path = "program/stopped.rs"]
+mod stopped;
 
 /// Longer than any run takes; a run that hangs is ended, and its test fails.
 const HANGS: Duration = Duration::from_secs(60);

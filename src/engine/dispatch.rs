@@ -208,7 +208,23 @@ impl Dispatch {
             Some(Parked::Batch(batch, work)) => (batch, work),
         };
         *turn.batch = batch;
-        let left = match work {
+        let left = self.resume_work(work, turn);
+        if let Ok(left @ Some(_)) = left {
+            self.park(left, turn);
+            return Ok(());
+        }
+        // Also if the packet was refused: the messages before it were accepted.
+        self.flush(turn);
+        left.map(|_none| ())
+    }
+
+    /// Continues a packet, and returns it if it is not carried out yet.
+    fn resume_work(
+        &mut self,
+        work: Option<Work>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Option<Work>, End> {
+        Ok(match work {
             None => None,
             Some(Work::Publish(publishing, qos, id)) => {
                 self.go_on(publishing, qos, id, turn);
@@ -222,12 +238,7 @@ impl Dispatch {
                 let done = self.unsubscribe(&mut work, &body, turn)?;
                 (!done).then_some(Work::Unsubscribe(work, body))
             }
-        };
-        if left.is_some() {
-            self.park(left, turn);
-        }
-        self.flush(turn);
-        Ok(())
+        })
     }
 
     /// Whether the batch has to be flushed before further packets are taken.

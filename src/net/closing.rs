@@ -66,7 +66,8 @@ impl Closing {
         self.deadline
     }
 
-    /// Continues. Ready when the stream can be dropped.
+    /// Continues. Ready when the stream can be dropped. The deadline strikes only after the stream was tried and
+    /// neither took nor had any byte.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -74,9 +75,18 @@ impl Closing {
         buffer: &mut [u8],
         now: Timestamp,
     ) -> Poll<()> {
-        if now >= self.deadline {
-            return Poll::Ready(());
+        match self.go_on(cx, stream, buffer) {
+            Poll::Pending if now < self.deadline => Poll::Pending,
+            _ => Poll::Ready(()),
         }
+    }
+
+    fn go_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut PeerStream,
+        buffer: &mut [u8],
+    ) -> Poll<()> {
         loop {
             let done = match &mut self.step {
                 Step::Write if self.last.is_empty() => {
@@ -124,6 +134,7 @@ mod tests {
     use std::io;
     use std::pin::Pin;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Waker;
 
     use futures_io::{AsyncRead, AsyncWrite};
@@ -132,8 +143,9 @@ mod tests {
     use crate::engine::timers::Mailbox;
     use crate::transport::ByteStream;
 
-    /// A peer that takes everything and keeps its side open.
-    struct Silent;
+    /// A peer that takes everything and keeps its side open. Counts the bytes.
+    #[derive(Default)]
+    struct Silent(Arc<AtomicUsize>);
 
     impl AsyncRead for Silent {
         fn poll_read(
@@ -151,6 +163,7 @@ mod tests {
             _cx: &mut Context<'_>,
             buf: &[u8],
         ) -> Poll<io::Result<usize>> {
+            self.0.fetch_add(buf.len(), Ordering::Relaxed);
             Poll::Ready(Ok(buf.len()))
         }
 
@@ -163,9 +176,13 @@ mod tests {
         }
     }
 
-    fn poll(mut closing: Closing, now: u64) -> Poll<()> {
+    fn poll(closing: Closing, now: u64) -> Poll<()> {
+        poll_with(closing, now, Silent::default())
+    }
+
+    fn poll_with(mut closing: Closing, now: u64, peer: Silent) -> Poll<()> {
         let (mut stream, _inline) =
-            PeerStream::new(ByteStream::new(Silent), &Arc::new(Mailbox::new()));
+            PeerStream::new(ByteStream::new(peer), &Arc::new(Mailbox::new()));
         let mut cx = Context::from_waker(Waker::noop());
         closing.poll(&mut cx, &mut stream, &mut [0; 8], Timestamp(now))
     }
@@ -188,5 +205,13 @@ mod tests {
     fn after_disconnect_the_stream_is_dropped_unless_bytes_are_unsent() {
         assert!(poll(Closing::after_disconnect(Outgoing::default(), Timestamp(0)), 0).is_ready());
         assert!(poll(Closing::after_disconnect(farewell(), Timestamp(0)), 0).is_pending());
+    }
+    /// The process was stopped in between, and the peer takes now what it did not take before.
+    #[test]
+    fn the_last_packet_is_written_however_late_it_is() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let closing = Closing::new(farewell(), Timestamp(0));
+        assert!(poll_with(closing, 3_600_000, Silent(taken.clone())).is_ready());
+        assert_eq!(taken.load(Ordering::Relaxed), 2);
     }
 }

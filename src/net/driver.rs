@@ -154,15 +154,24 @@ impl Driver {
             self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
         }
         self.write(cx, buffers, budget, now)?;
+        // What is parked goes on in the next turn, unless it waits for the decision about a CONNECT.
+        let parked = self.dispatch.is_parked();
+        self.yields |= parked && self.dispatch.decision_deadline().is_none();
         if matches!(self.phase, Phase::Draining) {
+            self.check_stall(now)?;
             return self.drained().map_or(Ok(Poll::Pending), Err);
         }
-        if self.dispatch.is_parked() {
-            self.yields |= self.dispatch.decision_deadline().is_none();
+        if parked {
+            self.check_stall(now)?;
             return Ok(Poll::Pending);
         }
-        if self.waits_for_answers_to_be_taken(now) || budget.is_spent() {
+        if self.waits_for_answers_to_be_taken(now) {
+            self.check_stall(now)?;
             self.yields |= budget.is_spent();
+            return Ok(Poll::Pending);
+        }
+        if budget.is_spent() {
+            self.yields = true;
             return Ok(Poll::Pending);
         }
         let unauthenticated = !self.dispatch.connection.is_connected();
@@ -291,7 +300,7 @@ impl Driver {
         self.check_stall(now)
     }
 
-    /// Called after a write that the transport did not take.
+    /// Called after a write that was tried, and after a read that found nothing, unless nothing is read now.
     fn check_stall(&self, now: Timestamp) -> Result<(), End> {
         if now < self.stall_deadline() {
             return Ok(());
@@ -360,7 +369,7 @@ impl Driver {
                 }
                 Written::Blocked => {
                     self.stalled_since.get_or_insert(now);
-                    return self.check_stall(now);
+                    return Ok(());
                 }
                 Written::Broken(error) => return Err(cannot_write(&error)),
             }
@@ -373,7 +382,7 @@ impl Driver {
             }
             Poll::Pending => {
                 self.stalled_since.get_or_insert(now);
-                self.check_stall(now)
+                Ok(())
             }
         }
     }

@@ -360,7 +360,7 @@ fn auth(body: &[u8]) -> Result<Auth<'_>, Fault> {
     while let Some(property) = section.next()? {
         match property {
             (id::AUTHENTICATION_METHOD, Value::Text(method)) => {
-                authentication_method = Some(method)
+                authentication_method = Some(method);
             }
             (id::AUTHENTICATION_DATA, Value::Binary(data)) => authentication_data = Some(data),
             _ => {}

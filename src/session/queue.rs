@@ -95,13 +95,31 @@ impl Queue {
         if self.bytes.saturating_add(bytes) > self.bytes_max && !self.is_empty() {
             return Err(Refused { delivery, reason: DropReason::QueueBytes });
         }
-        self.bytes += bytes;
+        self.add(delivery);
+        Ok(())
+    }
+
+    /// Whether a message could pass all waiting messages while the send quota is exhausted, if it were admitted.
+    pub(crate) fn lets_pass(&self, qos: QoS) -> bool {
+        qos == QoS::AtMostOnce && self.plain.is_empty()
+    }
+
+    /// Takes one message that passes all waiting messages, beyond the bounds.
+    pub(crate) fn push_passing(&mut self, refused: Refused) -> Result<(), Refused> {
+        if !self.lets_pass(refused.delivery.qos) {
+            return Err(refused);
+        }
+        self.add(refused.delivery);
+        Ok(())
+    }
+
+    fn add(&mut self, delivery: Delivery) {
+        self.bytes = self.bytes.saturating_add(delivery.message.size_bytes());
         self.next_expiry = self.next_expiry.min(delivery.message.expires_at());
         let line =
             if delivery.qos == QoS::AtMostOnce { &mut self.plain } else { &mut self.assured };
         line.push_back((self.arrivals, delivery));
         self.arrivals += 1;
-        Ok(())
     }
 
     /// The oldest message; with an exhausted send quota the oldest of QoS 0.

@@ -122,3 +122,41 @@ fn exactly_depth_wait_for_a_reader_that_stopped() {
         assert_eq!(packet[5..], [b'z'; 64]);
     }
 }
+
+/// A Client that acknowledges nothing still gets what needs no acknowledgement, one beyond the depth at a time.
+#[test]
+fn qos_0_is_delivered_while_the_queue_is_full_of_what_waits_for_acknowledgements() {
+    let broker = Broker::new(100);
+    let endpoint = listen(&broker, "l");
+    let publisher = broker.client("pub").unwrap();
+    let mut silent = Peer::connect(&endpoint, "silent");
+    silent.subscribe("t", 1);
+    let inflight = u64::from(broker.limits().max_inflight);
+    for number in 0..inflight + 100 {
+        let message = message("t", &number.to_string(), QoS::AtLeastOnce);
+        in_time(publisher.publish(message)).unwrap();
+        if number < inflight {
+            silent.packet();
+        }
+    }
+    let one_more = message("t", "one more", QoS::AtLeastOnce);
+    in_time(publisher.publish(one_more)).unwrap();
+    for number in 0..300 {
+        let payload = format!("plain {number}");
+        in_time(publisher.publish(message("t", &payload, QoS::AtMostOnce))).unwrap();
+        assert!(broker.ledger().waiting <= 101);
+        let packet = silent.packet();
+        assert!(packet.ends_with(payload.as_bytes()), "{packet:?}");
+    }
+    // All at once, in one write of another Client.
+    let mut other = Peer::connect(&endpoint, "other");
+    let plain: Vec<u8> = (0..=255).flat_map(|number| [0x30, 4, 0, 1, b't', number]).collect();
+    other.send(&plain);
+    for number in 0..=255 {
+        assert_eq!(silent.packet().last(), Some(&number));
+    }
+    let ledger = broker.ledger();
+    books_balance(&ledger);
+    assert_eq!((ledger.inflight, ledger.waiting), (inflight, 100));
+    assert_eq!(ledger.dropped(DropReason::QueueFull), 1);
+}

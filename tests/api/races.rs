@@ -160,6 +160,11 @@ fn pitfall_11_takeovers_under_traffic_leave_balanced_books() {
         over.store(true, Ordering::Relaxed);
         publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
     });
+    // Peers are accepted in their order: behind this one, none of them is still to be heard.
+    let mut probe = Connect::new(4, "probe").accepted(&endpoint);
+    until("the others are gone", || broker.listeners()[0].connections == 1);
+    probe.send(&[0xE0, 0]);
+    probe.until_closed();
     // The last one has a Session that stays: a clean one replaces it, and goes.
     let mut last = Connect::new(4, "one").accepted(&endpoint);
     last.send(&[0xE0, 0]);

@@ -110,6 +110,13 @@ fn connect(id: &str) -> Vec<u8> {
     bytes
 }
 
+/// As [`connect`], without a Keep Alive.
+fn patient(id: &str) -> Vec<u8> {
+    let mut bytes = connect(id);
+    bytes[11] = 0;
+    bytes
+}
+
 const PINGREQ: [u8; 2] = [0xC0, 0];
 const PINGRESP: [u8; 2] = [0xD0, 0];
 
@@ -199,6 +206,51 @@ fn a_stalled_write_strikes_only_after_another_one_was_tried() {
         served.turn();
     });
     assert_eq!(bench.engine.counters().connections, 1, "the publisher alone");
+}
+
+/// A peer that still sends is alive, also where what it sent was not read yet.
+#[test]
+fn a_stalled_write_strikes_only_after_a_read_that_found_nothing() {
+    let bench = default_bench();
+    let mut served = bench.dial(256);
+    served.exchange(&patient("a"));
+    served.exchange(&subscribe());
+    let mut publisher = bench.connect("b");
+    for _ in 0..5 {
+        publisher.exchange(&publish(&[b'x'; 100]));
+    }
+    served.turn();
+    for _ in 0..3 {
+        served.send(&PINGREQ);
+        bench.pass(3_600);
+        assert!(!served.turn());
+        assert_eq!(bench.engine.counters().writes_stalled, 0);
+    }
+    bench.pass(3_600);
+    served.turn();
+    assert_eq!(bench.engine.counters().writes_stalled, 1);
+}
+
+/// What was not taken before the clock jumped is taken now.
+#[test]
+fn a_write_that_is_taken_late_has_not_stalled() {
+    let bench = default_bench();
+    let mut served = bench.dial(256);
+    served.exchange(&patient("a"));
+    served.exchange(&subscribe());
+    let mut publisher = bench.connect("b");
+    for _ in 0..5 {
+        publisher.exchange(&publish(&[b'x'; 100]));
+    }
+    served.turn();
+    bench.pass(3_600);
+    let mut got = served.got().len();
+    for _ in 0..4 {
+        assert!(!served.turn());
+        got += served.got().len();
+    }
+    assert_eq!(got, 5 * publish(&[b'x'; 100]).len());
+    assert_eq!(bench.engine.counters().writes_stalled, 0);
 }
 
 /// The decision about a CONNECT, once it is made.
@@ -295,9 +347,7 @@ fn an_idle_publisher_forgets_its_routes_pitfall_15() {
     let mut subscriber = bench.connect("subscriber");
     subscriber.exchange(&subscribe());
     let mut publisher = bench.dial(4096);
-    let mut patient = connect("publisher");
-    patient[11] = 0; // no Keep Alive
-    publisher.exchange(&patient);
+    publisher.exchange(&patient("publisher"));
     publisher.exchange(&publish(b"x"));
     let cell: Weak<SessionCell> = {
         let held = subscriber.driver.dispatch.session().unwrap();

@@ -44,6 +44,62 @@ fn order_is_kept_and_only_an_exhausted_quota_lets_qos_0_pass_mqtt_4_9_0_2() {
     assert_eq!(numbers(&batch(&mut session)), [7]);
 }
 
+/// The queue is full of what waits for acknowledgements: QoS 0 needs none, and the transport is free.
+#[test]
+fn qos_0_passes_a_full_queue_while_the_quota_is_exhausted_mqtt_4_9_0_2() {
+    let mut session = new_session(3);
+    let _first = session.attach(Terms { quota: 2, ..terms(V3) }, 60, None);
+    for value in 1..=2 {
+        offer(&mut session, delivery(QoS::AtLeastOnce, value));
+    }
+    assert_eq!(numbers(&batch(&mut session)), [1, 2]);
+    for value in 3..=5 {
+        offer(&mut session, delivery(QoS::AtLeastOnce, value));
+    }
+    let refused = |session: &mut Session, delivery| match session.offer(delivery, NOW) {
+        Offered::Full(refused) => drop(session.give_up(refused)),
+        other => panic!("{other:?}"),
+    };
+    refused(&mut session, delivery(QoS::AtLeastOnce, 6));
+    for value in 7..=9 {
+        assert!(session.takes_now(&delivery(QoS::AtMostOnce, value), NOW));
+        offer(&mut session, delivery(QoS::AtMostOnce, value));
+        assert_eq!(session.waiting_len(), 4);
+        // One at a time, and others wait as before.
+        refused(&mut session, delivery(QoS::AtMostOnce, 60));
+        refused(&mut session, delivery(QoS::AtLeastOnce, 61));
+        assert_eq!(numbers(&batch(&mut session)), [value]);
+    }
+    session.set_blocked(true);
+    refused(&mut session, delivery(QoS::AtMostOnce, 62));
+    session.set_blocked(false);
+    let _done = session.puback(PacketId::new(1).unwrap(), ReasonCode::SUCCESS);
+    refused(&mut session, delivery(QoS::AtMostOnce, 63));
+    assert_eq!(numbers(&batch(&mut session)), [3], "in order again");
+    assert!(session.ledger().balances());
+}
+
+/// What is encoded and not taken by the transport fills the one place, too.
+#[test]
+fn qos_0_that_passed_and_was_not_taken_still_waits() {
+    let mut session = new_session(1);
+    let _first = session.attach(Terms { quota: 1, ..terms(V3) }, 60, None);
+    offer(&mut session, delivery(QoS::AtLeastOnce, 1));
+    assert_eq!(numbers(&batch(&mut session)), [1]);
+    offer(&mut session, delivery(QoS::AtLeastOnce, 2));
+    offer(&mut session, delivery(QoS::AtMostOnce, 3));
+    let mut out = Outgoing::default();
+    let epoch = session.begin_batch(NOW, &mut out, &mut Vec::new(), &mut Nothing).unwrap();
+    assert!(matches!(session.offer(delivery(QoS::AtMostOnce, 4), NOW), Offered::Full(_)));
+    assert!(session.end_batch(epoch, &mut out, 1));
+    assert!(matches!(session.offer(delivery(QoS::AtMostOnce, 5), NOW), Offered::Full(_)));
+    assert_eq!(session.waiting_len(), 2);
+    let left = session.detach(epoch, Departure::Lost, NOW).unwrap();
+    assert!(!left.unsent.is_empty());
+    assert_eq!(session.ledger().dropped(DropReason::Away), 1);
+    assert!(session.ledger().balances());
+}
+
 #[test]
 fn protocol_packets_precede_what_is_not_encoded_and_follow_what_is() {
     let mut session = connected(terms(V5));

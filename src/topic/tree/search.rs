@@ -59,8 +59,8 @@ enum List {
     HereShared,
 }
 
-/// A node that matches the levels of the name before `at`. The name is at its end if `at` is past
-/// its last byte.
+/// A node that matches the levels of the name before `at`, `depth` in number. The name is at its end
+/// if `at` is past its last byte.
 #[derive(Clone, Copy)]
 struct Way {
     node: u32,
@@ -83,7 +83,7 @@ struct Walk<'a, V, G> {
     reserved: bool,
     /// The first levels, so that each is hashed once however many nodes it is compared with.
     levels: [Level; FEW],
-    /// Nodes for `+` that are still to be reached, with the end of the level they stand for.
+    /// Nodes for `+` that are still to be reached, as if their first level were all they have.
     pending: Stack,
 }
 

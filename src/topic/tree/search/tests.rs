@@ -30,6 +30,7 @@ fn found(tree: &TestTree, name: &str, steps: usize) -> (Vec<u32>, usize) {
         let (found, is_done) = slice(tree, name, &mut search, steps);
         all.extend(found);
         calls += 1;
+        assert!(calls < 1_000_000, "it does not come to an end");
         if is_done {
             all.sort_unstable();
             return (all, calls);
@@ -310,6 +311,31 @@ fn the_deepest_names_are_searched_in_slices() {
     assert_eq!(all.len(), 800);
     for steps in [7, 100, 5_000] {
         assert_eq!(found(&tree, &deepest, steps).0, all);
+    }
+}
+
+/// What is left of a branch becomes a chain, and a search that paused in the other branch must not
+/// take it for one that is still to be visited.
+#[test]
+fn a_chain_that_was_visited_as_a_branch_is_not_visited_again() {
+    for steps in 1..9 {
+        let mut tree = TestTree::new(1);
+        for (text, value) in ["a/b", "a/+", "a/+/#"].into_iter().zip(0..) {
+            tree.insert(&filter(text), 1, value);
+        }
+        let mut search = Search::new();
+        let (mut all, mut is_done) = slice(&tree, "a/b", &mut search, steps);
+        tree.remove(&filter("a/+"), 1);
+        tree.remove(&filter("a/+/#"), 1);
+        for _ in 0..99 {
+            if !is_done {
+                let (found, done) = slice(&tree, "a/b", &mut search, 1);
+                all.extend(found);
+                is_done = done;
+            }
+        }
+        assert!(is_done);
+        assert_eq!(all.iter().filter(|value| **value == 0).count(), 1, "{steps} steps: {all:?}");
     }
 }
 
