@@ -62,7 +62,8 @@ impl Arriving<'_> {
 pub(crate) enum Heard {
     /// The number of Sessions and shared subscriptions that matched, at least one.
     By(u64),
-    ByNobody,
+    /// No subscription matched.
+    Unmatched,
     Denied(Denied),
 }
 
@@ -175,7 +176,7 @@ impl Batch {
         {
             // The one copy of the message is made only if a subscription matches.
             return match route.is_empty() {
-                true => Published::Heard(self.count_unheard()),
+                true => Published::Heard(self.count_unmatched()),
                 false => self.append(engine, &route.clone(), arriving.to_message(now), now, budget),
             };
         }
@@ -190,7 +191,7 @@ impl Batch {
         }
         let route = search.remember(engine, publisher, arriving.topic, cache, budget);
         match route.is_empty() {
-            true => Published::Heard(self.count_unheard()),
+            true => Published::Heard(self.count_unmatched()),
             false => self.append(engine, &route, arriving.to_message(now), now, budget),
         }
     }
@@ -217,7 +218,7 @@ impl Batch {
             self.push_pending(engine, now, budget);
         }
         Published::Heard(match route.matched() {
-            0 => Heard::ByNobody,
+            0 => Heard::Unmatched,
             matched => Heard::By(matched),
         })
     }
@@ -463,9 +464,9 @@ impl Batch {
         Heard::Denied(denied)
     }
 
-    fn count_unheard(&mut self) -> Heard {
+    fn count_unmatched(&mut self) -> Heard {
         self.count(Outcome::Filtered(FilterReason::NoSubscription));
-        Heard::ByNobody
+        Heard::Unmatched
     }
 }
 
@@ -526,7 +527,7 @@ impl Publishing {
                     Stage::Append(search.remember(engine, publisher, topic, cache, budget))
                 }
                 Stage::Append(route) if route.is_empty() => {
-                    return Published::Heard(batch.count_unheard());
+                    return Published::Heard(batch.count_unmatched());
                 }
                 Stage::Append(route) => {
                     return batch.append(engine, &route, self.message, now, budget);

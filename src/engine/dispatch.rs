@@ -411,7 +411,7 @@ impl Dispatch {
             Heard::Denied(Denied::ByPolicy) => {
                 (ReasonCode::NOT_AUTHORIZED, "publishing to this Topic Name is not allowed")
             }
-            Heard::ByNobody => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
+            Heard::Unmatched => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
             Heard::By(_) => (ReasonCode::SUCCESS, ""),
         };
         if reason.is_error() && self.connection.is_v5() && qos == QoS::ExactlyOnce {

@@ -40,7 +40,7 @@ impl Errand {
             batch,
             routes: RouteCache::default(),
             publishing: None,
-            heard: Heard::ByNobody,
+            heard: Heard::Unmatched,
             handed_on: Vec::new().into_iter(),
             handing_on: None,
         }

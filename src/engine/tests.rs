@@ -178,13 +178,13 @@ fn the_subscriptions_of_an_ended_session_go_in_many_turns_and_count_no_more_at_o
     batch.begin(&engine);
     for number in [0, 10_000, 19_999] {
         let topic = format!("filter/{number}");
-        assert_eq!(publish(&engine, &mut batch, arriving(&topic, "x", false)), Heard::ByNobody);
+        assert_eq!(publish(&engine, &mut batch, arriving(&topic, "x", false)), Heard::Unmatched);
     }
     assert!(tasks.run() > 3);
     assert_eq!(engine.counters().subscriptions, 0);
 }
 
-/// Nobody can throw away what others remember by asking for nothing.
+/// A Client cannot discard the cached routes of publishers by requests without effect.
 #[test]
 fn unsubscribing_from_what_is_not_subscribed_leaves_every_route_valid() {
     let (engine, _) = engine();
