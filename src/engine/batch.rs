@@ -69,7 +69,7 @@ pub(crate) enum Heard {
 
 /// The progress of a message after one turn.
 #[derive(Debug)]
-pub(crate) enum Published {
+pub(crate) enum Routed {
     Heard(Heard),
     /// The turn was over before the message was routed: [`Publishing::advance`] continues.
     Later(Publishing),
@@ -167,16 +167,16 @@ impl Batch {
         arriving: Arriving<'_>,
         now: Timestamp,
         budget: &mut Budget,
-    ) -> Published {
+    ) -> Routed {
         if let Err(denied) = engine.access.publish(publisher, false, arriving.topic) {
-            return Published::Heard(self.count_denied(engine, denied));
+            return Routed::Heard(self.count_denied(engine, denied));
         }
         if !arriving.retain
             && let Some(route) = cache.get(engine, arriving.topic)
         {
             // The one copy of the message is made only if a subscription matches.
             return match route.is_empty() {
-                true => Published::Heard(self.count_unmatched()),
+                true => Routed::Heard(self.count_unmatched()),
                 false => self.append(engine, &route.clone(), arriving.to_message(now), now, budget),
             };
         }
@@ -187,11 +187,11 @@ impl Batch {
         let mut search = RouteSearch::new(engine);
         if !search.advance(engine, arriving.topic, budget) {
             let stage = Stage::Search(Box::new(search));
-            return Published::Later(Publishing { message: arriving.to_message(now), stage });
+            return Routed::Later(Publishing { message: arriving.to_message(now), stage });
         }
         let route = search.remember(engine, publisher, arriving.topic, cache, budget);
         match route.is_empty() {
-            true => Published::Heard(self.count_unmatched()),
+            true => Routed::Heard(self.count_unmatched()),
             false => self.append(engine, &route, arriving.to_message(now), now, budget),
         }
     }
@@ -204,12 +204,12 @@ impl Batch {
         message: Message,
         now: Timestamp,
         budget: &mut Budget,
-    ) -> Published {
+    ) -> Routed {
         let same = self.pending.route.as_ref().is_some_and(|present| Arc::ptr_eq(present, route));
         if !same || self.pending.is_begun() {
             if !self.push_pending(engine, now, budget) {
                 let stage = Stage::Append(route.clone());
-                return Published::Later(Publishing { message, stage });
+                return Routed::Later(Publishing { message, stage });
             }
             self.pending.route = Some(route.clone());
         }
@@ -217,7 +217,7 @@ impl Batch {
         if self.pending.messages.len() >= PENDING_MAX.min(engine.limits.max_queue_depth / 4) {
             self.push_pending(engine, now, budget);
         }
-        Published::Heard(match route.matched() {
+        Routed::Heard(match route.matched() {
             0 => Heard::Unmatched,
             matched => Heard::By(matched),
         })
@@ -505,12 +505,12 @@ impl Publishing {
         cache: &mut RouteCache,
         now: Timestamp,
         budget: &mut Budget,
-    ) -> Published {
+    ) -> Routed {
         loop {
             self.stage = match self.stage {
                 Stage::Store => {
                     if !batch.push_pending(engine, now, budget) {
-                        return Published::Later(self);
+                        return Routed::Later(self);
                     }
                     engine.retain(&self.message, now);
                     match cache.get(engine, self.message.topic()) {
@@ -522,12 +522,12 @@ impl Publishing {
                     let topic = self.message.topic();
                     if !search.advance(engine, topic, budget) {
                         self.stage = Stage::Search(search);
-                        return Published::Later(self);
+                        return Routed::Later(self);
                     }
                     Stage::Append(search.remember(engine, publisher, topic, cache, budget))
                 }
                 Stage::Append(route) if route.is_empty() => {
-                    return Published::Heard(batch.count_unmatched());
+                    return Routed::Heard(batch.count_unmatched());
                 }
                 Stage::Append(route) => {
                     return batch.append(engine, &route, self.message, now, budget);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use log::{debug, log_enabled, trace};
 
 use super::access::{ConnectDecision, Denied};
-use super::batch::{Arriving, Batch, Flush, Heard, Published, Publishing};
+use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
 use super::errand::Errand;
 use super::route::RouteCache;
 use super::session_cell::{CellState, Link, SessionCell};
@@ -379,8 +379,8 @@ impl Dispatch {
         let publisher = &held.cell.client_id;
         let routes = &mut self.routes;
         match batch.publish(&self.engine, publisher, routes, arriving, *now, budget) {
-            Published::Heard(heard) => self.answer_publish(qos, id, heard),
-            Published::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
+            Routed::Heard(heard) => self.answer_publish(qos, id, heard),
+            Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
         }
         Ok(())
     }
@@ -398,8 +398,8 @@ impl Dispatch {
         let Turn { batch, budget, now, .. } = turn;
         let routes = &mut self.routes;
         match publishing.advance(batch, &self.engine, publisher, routes, *now, budget) {
-            Published::Heard(heard) => self.answer_publish(qos, id, heard),
-            Published::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
+            Routed::Heard(heard) => self.answer_publish(qos, id, heard),
+            Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
 
-use super::batch::{Batch, Flush, Heard, Published, Publishing};
+use super::batch::{Batch, Flush, Heard, Publishing, Routed};
 use super::route::{RouteCache, RouteSearch};
 use super::state::Engine;
 use crate::budget::Budget;
@@ -84,8 +84,8 @@ impl Errand {
         if let Some(publishing) = self.publishing.take() {
             let Errand { batch, routes, publisher, .. } = self;
             match publishing.advance(batch, engine, publisher, routes, now, budget) {
-                Published::Heard(heard) => self.heard = heard,
-                Published::Later(rest) => {
+                Routed::Heard(heard) => self.heard = heard,
+                Routed::Later(rest) => {
                     self.publishing = Some(rest);
                     return false;
                 }

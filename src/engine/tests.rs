@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::access::{AccessControl, ConnectDecision, Policy};
-use super::batch::{Arriving, Batch, Flush, Heard, Published, Publishing};
+use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
 use super::errand::Errand;
 use super::registry::Claim;
 use super::route::RouteCache;
@@ -73,8 +73,8 @@ fn arriving<'a>(topic: &'a str, payload: &'a str, retain: bool) -> Arriving<'a> 
 fn publish(engine: &Engine, batch: &mut Batch, arriving: Arriving<'_>) -> Heard {
     let (mut cache, mut budget) = (RouteCache::default(), Budget::of_a_turn());
     match batch.publish(engine, "publisher", &mut cache, arriving, NOW, &mut budget) {
-        Published::Heard(heard) => heard,
-        Published::Later(_) => panic!("a turn has steps enough for this"),
+        Routed::Heard(heard) => heard,
+        Routed::Later(_) => panic!("a turn has steps enough for this"),
     }
 }
 
@@ -140,11 +140,11 @@ fn a_fan_out_pauses_and_goes_on() {
                 Some(rest) => rest.advance(&mut batch, &engine, "p", &mut cache, NOW, &mut budget),
             };
             match published {
-                Published::Heard(heard) => {
+                Routed::Heard(heard) => {
                     assert_eq!(heard, Heard::By(101));
                     break;
                 }
-                Published::Later(rest) => left = Some(rest),
+                Routed::Later(rest) => left = Some(rest),
             }
         }
     }
