@@ -19,7 +19,7 @@ use crate::sync::lock;
 use crate::time::Timestamp;
 
 /// The steps that removing a subscription costs beside its bytes.
-const REMOVAL_STEPS: usize = 4;
+const REMOVAL_STEPS: usize = 10;
 
 /// The cost of a byte of a Topic Filter, which is hashed level by level, as a multiple of a byte that is copied.
 const BYTES_WEIGHT: usize = 8;
