@@ -1,6 +1,6 @@
-//! A transport of one's own: MQTT over a Unix socket.
+//! A custom transport: MQTT over a Unix socket.
 //!
-//! Starts a broker on it, lets a Client in through the socket, shows what comes back, and stops:
+//! Starts a broker on it, connects a Client through the socket, prints the broker's answers, and stops:
 //!
 //! ```text
 //! cargo run --example custom_transport
@@ -10,7 +10,7 @@
 #[path = "custom_transport/unix.rs"]
 mod unix;
 
-/// A Client in bytes of MQTT 3.1.1: connects, subscribes to `greeting`, and publishes there.
+/// The bytes of an MQTT 3.1.1 Client that connects, subscribes to `greeting`, and publishes there.
 #[cfg(unix)]
 fn client(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
     use std::io::{Read, Write};

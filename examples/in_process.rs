@@ -1,5 +1,5 @@
-//! A broker without a listener: two parts of one program talk through it, at every QoS, and the ledger tells
-//! what became of each message.
+//! A broker without a listener: two parts of one program exchange messages through it, at every QoS, and the ledger
+//! shows the outcome of each message.
 //!
 //! `cargo run --example in_process`
 
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let sensor = broker.client("sensor")?;
         let mut display = broker.client("display")?;
 
-        // Retained: whoever subscribes later gets it first.
+        // Retained: later subscribers get it first.
         sensor.publish(Message::new("house/state", "awake")?.with_retain(true)).await?;
         let everything = TopicFilter::new("house/#")?;
         display.subscribe(&everything, SubscriptionOptions::with_qos(QoS::ExactlyOnce)).await?;

@@ -1,5 +1,5 @@
-//! Tests the reconnect logic of a client against a broker that obeys: its connection is cut, stalled, and refused,
-//! and minutes pass at once.
+//! Tests the reconnect logic of a client in a simulated world: its connection is cut, stalled, and refused, and minutes
+//! pass at once.
 //!
 //! `cargo run --example reconnect --features testing`
 
@@ -17,13 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(8);
 
-/// The client under test: it stays connected, whatever happens. A real one dials TCP; all that it needs for its
-/// test is to take its streams and its time from outside.
+/// The client under test, which reconnects after every failure. A real client dials TCP; for this test it only has to
+/// take its streams and its time from outside.
 struct Client {
-    /// The address that it dials.
+    /// The address to dial.
     broker: Arc<Mutex<Connector>>,
     clock: WorldHandle,
-    /// What it did, and when.
+    /// The events of the client, with their times.
     diary: Arc<Mutex<Vec<(u64, String)>>>,
 }
 
@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     world.advance(Duration::from_secs(10));
     expect(&[(100, "ConnectionReset"), (101, "connected")]);
 
-    // One in which nothing arrives any more is noticed by the missing PINGRESP.
+    // A stalled connection is detected by the missing PINGRESP.
     let link = first.last_link().ok_or("dialled")?;
     Direction::BOTH.iter().for_each(|&direction| link.stall(direction));
     world.advance(Duration::from_secs(30));

@@ -86,7 +86,7 @@ one_way() {
 }
 
 # Two topics that are crossed on their way over the bridge, both in both directions. Each side has every message
-# once: nothing comes back to where it began, and nothing goes round.
+# once: no message returns to its origin or loops.
 ring() { # VERSION PREFIX
     local near_file near far_file far side
     watch near -t "$2/#" -F '%t %p' && near_file=$file near=$watcher
@@ -95,7 +95,7 @@ ring() { # VERSION PREFIX
         pub $side -q 0 -t "$2/a/0" -m "$side"
         pub $side -q 1 -t "$2/b/1" -m "$side"
         pub $side -q 2 -r -t "$2/a/2" -m "$side"
-        # What would come back has come back before the next side's messages come.
+        # A message that loops back would arrive before the next side's messages.
         pub $side -q 2 -t "$2/b/end" -m "$((count += 1))"
         until_said "end $count" "$near_file" $near
         until_said "end $count" "$far_file" $far
@@ -114,7 +114,7 @@ once() { printf '%s\n' "$2/0 $1" "$3/1 $1" "$2/2 $1" "$3/end"; }
 for version in mqttv31 mqttv311 mqttv50; do
     prefix=interop/$run/$version
     start_bridge $version "$prefix"
-    # Retained messages wait on both sides until the bridge is there.
+    # Retained messages wait on both sides until the bridge is connected.
     pub far -q 1 -r -t "$prefix/down/ready" -m ready
     for _ in $(seq 100); do
         pub near -q 1 -r -t "$prefix/up/ready" -m ready 2> /dev/null && break
@@ -128,7 +128,7 @@ for version in mqttv31 mqttv311 mqttv50; do
     one_way $version near far "$prefix/up"
     one_way $version far near "$prefix/down"
     ring $version "$prefix/ring"
-    # A refused level would have been told, and tried again without the bit.
+    # The log would show a refused level, after which mosquitto tries again without the bit.
     check "$version log" 0 "$(grep -ciE 'refused|protocol error|socket error' "$work/bridge.log")"
     kill $bridge
     wait $bridge 2> /dev/null

@@ -29,7 +29,7 @@ until_said() {
 # listen ARGS...: a subscriber in the background; returns when its subscription is granted.
 listen() {
     file=$work/sub.$((count += 1))
-    # -d tells of SUBACK, and stdbuf lets it do so at once.
+    # -d prints a line at SUBACK, and stdbuf flushes it at once.
     stdbuf -oL mosquitto_sub -h "$host" -p "$port" -W 60 -d "$@" > "$file" 2>&1 &
     listener=$!
     until_said Subscribed "$file" "$listener"
@@ -52,7 +52,7 @@ for version in mqttv31 mqttv311 mqttv5; do
     topic="interop/$run/$version/retained"
     for qos in 0 1 2; do
         pub -V $version -q $qos -r -t "$topic" -m "kept $qos"
-        # A publisher of QoS 0 has nothing to wait for: let the broker have read it.
+        # A publisher of QoS 0 does not wait for the broker: repeat until the broker has read the message.
         until [ "$(sub -V $version -q 2 -t "$topic" -C 1 -F '%p')" = "kept $qos" ] ||
             [ $((tries += 1)) -gt 100 ]; do :; done
         check "$version retained, QoS $qos" "$qos 1 kept $qos" \

@@ -2,12 +2,11 @@
 # Runs third-party clients against a broker, and prints each client's version and the outcome of each check.
 #
 #   interop/run.sh                     builds hrotti and starts it on free loopback ports
-#   interop/run.sh TCP_URL WS_URL      a broker that is running already
+#   interop/run.sh TCP_URL WS_URL      uses a broker that is already running
 #
-# mosquitto_pub and mosquitto_sub (package mosquitto-clients) and a mosquitto that is a bridge (package
-# mosquitto) over tcp, paho-mqtt (PyPI) and MQTT.js (npm) over ws, each in MQTT 3.1, 3.1.1 and 5. The two
-# libraries are installed into a temporary folder; the packages are installed where apt-get is at hand and this
-# runs as root.
+# mosquitto_pub and mosquitto_sub (package mosquitto-clients) and mosquitto as a bridge (package mosquitto) over
+# tcp, paho-mqtt (PyPI) and MQTT.js (npm) over ws, each in MQTT 3.1, 3.1.1 and 5. The two libraries are installed
+# into a temporary directory; the packages are installed if apt-get is available and the script runs as root.
 #
 # Exit code 0: every check held. 1: a check failed. 2: nothing could be run. 3: every check that ran held, but
 # the clients of some could not be installed.
@@ -65,7 +64,7 @@ install_mqttjs() {
         timeout 300 npm install --no-audit --no-fund --prefix "$work/npm" mqtt@5
 }
 
-# What each suite drives, for its first line.
+# The version of each suite's client, for the suite's first line.
 mosquitto_clients_version() { mosquitto_sub --help 2> /dev/null | grep -m 1 version; }
 mosquitto_version() { PATH=$PATH:/usr/sbin mosquitto -h | head -1; }
 paho_version() { "$work/venv/bin/python" -c 'from importlib.metadata import version; print("paho-mqtt", version("paho-mqtt"))'; }

@@ -1,7 +1,7 @@
-//! One Network Connection as the protocol sees it: from the first byte to the last packet.
+//! The protocol state of one Network Connection, from the first byte to the last packet.
 //!
-//! Pure. Each whole packet goes into [`Connection::handle`], which appends what can be answered at once to
-//! `out` and returns the one [`Action`] that needs the broker.
+//! Pure. Each whole packet goes into [`Connection::handle`], which appends answers that need no broker to `out` and
+//! returns the [`Action`] that the broker has to carry out.
 //!
 //! **Contract: after every `handle`, carry out the action and write `out`, before the next read.**
 
@@ -21,10 +21,10 @@ use crate::packet::{
 use crate::session::{Departure, Terms};
 use crate::time::Timestamp;
 
-/// What a packet asks of the broker.
+/// The action of the broker that a packet requests.
 #[derive(Debug)]
 pub(crate) enum Action<'p> {
-    /// Nothing more.
+    /// No action.
     None,
     /// CONNECT: claim the Session, then [`Connection::accept`] or [`Connection::refuse`].
     Open(Box<Connect<'p>>),
@@ -59,23 +59,23 @@ impl Topic<'_> {
     }
 }
 
-/// What the broker decided about a CONNECT.
+/// The broker's answer to an accepted CONNECT.
 #[derive(Debug)]
 pub(crate) struct Accepted<'a> {
     pub(crate) session_present: bool,
-    /// The identifier that the Server assigned, where the Client brought none.
+    /// The Client Identifier that the Server assigned, if the Client sent none.
     pub(crate) assigned_client_id: Option<&'a str>,
-    /// The Session Expiry Interval, where it differs from what the Client asked for.
+    /// The Session Expiry Interval, if it differs from the requested one.
     pub(crate) session_expiry_secs: Option<u32>,
 }
 
 /// As long as any Client Identifier that the Server assigns.
 const LONGEST_ASSIGNED_ID: &str = "auto-0000000000000000";
 
-/// Where the Network Connection stands (section 3.1, 3.14).
+/// The state of the Network Connection (sections 3.1, 3.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing but CONNECT is allowed (MQTT-3.1.0-1).
+    /// Only CONNECT is allowed (MQTT-3.1.0-1).
     AwaitConnect,
     /// CONNECT is being decided.
     Deciding,
@@ -119,7 +119,7 @@ impl Connection {
     /// The next packet of `buffer`, which holds all that was read and not taken.
     ///
     /// # Errors
-    /// As [`next_frame`]. Before CONNECT also bytes that cannot begin one, which are told at once and by what
+    /// As [`next_frame`]. Before CONNECT also bytes that cannot begin a CONNECT; the error names the protocol that
     /// they look like (MQTT-3.1.0-1).
     #[inline]
     pub(crate) fn next_frame<'b>(&self, buffer: &'b [u8]) -> Result<Frame<'b>, Fault> {
@@ -218,7 +218,7 @@ impl Connection {
         Ok(Action::Open(Box::new(connect)))
     }
 
-    /// Server Keep Alive (section 3.2.2.3.14): MQTT 5 alone lets the Server say another value.
+    /// Server Keep Alive (section 3.2.2.3.14): only in MQTT 5 can the Server set another value.
     fn override_keep_alive(&mut self) {
         let max = self.limits.keep_alive_secs_max;
         if max != 0 && (self.keep_alive_secs == 0 || self.keep_alive_secs > max) {
@@ -227,7 +227,7 @@ impl Connection {
         }
     }
 
-    /// A level that is not spoken here: told in the form of MQTT 5 above 5, else in that of 3.1.1
+    /// Refuses a protocol level that is not supported: in the form of MQTT 5 above 5, else in that of 3.1.1
     /// (MQTT-3.1.2-2 of both standards). Bit 7 is no part of the number: a bridge sets it.
     fn refuse_level(&mut self, level: u8, out: &mut Vec<u8>) -> Fault {
         let later = level > 5 && level & !BRIDGE_BIT >= 5;
@@ -317,8 +317,8 @@ impl Connection {
         }
     }
 
-    /// That the Client can take the CONNACK that it would get: otherwise it must not get a Session, nor take one
-    /// away from another Network Connection.
+    /// Checks that the Client's Maximum Packet Size admits its CONNACK. Otherwise it must not get a Session, nor take
+    /// one over from another Network Connection.
     fn check_connack_fits(&self, connect: &Connect<'_>) -> Result<(), Fault> {
         let expiry_secs_max = self.limits.session_expiry_secs_max;
         let largest = Accepted {
@@ -335,7 +335,7 @@ impl Connection {
         Err(Fault::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, detail))
     }
 
-    /// The last packet, as the state and the version allow it: CONNACK with an error, DISCONNECT, or none.
+    /// Appends the last packet that the state and the version allow: CONNACK with an error, DISCONNECT, or none.
     pub(crate) fn refuse(&mut self, fault: Fault, out: &mut Vec<u8>) {
         let state = std::mem::replace(&mut self.state, State::Closed);
         let Some(version) = self.version else { return };
@@ -412,7 +412,7 @@ impl Connection {
         if let (Some(&reason), ProtocolVersion::V3_1) = (refused, self.version()) {
             return Err(Fault::Refused(
                 reason,
-                "MQTT 3.1 section 3.9: SUBACK cannot say a failure",
+                "MQTT 3.1 section 3.9: SUBACK cannot report a failure",
             ));
         }
         self.within_maximum(out, |out| encode::suback(out, self.version(), id, reasons))
@@ -431,11 +431,11 @@ impl Connection {
         self.within_maximum(out, |out| encode::unsuback(out, self.version(), id, reasons))
     }
 
-    /// Appends an answer whose size the Client chose by what it asked.
+    /// Appends an answer whose size depends on the Client's request.
     ///
     /// # Errors
-    /// It would exceed the Client's Maximum Packet Size and cannot be sent (MQTT-3.1.2-24), and the Client
-    /// would wait for it for ever.
+    /// The answer would exceed the Client's Maximum Packet Size and cannot be sent (MQTT-3.1.2-24); the Client
+    /// would wait for it forever.
     fn within_maximum(
         &self,
         out: &mut Vec<u8>,
@@ -451,7 +451,7 @@ impl Connection {
         Ok(())
     }
 
-    /// How the Client wants to be written to.
+    /// The Client's terms for receiving.
     pub(crate) fn terms(connect: &Connect<'_>, limits: &Limits) -> Terms {
         let receive_maximum = connect.receive_maximum.get();
         Terms {

@@ -1,5 +1,5 @@
-//! The engine: the state of one broker and what packets, time and the host program do to it. Nothing here touches
-//! a socket but by the one write protocol of [`outbox`].
+//! The engine: the state of one broker, and the effects of packets, time and the host program on it. It writes to
+//! sockets only by the write protocol of [`outbox`].
 
 pub(crate) mod access;
 pub(crate) mod batch;

@@ -21,8 +21,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Messages that may wait for one Client. Default 100, range 1 to 1 000 000 000. A newer message
-    /// that finds the queue full is thrown away and counted; but while only acknowledgements are waited for,
-    /// messages of QoS 0 pass it, one at a time.
+    /// that finds the queue full is thrown away and counted. Exception: while the queue only waits for
+    /// acknowledgements, messages of QoS 0 pass it, one at a time.
     pub max_queue_depth: usize,
     /// Bytes of messages that may wait for one Client. Default 268 435 456 (256 MiB), range 1 to
     /// 1 099 511 627 776 (1 TiB). A newer message that would exceed it is thrown away and counted; an empty queue

@@ -2,8 +2,8 @@
 //!
 //! They are kept in the order of their topics, so that a filter is answered by seeking: its
 //! literal levels lead to the place, and `+` jumps over whole levels. A search is a cursor with a
-//! budget of work, which a caller takes up again after the topic where it paused; what changed in
-//! between is seen or not, but nothing that stayed is missed or comes twice.
+//! budget of work; its caller resumes it after the topic where it paused. A message that changes in
+//! between may be found or not; one that stays is found exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -40,22 +40,22 @@ struct Entry<V> {
     expires_at: Option<Timestamp>,
 }
 
-/// There is no room: nothing is retained on the topic now.
+/// A bound is reached: the topic has no retained message now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full<V> {
     /// The value that was not taken.
     pub(crate) refused: V,
-    /// What the topic had. The newer message had to replace it (MQTT-3.3.1-5), so it is gone too:
-    /// nobody is sent a value that is known to be out of date.
+    /// The former value. The newer message had to replace it (MQTT-3.3.1-5), so it is removed, too:
+    /// no Client is sent a value that is known to be out of date.
     pub(crate) replaced: Option<V>,
 }
 
-/// What [`Retained::next_match`] came to.
+/// The result of [`Retained::next_match`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step<'a, V> {
-    /// The next match. The search goes on after this topic.
+    /// The next match. The search continues after this topic.
     Found(&'a str, &'a V),
-    /// The budget is used up. The search goes on after this topic, which need not match.
+    /// The budget is used up. The search continues after this topic, which need not match.
     Paused(&'a str),
     /// There is no further match.
     End,
@@ -169,8 +169,8 @@ impl<V> Retained<V> {
         }
     }
 
-    /// Removes what has expired by `now`, soonest first, one as often as the iterator is asked:
-    /// a caller who takes fewer leaves the rest for its next call.
+    /// Removes messages that have expired by `now`, soonest first, one for each item that the iterator
+    /// returns; the rest stays for the next call.
     pub(crate) fn expire(&mut self, now: Timestamp) -> impl Iterator<Item = V> {
         std::iter::from_fn(move || {
             if self.next_expiry()? > now {
@@ -227,7 +227,7 @@ impl<V> Entry<V> {
     }
 }
 
-/// Where the next topic that may match is to be sought.
+/// The place of the next topic that may match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seek {
     /// Right after the topic just seen.
@@ -238,7 +238,7 @@ enum Seek {
     End,
 }
 
-/// What a look at a topic shows.
+/// The comparison of a topic with a filter.
 #[derive(Debug, PartialEq, Eq)]
 struct Look {
     /// Whether the filter matches it.

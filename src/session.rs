@@ -1,9 +1,8 @@
-//! Session State (section 4.1): what outlives the Network Connection, and while there is one, what is to be
-//! sent on it.
+//! Session State (section 4.1), which outlives the Network Connection, and the output for the present Network
+//! Connection.
 //!
-//! Pure: messages are offered, a batch is filled for whoever writes, acknowledgements come in, time comes
-//! with them. Every message that is offered here ends in one [`Outcome`], counted in the books of the
-//! Session.
+//! Pure: callers offer messages, take batches to write, and pass acknowledgements and the time in. Every message that
+//! is offered gets exactly one [`Outcome`], counted in the books of the Session.
 
 use std::sync::Arc;
 
@@ -34,39 +33,39 @@ use queue::{Delivery, Queue, Refused};
 use replay::{Replay, Replays, SendContext};
 use will::{Will, WillState};
 
-/// What became of a message that was offered.
+/// The result of offering a message.
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum Offered {
-    /// It waits. `pressed`: half of the depth does, and a flush would help; the publisher should do that
-    /// before it goes on.
+    /// The message waits. `pressed`: half of the depth waits, and a flush would help; the publisher should flush
+    /// before it continues.
     Waiting { pressed: bool },
     /// The queue is full: the caller may make room once and offer it again, or give it up.
     Full(Refused),
-    /// It came to its end here.
+    /// The message has its outcome.
     Ended(Outcome),
     /// The Session has ended, and its books with it: the caller counts.
     Gone,
 }
 
-/// What became of what a Network Connection left behind.
+/// The remains of a Network Connection.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
-    /// Bytes that were to be sent before the close. After [`Session::detach`] the caller may still send
-    /// them; after [`Session::attach`] it may not, because the messages in it are sent anew.
+    /// Unsent bytes. After [`Session::detach`] the caller may still send them; after [`Session::attach`] it may not,
+    /// because their messages are sent again.
     pub(crate) unsent: Outgoing,
-    /// A Will that is to be published now.
+    /// The Will, if it is to be published now.
     pub(crate) will: Option<Message>,
-    /// The Session ended with it.
+    /// The Session ended with the Network Connection.
     pub(crate) ended: bool,
 }
 
 /// How a Network Connection ended, for the Will and the Session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Departure {
-    /// DISCONNECT with 0x00, or any in 3.x: no Will.
+    /// DISCONNECT with 0x00, or any DISCONNECT in 3.x: no Will.
     Normal,
-    /// Anything else.
+    /// Any other end.
     Lost,
 }
 
@@ -86,7 +85,7 @@ pub(crate) struct Session {
     replays: Replays,
     will: WillState,
     attached: Option<Attached>,
-    /// Counts Network Connections: what an earlier one does has no effect any more.
+    /// Counts Network Connections: actions of an earlier one have no effect.
     epoch: u64,
     ended: bool,
     expiry_secs: u32,
@@ -117,7 +116,7 @@ impl Session {
 
     // ---- The Network Connection comes and goes ---------------------------------------------------
 
-    /// A Network Connection takes the Session over. Returns its epoch, and what the one before it leaves.
+    /// Attaches a Network Connection. Returns its epoch, and the remains of the previous Network Connection.
     pub(crate) fn attach(
         &mut self,
         terms: Terms,
@@ -140,7 +139,7 @@ impl Session {
         (self.epoch, left)
     }
 
-    /// The Network Connection of this epoch is gone. `None` if it was taken over before.
+    /// Detaches the Network Connection of this epoch. `None` if the Session was taken over before.
     pub(crate) fn detach(
         &mut self,
         epoch: u64,
@@ -166,13 +165,13 @@ impl Session {
         Some(left)
     }
 
-    /// What was encoded and not accepted by the transport: QoS 0 is dropped, the rest is sent again.
-    /// `discarded`: nobody will send what is left.
+    /// Handles messages that were encoded and not accepted by the transport: QoS 0 is dropped, the rest is sent again.
+    /// `discarded`: the unsent bytes will not be sent.
     fn discard_writes(&mut self, left: &mut Left, discarded: bool) {
         let plain = self.unsent_plain() as u64;
         let Some(attached) = self.attached.take() else { return };
         self.books.end_many(Outcome::Dropped(DropReason::Away), plain);
-        // Whether a batch that is being written arrives cannot be known any more.
+        // It is not known whether a batch that is being written will arrive.
         self.inflight.restart(attached.writing.is_none() && (discarded || attached.tail.is_none()));
         left.unsent = attached.tail.map_or_else(Outgoing::default, |tail| *tail);
     }
@@ -187,9 +186,9 @@ impl Session {
         allowed
     }
 
-    /// Ends the Session: everything it holds gets its outcome. Returns the Will that is still to be
-    /// published, and what shared subscriptions can give to another member (MQTT-4.8.2-5: QoS 2 of which
-    /// the Client may have any byte is not among it).
+    /// Ends the Session: all messages that it holds get outcomes. Returns the Will if it is still to be published, and
+    /// the messages of shared subscriptions that can go to other members (MQTT-4.8.2-5: without those of QoS 2 of
+    /// which the Client may have received a byte).
     pub(crate) fn end(&mut self) -> (Option<Message>, Vec<Delivery>) {
         self.discard_writes(&mut Left::default(), true);
         self.ended = true;
@@ -214,14 +213,13 @@ impl Session {
         (self.will.session_ended(), handed_on)
     }
 
-    /// The next moment at which something happens by itself: the Will Delay, the end of the Session, or a
-    /// waiting message that expires.
+    /// The next deadline: the end of the Will Delay, the end of the Session, or the expiry of a waiting message.
     pub(crate) fn next_deadline(&self) -> Timestamp {
         let ends = if self.is_attached() || self.ended { Timestamp::NEVER } else { self.ends_at };
         ends.min(self.will.due()).min(self.queue.next_expiry())
     }
 
-    /// Removes what has expired from the queue (MQTT-3.3.2-5).
+    /// Removes expired messages from the queue (MQTT-3.3.2-5).
     pub(crate) fn expire_messages(&mut self, now: Timestamp) {
         let expired = self.queue.expire(now);
         self.books.end_many(Outcome::Expired, expired);
@@ -232,13 +230,13 @@ impl Session {
         self.will.take_due(now)
     }
 
-    /// Another Network Connection is about to have the Session. Returns the Will that is to be published
-    /// for the present one; one with a delay is silenced (MQTT-3.1.3-9).
+    /// Settles the Will before another Network Connection gets the Session. Returns it if it is to be published; a
+    /// Will with a delay is discarded (MQTT-3.1.3-9).
     pub(crate) fn take_will_for_resumption(&mut self) -> Option<Message> {
         self.will.resumed()
     }
 
-    /// Takes the Will away to publish it: the broker stops, and Sessions with it.
+    /// Takes the Will to publish it, because the broker stops and its Sessions end.
     pub(crate) fn take_will(&mut self) -> Option<Message> {
         self.will.session_ended()
     }
@@ -250,7 +248,7 @@ impl Session {
 
     // ---- Messages come in ------------------------------------------------------------------------
 
-    /// Offers a message. It is queued, never written here. What has expired makes room for it.
+    /// Offers a message, which is queued and never written here. Expired messages make room for it.
     pub(crate) fn offer(&mut self, delivery: Delivery, now: Timestamp) -> Offered {
         if self.ended {
             return Offered::Gone;
@@ -272,25 +270,25 @@ impl Session {
                 self.books.offer();
                 Offered::Waiting { pressed: self.is_half_full(unsent) }
             }
-            // Not in the books yet: the Session may end before the caller comes back.
+            // Not in the books yet: the Session may end before the caller offers it again.
             Err(refused) => Offered::Full(refused),
         }
     }
 
-    /// Whether QoS 0 could be written at once while the others wait for acknowledgements: one message at a time
-    /// passes a full queue.
+    /// Whether a message of QoS 0 could be written at once, because the queue is full only of messages of QoS 1 and 2
+    /// that wait for the send quota: one message at a time passes a full queue.
     fn only_waits_for_quota(&self) -> bool {
         let Some(attached) = &self.attached else { return false };
         let written = attached.tail.is_none() && attached.writing.unwrap_or_default() == 0;
         written && !attached.blocked && !self.inflight.has_quota(attached.terms.quota)
     }
 
-    /// Offers again what found the queue full.
+    /// Offers a message again that found the queue full.
     pub(crate) fn offer_again(&mut self, refused: Refused, now: Timestamp) -> Offered {
         self.offer(refused.delivery, now)
     }
 
-    /// Throws away what found the queue full: exactly the newest.
+    /// Throws the message away that found the queue full: exactly the newest one.
     pub(crate) fn give_up(&mut self, refused: Refused) -> Outcome {
         let Refused { delivery: _thrown_away, reason } = refused;
         self.drop_because(reason)
@@ -304,8 +302,8 @@ impl Session {
         outcome
     }
 
-    /// Whether a member of a shared subscription can have the message at once: connected, with room, and
-    /// not too large for its Client (MQTT-3.1.2-24).
+    /// Whether this member of a shared subscription can take the message at once: it is connected, has room, and the
+    /// message is not too large for its Client (MQTT-3.1.2-24).
     pub(crate) fn takes_now(&self, delivery: &Delivery, now: Timestamp) -> bool {
         let Some(attached) = &self.attached else { return false };
         let head = publish_head(&attached.terms, delivery, now, None, false);
@@ -316,11 +314,11 @@ impl Session {
 
     // ---- Messages go out -------------------------------------------------------------------------
 
-    /// Begins a batch for the Network Connection: first what the transport did not take before, then
-    /// `protocol` packets, then messages as the send quota and the batch allow. `None` while somebody else
-    /// writes or nobody is connected: then `protocol` waits for the one who writes.
+    /// Begins a batch for the Network Connection: first the bytes that the transport did not take before, then
+    /// `protocol` packets, then messages as the send quota and the batch allow. `None` while another task writes or no
+    /// Network Connection is attached; then `protocol` waits for the next batch.
     ///
-    /// Whoever gets a batch writes it with no lock held, and then calls [`Session::end_batch`].
+    /// The caller writes the batch with no lock held, and then calls [`Session::end_batch`].
     pub(crate) fn begin_batch(
         &mut self,
         now: Timestamp,
@@ -345,7 +343,7 @@ impl Session {
         Some(self.epoch)
     }
 
-    /// Ends a batch of which the transport took `written` bytes. The rest is kept, ahead of all else.
+    /// Ends a batch of which the transport took `written` bytes. The rest is kept, ahead of everything else.
     /// Returns whether there is more to write; a batch of an earlier epoch has no effect.
     pub(crate) fn end_batch(&mut self, epoch: u64, out: &mut Outgoing, written: usize) -> bool {
         if epoch != self.epoch {
@@ -365,7 +363,7 @@ impl Session {
         self.has_more()
     }
 
-    /// Packets that are not messages, for whoever writes next. They are never dropped.
+    /// Appends packets that are not messages to the next batch. They are never dropped.
     pub(crate) fn append_protocol(&mut self, epoch: u64, protocol: &mut Vec<u8>) {
         let Some(attached) = self.attached.as_mut().filter(|_| epoch == self.epoch) else { return };
         if !protocol.is_empty() {
@@ -410,7 +408,8 @@ impl Session {
         self.attached = Some(attached);
     }
 
-    /// What ends a message at the moment at which it would leave the Session; `None` if it is to be sent.
+    /// The outcome of a message that must not be sent, found when it would leave the Session; `None` if it is to be
+    /// sent.
     fn outcome_before_sending(
         &self,
         delivery: &Delivery,
@@ -436,7 +435,7 @@ impl Session {
         attached: &mut Attached,
         context: &mut impl SendContext,
     ) {
-        // Messages that cannot be sent again, each with its end.
+        // Messages that cannot be sent again, each with its outcome.
         let mut given_up = Vec::new();
         while has_room(out) {
             match self.inflight.next_resend(attached.terms.quota) {
@@ -493,7 +492,7 @@ impl Session {
         out.mark(start, serial);
     }
 
-    /// The next message for an in-process client: completed as soon as it is taken.
+    /// The next message for an in-process client, which counts as delivered when it is taken.
     pub(crate) fn take_message(
         &mut self,
         now: Timestamp,
@@ -572,7 +571,7 @@ impl Session {
         new
     }
 
-    /// Forgets a subscription and what of its retained messages was still to be replayed.
+    /// Removes a subscription and its replay of retained messages.
     pub(crate) fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
         self.replays.cancel(filter);
         let removed = self.subscriptions.remove(filter).is_some();
@@ -580,7 +579,7 @@ impl Session {
         removed
     }
 
-    /// Retained messages that match are sent as room appears (MQTT-3.3.1-9).
+    /// Begins a replay: matching retained messages are sent when there is room (MQTT-3.3.1-9).
     pub(crate) fn replay(&mut self, replay: Replay) {
         // It may have been unsubscribed in between.
         if self.subscriptions.contains_key(replay.filter()) {
@@ -588,7 +587,7 @@ impl Session {
         }
     }
 
-    /// Takes all subscriptions out: the Session ends.
+    /// Takes all subscriptions out when the Session ends.
     pub(crate) fn take_subscriptions(&mut self) -> Subscriptions {
         let empty = HashMap::with_hasher(self.subscriptions.hasher().clone());
         std::mem::replace(&mut self.subscriptions, empty)
@@ -625,7 +624,7 @@ impl Session {
         self.expiry_secs
     }
 
-    /// Whether somebody is writing a batch right now.
+    /// Whether a task is writing a batch now.
     pub(crate) fn is_being_written(&self) -> bool {
         self.attached.as_ref().is_some_and(|attached| attached.writing.is_some())
     }
@@ -634,7 +633,7 @@ impl Session {
         self.attached.as_ref().is_some_and(|attached| attached.blocked)
     }
 
-    /// The transport takes nothing now, or is to be tried again.
+    /// Notes that the transport takes no bytes now, or that it is to be tried again.
     pub(crate) fn set_blocked(&mut self, blocked: bool) {
         if let Some(attached) = &mut self.attached {
             attached.blocked = blocked;
@@ -646,7 +645,7 @@ impl Session {
         self.tail().map_or(0, Outgoing::len)
     }
 
-    /// Of [`Session::tail_bytes`], what belongs to packets that are no Application Messages.
+    /// The part of [`Session::tail_bytes`] that belongs to answers to the Client.
     pub(crate) fn tail_answer_bytes(&self) -> usize {
         self.tail().map_or(0, Outgoing::answer_bytes)
     }
@@ -655,13 +654,13 @@ impl Session {
         self.attached.as_ref().and_then(|attached| attached.tail.as_deref())
     }
 
-    /// Whether a publisher should wait for a turn of this Session: half of the depth waits, and not
-    /// because its Client is slow.
+    /// Whether a publisher should yield once for this Session: half of the depth waits, although its Client is not
+    /// slow.
     pub(crate) fn is_pressed(&self) -> bool {
         self.is_half_full(self.unsent()) && self.has_more()
     }
 
-    /// Half of the depth waits, and somebody is there to take it who is not slow.
+    /// Whether half of the depth waits, although a Client is attached and is not slow.
     fn is_half_full(&self, unsent: usize) -> bool {
         let takes = self.attached.as_ref().is_some_and(|attached| !attached.blocked);
         takes && self.queue.is_half_full(unsent)
@@ -694,7 +693,7 @@ impl Session {
         self.received.len()
     }
 
-    /// The books, with what is held at this moment.
+    /// The books, with the numbers of messages that wait or are in flight now.
     pub(crate) fn ledger(&self) -> Ledger {
         let mut ledger = self.books;
         ledger.waiting = self.waiting_len() as u64;

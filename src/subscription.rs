@@ -1,4 +1,4 @@
-//! What a subscription asks for, and how several that match one message become one delivery.
+//! Subscriptions, and how several subscriptions of one Session that match a message become one delivery.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ pub(crate) struct Subscription {
     pub(crate) id: Option<NonZeroU32>,
 }
 
-/// By which a message knows the shared subscription that it came by (section 4.8.2), while that has members.
+/// The identity by which a message refers to its shared subscription (section 4.8.2), as long as that has members.
 #[derive(Debug, Default)]
 pub(crate) struct ShareGroup;
 
-/// What one Session asks for in one message, after all its matching subscriptions were merged.
+/// The merged options of all subscriptions of one Session that match a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// The highest of the matching subscriptions (MQTT-3.3.4-2, in 3.1.1 MQTT-3.3.5-1).
+    /// The highest QoS of the matching subscriptions (MQTT-3.3.4-2, in 3.1.1 MQTT-3.3.5-1).
     pub(crate) qos: QoS,
-    /// Whether any of them wants RETAIN as it was published (MQTT-3.3.1-13).
+    /// Whether any of them has Retain As Published (MQTT-3.3.1-13).
     pub(crate) retain_as_published: bool,
-    /// The identifiers of all that have one (MQTT-3.3.4-4).
+    /// Their Subscription Identifiers (MQTT-3.3.4-4).
     pub(crate) ids: Option<Arc<[u32]>>,
 }
 

@@ -136,7 +136,7 @@ impl World {
     /// [`ListenerError::NameInUse`], or [`ListenerError::Stopped`].
     pub fn listen(&self, broker: &Broker, name: &str) -> Result<Connector, ListenerError> {
         let (connector, transport) = Connector::new(&self.executor, name);
-        // It waits for nothing.
+        // The future is ready at its first poll.
         futures_lite::future::block_on(broker.add_transport(name, transport))?;
         Ok(connector)
     }

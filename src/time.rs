@@ -1,4 +1,4 @@
-//! Time as the pure rooms know it: a number that is handed in.
+//! Time in the pure rooms: a number that the shell passes in.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ impl Timestamp {
     /// Later than every other.
     pub(crate) const NEVER: Timestamp = Timestamp(u64::MAX);
 
-    /// This moment and `duration`, or [`Timestamp::NEVER`] where that cannot be told apart from it.
+    /// This moment plus `duration`, at most [`Timestamp::NEVER`].
     pub(crate) fn plus(self, duration: Duration) -> Timestamp {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Timestamp(self.0.saturating_add(millis))

@@ -31,7 +31,7 @@ const BOUND: Duration = Duration::from_millis(if cfg!(debug_assertions) { 300 } 
 /// How often a case is tried.
 const TRIES: usize = 4;
 
-/// How long a bystander goes on after the last byte of a case: some work is done later.
+/// How long a bystander continues after the last byte of a case: some work is done later.
 const AFTERMATH: Duration = Duration::from_millis(100);
 
 /// Work that is large enough to show, and in a build without optimisation takes no minutes.

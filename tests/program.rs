@@ -113,7 +113,7 @@ impl Running {
         }
     }
 
-    /// As [`Running::end`], with a standard output that nobody reads.
+    /// As [`Running::end`], with a standard output without a reader.
     fn end_unread(self) -> Ended {
         let Running { out, err, end, leash: _leash, .. } = self;
         drop(out);

@@ -8,31 +8,31 @@ use crate::codec::Version;
 use crate::scenario::Overrides;
 use crate::target::Transport;
 
-/// Measures MQTT brokers: what a message costs them, and whether all arrive.
+/// Measures MQTT brokers: the cost of a message, and whether every message arrives.
 #[derive(Debug, StructOpt)]
 #[structopt(name = "hrotti-bench")]
 pub(crate) enum Args {
-    /// Measures one broker that is running already.
+    /// Measures one broker that is already running.
     Run(Run),
     /// Starts hrotti and its peers and measures them in turn.
     Compare(Compare),
-    /// Makes tables and charts again from what an earlier `compare` wrote.
+    /// Makes tables and charts again from the JSON file of an earlier `compare`.
     Report(Report),
     /// Lists the scenarios.
     List,
-    /// Is the null broker: relays PUBLISH on a free port and does nothing else.
+    /// Runs the null broker, which relays PUBLISH on a free port and does nothing else.
     Null,
 }
 
 #[derive(Debug, StructOpt)]
 pub(crate) struct Run {
-    /// Where the broker listens: tcp://HOST or tcp://HOST:PORT
+    /// The broker's address: tcp://HOST or tcp://HOST:PORT
     #[structopt(long)]
     pub(crate) broker: String,
-    /// The broker's process; without it neither CPU nor memory is measured
+    /// The broker's process id; without it neither CPU nor memory is measured
     #[structopt(long)]
     pub(crate) pid: Option<u32>,
-    /// Which scenario (see `list`)
+    /// The scenario (see `list`)
     pub(crate) scenario: String,
     #[structopt(flatten)]
     pub(crate) changes: Changes,
@@ -45,7 +45,7 @@ pub(crate) struct Run {
 pub(crate) struct Compare {
     #[structopt(flatten)]
     pub(crate) brokers: Brokers,
-    /// How often every scenario runs with every broker
+    /// Rounds: runs of every scenario with every broker
     #[structopt(long, default_value = "5")]
     pub(crate) rounds: usize,
     /// Only these scenarios; may be given several times [default: those marked in `list`]
@@ -56,7 +56,7 @@ pub(crate) struct Compare {
     pub(crate) all: bool,
     #[structopt(flatten)]
     pub(crate) changes: Changes,
-    /// Writes all rounds to this file as JSON, from which `report` makes the rest again
+    /// Writes all rounds to this file as JSON, the input of `report`
     #[structopt(long)]
     pub(crate) json: Option<PathBuf>,
     #[structopt(flatten)]
@@ -81,7 +81,7 @@ pub(crate) struct Brokers {
     /// The directory that aedes is installed in [default: where bench/peers/install.sh puts it]
     #[structopt(long)]
     pub(crate) aedes: Option<PathBuf>,
-    /// Measures the null broker too: the floor that no broker can be below
+    /// Measures the null broker too, as a lower bound
     #[structopt(long)]
     pub(crate) floor: bool,
     /// Only this broker; may be given several times
@@ -95,7 +95,7 @@ pub(crate) struct Brokers {
 
 #[derive(Debug, StructOpt)]
 pub(crate) struct Report {
-    /// What `compare --json` wrote
+    /// The file that `compare --json` wrote
     #[structopt(long)]
     pub(crate) json: PathBuf,
     #[structopt(flatten)]
@@ -140,13 +140,13 @@ pub(crate) struct Changes {
     /// Publishers and subscribers use this QoS: 0, 1 or 2
     #[structopt(long, possible_values = &["0", "1", "2"])]
     qos: Option<u8>,
-    /// The version of MQTT that messages flow in: 3.1.1 or 5
+    /// The MQTT version of publishers and subscribers: 3.1.1 or 5
     #[structopt(long, parse(try_from_str = version))]
     mqtt: Option<Version>,
-    /// What messages flow over; `run` takes it from the URL
+    /// The transport; `run` takes it from the URL
     #[structopt(long, parse(try_from_str = transport), possible_values = &["tcp", "ws"])]
     transport: Option<Transport>,
-    /// Filters or retained messages, where a scenario loads many
+    /// The number of filters or retained messages of scenarios that load many
     #[structopt(long)]
     count: Option<u32>,
 }

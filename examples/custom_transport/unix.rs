@@ -11,7 +11,7 @@ use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 use hrotti::transport::{ByteStream, Incoming, Transport};
 
-/// A Unix socket that listens, and whose file goes with it.
+/// A listening Unix socket, whose file is removed with it.
 pub(crate) struct UnixTransport {
     listener: Async<UnixListener>,
     path: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct UnixTransport {
 }
 
 impl UnixTransport {
-    /// Listens on `path`, where nothing may be yet.
+    /// Listens on `path`, which must not exist.
     pub(crate) fn bind(path: &Path) -> io::Result<UnixTransport> {
         let listener = Async::<UnixListener>::bind(path)?;
         Ok(UnixTransport { listener, path: path.to_owned(), accepted: 0 })
@@ -28,7 +28,7 @@ impl UnixTransport {
 
 impl Transport for UnixTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
-        // Nothing is awaited after the peer is there, so dropping the future loses none.
+        // Nothing is awaited after the accept, so dropping the future loses no peer.
         let (stream, _) = self.listener.accept().await?;
         self.accepted += 1;
         let peer = format!("{}#{}", self.path.display(), self.accepted);
@@ -46,7 +46,7 @@ impl Drop for UnixTransport {
     }
 }
 
-/// A connected Unix socket. `Async` alone would not do: its `poll_close` only flushes, and the peer would
+/// A connected Unix socket. `Async` alone does not suffice: its `poll_close` only flushes, and the peer would
 /// never learn that this direction has ended.
 pub(crate) struct UnixSocket(pub(crate) Async<UnixStream>);
 

@@ -114,7 +114,7 @@ impl Underway<'_> {
         }
         let matched = match errand.heard() {
             Heard::By(matched) => matched,
-            Heard::ByNobody | Heard::Denied(_) => 0,
+            Heard::Unmatched | Heard::Denied(_) => 0,
         };
         let accepted = errand.accepted();
         self.errand = None;

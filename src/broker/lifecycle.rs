@@ -1,5 +1,5 @@
-//! The one lifecycle of a broker: running, stopping, stopped. Every caller of a stop joins the one that is under
-//! way, and the drop of the last handle is a caller, too.
+//! The lifecycle of a broker: running, stopping, stopped. A broker stops once: further callers, and the drop of the
+//! last handle, join the stop that is under way.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,19 +13,19 @@ use crate::net::listener::{Listener, Listeners};
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// Where a broker stands, and how to wait for its end.
+/// The stage of a broker, and a channel to wait for its end.
 pub(super) struct Lifecycle {
     stage: Mutex<Stage>,
-    /// Ends when the broker is stopped: nothing is ever sent.
+    /// A channel without messages, which closes when the broker is stopped.
     stopped: Receiver<()>,
 }
 
 enum Stage {
-    /// The sender ends with the stop.
+    /// The task of the stop drops the sender at its end.
     Running(Sender<()>),
     Stopping {
         by: Timestamp,
-        /// Tells the task that stops the broker that the deadline is earlier now.
+        /// Wakes the task of the stop when the deadline becomes earlier.
         earlier: Sender<()>,
     },
 }
@@ -41,7 +41,7 @@ impl Lifecycle {
         while self.stopped.recv().await.is_ok() {}
     }
 
-    /// Begins to stop the broker, or sees to it that the stop that is under way ends by this deadline.
+    /// Begins to stop the broker, or moves the deadline of the stop that is under way forward.
     pub(super) fn stop(
         self: &Arc<Self>,
         engine: &Arc<Engine>,
@@ -54,7 +54,7 @@ impl Lifecycle {
             Stage::Stopping { by, earlier } => {
                 if wanted < *by {
                     *by = wanted;
-                    // A full channel holds the news already.
+                    // A full channel already holds a wake-up.
                     let _told = earlier.try_send(());
                 }
             }
@@ -120,7 +120,7 @@ impl Lifecycle {
     }
 }
 
-/// The part of a stop that waits for nothing.
+/// The first part of a stop, which does not wait.
 fn begin(engine: &Arc<Engine>, listeners: &Listeners) -> Vec<Arc<Listener>> {
     engine.stopping.store(true, std::sync::atomic::Ordering::Release);
     let listeners = listeners.take_all();

@@ -1,8 +1,8 @@
-//! The one place where access is decided. CONNECT, PUBLISH, SUBSCRIBE and every delivery ask here, in whatever
-//! way they come: live, retained, queued, Will, shared or resumed.
+//! The one place where access is decided: for CONNECT, PUBLISH, Will and SUBSCRIBE, and for every delivery, whether
+//! its message is live, queued, retained, shared or resumed.
 //!
-//! Without a policy, everything is allowed that the protocol allows, and credentials are not read. What Clients
-//! may not publish to is decided here in any case.
+//! Without a policy, everything that the protocol allows is allowed, and credentials are not read. The Topic Names
+//! that are reserved for the Server are checked here with or without a policy.
 
 use std::fmt;
 use std::future::Future;
@@ -13,12 +13,12 @@ use crate::error::Fault;
 use crate::packet::Connect;
 use crate::transport::PeerInfo;
 
-/// A decision about a CONNECT that takes its time.
+/// A decision about a CONNECT that may take time.
 pub(crate) type ConnectDecision = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
 
-/// Rules about who may do what.
+/// The access rules of a broker.
 pub(crate) trait Policy: Send + Sync {
-    /// Decides about a CONNECT, away from the event loop where that takes time. The future owns what it needs.
+    /// Decides about a CONNECT. The future owns its data; it must not block the event loop.
     fn connect(&self, peer: &PeerInfo, connect: &Connect<'_>) -> ConnectDecision;
 
     /// Whether a Client may publish to a Topic Name.
@@ -41,7 +41,7 @@ pub(crate) enum Denied {
     ByPolicy,
 }
 
-/// What is asked before anything is done.
+/// Answers the questions about access, by the policy if there is one.
 #[derive(Default)]
 pub(crate) struct AccessControl {
     policy: Option<Arc<dyn Policy>>,
@@ -54,7 +54,7 @@ impl AccessControl {
         AccessControl { policy: Some(policy) }
     }
 
-    /// The decision about a CONNECT, if it is not made at once.
+    /// The decision about a CONNECT; `None` accepts it at once.
     pub(crate) fn connect(
         &self,
         peer: &PeerInfo,

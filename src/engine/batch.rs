@@ -1,6 +1,6 @@
-//! One publisher's batch: messages that go the same way wait for one another, are pushed together, and every
-//! Session that they reached is written to or woken once. Each loop pauses when the budget of the turn is
-//! spent, and goes on in the next turn.
+//! One publisher's batch: consecutive messages with the same route are pushed together, and every Session that they
+//! reached is written to or woken once. Each loop pauses when the budget of the turn is spent, and continues in the
+//! next turn.
 
 use std::sync::{Arc, MutexGuard};
 
@@ -22,15 +22,15 @@ use crate::session::outgoing::Outgoing;
 use crate::session::queue::Delivery;
 use crate::time::Timestamp;
 
-/// Subscribers written to straight from a publisher's task after one batch; the others are woken, so that a
-/// fan-out to thousands does not hold the publisher's worker.
+/// Subscribers that a publisher's task writes to directly after one batch. The tasks of further subscribers are
+/// woken, so that a fan-out to thousands does not hold the publisher's worker.
 const INLINE_FLUSHES_MAX: usize = 64;
 
-/// Messages that go the same way wait for one another up to this number, and are pushed together: each lock
-/// is taken once for all of them, which matters where two workers publish to one Session.
+/// The most messages with the same route that are pushed together. Each lock is taken once for all of them, which
+/// matters when two workers publish to one Session.
 const PENDING_MAX: usize = 256;
 
-/// Members of a shared subscription that are asked for room before the one whose turn it is gets the message.
+/// Members of a shared subscription that are tried before the message goes to the member whose turn it is.
 const SHARE_TRIES_MAX: usize = 32;
 
 /// The steps that storing or clearing a retained message costs.
@@ -39,7 +39,7 @@ const STORE_STEPS: usize = 16;
 /// The steps that making room in a full queue costs: it may write to a transport.
 const ROOM_STEPS: usize = 32;
 
-/// A message as it comes in, before anything was copied.
+/// An incoming message, borrowed from its packet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arriving<'a> {
     pub(crate) topic: &'a str,
@@ -47,7 +47,7 @@ pub(crate) struct Arriving<'a> {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) properties: PublishProperties<'a>,
-    /// The packet, where it has a buffer of its own.
+    /// The packet, if it has its own buffer.
     pub(crate) frozen: Option<&'a Bytes>,
 }
 
@@ -60,24 +60,25 @@ impl Arriving<'_> {
     }
 }
 
-/// How many hear a message, for its publisher.
+/// How many subscribers matched a message, for the answer to its publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// So many Sessions and shared subscriptions matched, one at least.
+    /// The number of Sessions and shared subscriptions that matched, at least one.
     By(u64),
-    ByNobody,
+    /// No subscription matched.
+    Unmatched,
     Denied(Denied),
 }
 
-/// What publishing a message came to in this turn.
+/// The progress of a message after one turn.
 #[derive(Debug)]
-pub(crate) enum Published {
+pub(crate) enum Routed {
     Heard(Heard),
-    /// The turn is over before the message has found its way: [`Publishing::advance`] goes on.
+    /// The turn was over before the message was routed: [`Publishing::advance`] continues.
     Later(Publishing),
 }
 
-/// A message that has not found its way yet.
+/// A message that is not routed yet.
 #[derive(Debug)]
 pub(crate) struct Publishing {
     message: Message,
@@ -86,42 +87,42 @@ pub(crate) struct Publishing {
 
 #[derive(Debug)]
 enum Stage {
-    /// A retained message is stored only when the messages before it were pushed: a Session whose replay of
-    /// retained messages comes in between never sees an older one after a newer one.
+    /// A retained message is stored only after the messages before it were pushed, so that a Session whose replay of
+    /// retained messages comes in between never gets an older message after a newer one.
     Store,
     Search(Box<RouteSearch>),
     Append(Arc<Route>),
 }
 
-/// Messages that came one behind the other and go the same way.
+/// Consecutive messages with the same route, which are not pushed yet.
 #[derive(Debug, Default)]
 struct Pending {
     route: Option<Arc<Route>>,
     messages: Vec<Message>,
-    /// How many of the messages, for one share after the other, were offered.
+    /// The number of offers to shared subscriptions that were made: all messages to the first, then to the second.
     shares_done: usize,
     targets_done: usize,
 }
 
 impl Pending {
-    /// Whether some targets have got the messages: no further message may join them.
+    /// Whether some targets already have the messages: no further message may be added.
     fn is_begun(&self) -> bool {
         self.shares_done + self.targets_done > 0
     }
 }
 
-/// Whether a flush came to its end in this turn.
+/// Whether a flush was finished in this turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flush {
-    /// `waits`: the queue of a subscriber that is not slow is half full all the same; the publisher yields once
-    /// before it goes on.
+    /// `waits`: the queue of a subscriber that is not slow is still half full; the publisher yields once before it
+    /// continues.
     Done {
         waits: bool,
     },
     Unfinished,
 }
 
-/// One publisher's batch: what it touched and has to flush, and what it counted by itself.
+/// One publisher's batch: pending messages, the Sessions to flush, and counts that belong to no Session.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     id: u64,
@@ -131,36 +132,36 @@ pub(crate) struct Batch {
     flushed: usize,
     pressed: bool,
     waits: bool,
-    /// Of the messages pushed, how often one waits in a Session now.
+    /// Offers that a Session accepted.
     accepted: u64,
-    /// Offers that no Session has in its books.
+    /// The books of offers that belong to no Session.
     tally: Ledger,
 }
 
 impl Batch {
-    /// Gives the batch an identity, by which a Session knows that it has touched it.
+    /// Gives the batch a number, by which a Session knows that this batch has touched it.
     pub(crate) fn begin(&mut self, engine: &Engine) {
         self.id = engine.next_batch();
     }
 
-    /// Whether the turn ended amid the messages of this batch: nothing may be added before they are pushed.
+    /// Whether the turn ended while the pending messages were being pushed: none may be added before that is done.
     pub(crate) fn is_begun(&self) -> bool {
         self.pending.is_begun()
     }
 
-    /// Whether a queue is half full that was touched: the batch is to be ended, so that `max_queue_depth`
-    /// means that a Client is slow and never that we batch.
+    /// Whether a touched queue is half full. The batch is then flushed, so that a full queue means that a Client is
+    /// slow, never that the publisher batches.
     pub(crate) fn is_pressed(&self) -> bool {
         self.pressed
     }
 
-    /// How often a message of this batch found a place in a Session.
+    /// Offers of this batch that a Session accepted.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    /// Publishes a message that came over the network. It is pushed with others that go the same way, at the
-    /// latest by [`Batch::flush`].
+    /// Publishes a message that came over the network. It is pushed together with other messages that have its route,
+    /// at the latest by [`Batch::flush`].
     pub(crate) fn publish(
         &mut self,
         engine: &Engine,
@@ -169,16 +170,16 @@ impl Batch {
         arriving: Arriving<'_>,
         now: Timestamp,
         budget: &mut Budget,
-    ) -> Published {
+    ) -> Routed {
         if let Err(denied) = engine.access.publish(publisher, false, arriving.topic) {
-            return Published::Heard(self.count_denied(engine, denied));
+            return Routed::Heard(self.count_denied(engine, denied));
         }
         if !arriving.retain
             && let Some(route) = cache.get(engine, arriving.topic)
         {
-            // Only if a subscription matches is the one copy of the message made.
+            // The one copy of the message is made only if a subscription matches.
             return match route.is_empty() {
-                true => Published::Heard(self.count_unheard()),
+                true => Routed::Heard(self.count_unmatched()),
                 false => self.append(engine, &route.clone(), arriving.to_message(now), now, budget),
             };
         }
@@ -189,16 +190,16 @@ impl Batch {
         let mut search = RouteSearch::new(engine);
         if !search.advance(engine, arriving.topic, budget) {
             let stage = Stage::Search(Box::new(search));
-            return Published::Later(Publishing { message: arriving.to_message(now), stage });
+            return Routed::Later(Publishing { message: arriving.to_message(now), stage });
         }
         let route = search.remember(engine, publisher, arriving.topic, cache, budget);
         match route.is_empty() {
-            true => Published::Heard(self.count_unheard()),
+            true => Routed::Heard(self.count_unmatched()),
             false => self.append(engine, &route, arriving.to_message(now), now, budget),
         }
     }
 
-    /// Adds a message to those that wait, or pushes them and begins anew with it.
+    /// Adds a message to the pending ones; if they have another route, pushes them first.
     fn append(
         &mut self,
         engine: &Engine,
@@ -206,12 +207,12 @@ impl Batch {
         message: Message,
         now: Timestamp,
         budget: &mut Budget,
-    ) -> Published {
+    ) -> Routed {
         let same = self.pending.route.as_ref().is_some_and(|present| Arc::ptr_eq(present, route));
         if !same || self.pending.is_begun() {
             if !self.push_pending(engine, now, budget) {
                 let stage = Stage::Append(route.clone());
-                return Published::Later(Publishing { message, stage });
+                return Routed::Later(Publishing { message, stage });
             }
             self.pending.route = Some(route.clone());
         }
@@ -219,14 +220,14 @@ impl Batch {
         if self.pending.messages.len() >= PENDING_MAX.min(engine.limits.max_queue_depth / 4) {
             self.push_pending(engine, now, budget);
         }
-        Published::Heard(match route.matched() {
-            0 => Heard::ByNobody,
+        Routed::Heard(match route.matched() {
+            0 => Heard::Unmatched,
             matched => Heard::By(matched),
         })
     }
 
-    /// Pushes the messages that wait. What follows in the same batch and could change who gets them, or what
-    /// they meet, comes after this. `false`: the turn was over before that was done.
+    /// Pushes the pending messages. Packets of the same batch that could change their receivers, such as SUBSCRIBE,
+    /// call this first. `false`: the turn was over before all were pushed.
     pub(crate) fn push_pending(
         &mut self,
         engine: &Engine,
@@ -313,9 +314,9 @@ impl Batch {
         }
     }
 
-    /// Offers a message to one Session, under a lock that the caller has and gets back; a full queue is flushed
-    /// once before the newest is thrown away. Returns whether the message waits there; `None`, with nothing
-    /// counted, if the Session has ended.
+    /// Offers a message to one Session, under a lock that the caller holds and gets back. A full queue is flushed
+    /// once before the newest message is thrown away. Returns whether the message waits in the Session; `None`, with
+    /// nothing counted, if the Session has ended.
     fn offer_locked<'a>(
         &mut self,
         engine: &Engine,
@@ -354,9 +355,9 @@ impl Batch {
         (state, accepted)
     }
 
-    /// Offers a message to the members of a shared subscription in turn: first to those that are connected,
-    /// may receive it, have room and can take it. If there is none such, the member whose turn it is gives the
-    /// message its outcome; one that is away is picked only if none is connected.
+    /// Offers a message to the members of a shared subscription in turn: first to members that are connected, may
+    /// receive it, have room and can take its size. If there is none, the member whose turn it is gives the message
+    /// its outcome. A member that is not connected is picked only if no member is.
     pub(crate) fn offer_share(
         &mut self,
         engine: &Engine,
@@ -407,8 +408,8 @@ impl Batch {
         }
     }
 
-    /// Pushes what waits, and writes to or wakes every Session once that was touched, but for the publisher's
-    /// own: its task writes next, and answers before messages.
+    /// Pushes the pending messages, and writes to or wakes every touched Session once, except the publisher's own: its
+    /// task writes next, answers before messages.
     pub(crate) fn flush(
         &mut self,
         engine: &Engine,
@@ -445,7 +446,7 @@ impl Batch {
         Flush::Done { waits: std::mem::take(&mut self.waits) }
     }
 
-    /// Whether nothing is left to be pushed, flushed or counted.
+    /// Whether no message is left to be pushed, no Session to be flushed, and nothing to be counted.
     pub(crate) fn is_empty(&self) -> bool {
         self.pending.route.is_none() && self.touched.is_empty() && self.tally.offered == 0
     }
@@ -466,9 +467,9 @@ impl Batch {
         Heard::Denied(denied)
     }
 
-    fn count_unheard(&mut self) -> Heard {
+    fn count_unmatched(&mut self) -> Heard {
         self.count(Outcome::Filtered(FilterReason::NoSubscription));
-        Heard::ByNobody
+        Heard::Unmatched
     }
 }
 
@@ -489,7 +490,7 @@ impl RouteSearch {
 }
 
 impl Publishing {
-    /// A message whose way is not known yet.
+    /// Begins with a message whose route is not known.
     pub(crate) fn new(engine: &Engine, message: Message) -> Publishing {
         let stage = match message.retain() {
             true => Stage::Store,
@@ -498,7 +499,7 @@ impl Publishing {
         Publishing { message, stage }
     }
 
-    /// Goes on, as far as the budget allows.
+    /// Continues as far as the budget allows.
     pub(crate) fn advance(
         mut self,
         batch: &mut Batch,
@@ -507,12 +508,12 @@ impl Publishing {
         cache: &mut RouteCache,
         now: Timestamp,
         budget: &mut Budget,
-    ) -> Published {
+    ) -> Routed {
         loop {
             self.stage = match self.stage {
                 Stage::Store => {
                     if !batch.push_pending(engine, now, budget) {
-                        return Published::Later(self);
+                        return Routed::Later(self);
                     }
                     budget.spend(STORE_STEPS);
                     engine.retain(&self.message, now);
@@ -525,12 +526,12 @@ impl Publishing {
                     let topic = self.message.topic();
                     if !search.advance(engine, topic, budget) {
                         self.stage = Stage::Search(search);
-                        return Published::Later(self);
+                        return Routed::Later(self);
                     }
                     Stage::Append(search.remember(engine, publisher, topic, cache, budget))
                 }
                 Stage::Append(route) if route.is_empty() => {
-                    return Published::Heard(batch.count_unheard());
+                    return Routed::Heard(batch.count_unmatched());
                 }
                 Stage::Append(route) => {
                     return batch.append(engine, &route, self.message, now, budget);

@@ -1,4 +1,4 @@
-//! How a CONNECT gets its Session.
+//! Gives an accepted CONNECT its Session.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::session::will::Will;
 use crate::time::Timestamp;
 use crate::topic;
 
-/// A Session that a CONNECT got.
+/// The Session of an accepted CONNECT.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) cell: Arc<SessionCell>,
@@ -24,16 +24,16 @@ pub(crate) struct Opened {
     pub(crate) session_present: bool,
 }
 
-/// A Session that a CONNECT asked for, and whether it was there before.
+/// The Session of a Client Identifier, and whether it existed before.
 struct Claimed {
     cell: Arc<SessionCell>,
     present: bool,
 }
 
 impl Engine {
-    /// Carries out a CONNECT that was decided: the Session is claimed, the previous Network Connection is told
-    /// to go, the old Will is settled (MQTT-3.1.4-2, -3), and `connack` is the first packet for the new Network
-    /// Connection, whichever task writes to it (MQTT-3.2.0-1).
+    /// Carries out an accepted CONNECT: claims the Session, settles the old Will, orders the previous Network
+    /// Connection to close (MQTT-3.1.4-2, -3), and makes CONNACK the first packet for the new Network Connection,
+    /// whichever task writes to it (MQTT-3.2.0-1).
     pub(crate) fn open(
         self: &Arc<Self>,
         connect: &Connect<'_>,
@@ -53,7 +53,7 @@ impl Engine {
             if present && assigned_id.is_some() {
                 continue; // in use (MQTT-3.2.2-16)
             }
-            // If another CONNECT has taken the Session after its Will was settled: claim again.
+            // If another CONNECT took the Session after its Will was settled, claim again.
             let settled = if present { self.settle_will(&cell) } else { Some(0) };
             let mut state = cell.lock_between_writes();
             let unchanged = settled == Some(state.session.epoch());
@@ -83,9 +83,9 @@ impl Engine {
         }
     }
 
-    /// Settles the Will of a Session before a new Network Connection gets it: it is published or silenced.
-    /// Returns the epoch for which that was done; `None` if the Session ends, because it was to last no longer
-    /// than the Network Connection that is replaced (MQTT-3.1.2-6 in 3.1.1, section 3.1.2.11.2).
+    /// Settles the Will of a Session before a new Network Connection gets the Session: publishes or discards it.
+    /// Returns the epoch for which that was done; `None` if the Session ends, because it lasts no longer than the
+    /// Network Connection that is replaced (MQTT-3.1.2-6 in 3.1.1, section 3.1.2.11.2).
     fn settle_will(self: &Arc<Self>, cell: &Arc<SessionCell>) -> Option<u64> {
         let (will, epoch) = {
             let mut state = cell.lock();
@@ -103,7 +103,7 @@ impl Engine {
         Some(epoch)
     }
 
-    /// Finds or makes the Session of a Client Identifier. One that it replaces is ended here.
+    /// Finds or makes the Session of a Client Identifier, and ends a Session that the new one replaces.
     fn claim(self: &Arc<Self>, client_id: &str, fresh: bool) -> Result<Claimed, Fault> {
         match self.registry.claim(client_id, fresh, false, &self.limits) {
             Claim::New { cell, replaced } => {
@@ -113,7 +113,7 @@ impl Engine {
                 Ok(Claimed { cell, present: false })
             }
             Claim::Existing(cell) if cell.lock().session.has_ended() => {
-                // It is about to be removed; the first to come removes it.
+                // The task that ends it will remove it; this removes it earlier.
                 self.registry.remove(&cell);
                 self.claim(client_id, fresh)
             }

@@ -1,5 +1,5 @@
-//! From a packet to its effect: what each packet of one Network Connection does to its Session and to the
-//! broker. What one turn does not finish is parked, and nothing further is taken before it is done.
+//! The effects of packets: what each packet of one Network Connection does to its Session and to the broker. Work
+//! that a turn does not finish is parked, and no further packet is taken before it is finished.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use log::{debug, log_enabled, trace};
 
 use super::access::{ConnectDecision, Denied};
-use super::batch::{Arriving, Batch, Flush, Heard, Published, Publishing};
+use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
 use super::errand::Errand;
 use super::route::RouteCache;
 use super::session_cell::{CellState, Link, SessionCell};
@@ -32,19 +32,20 @@ use crate::transport::PeerInfo;
 /// The target of the protocol's log lines.
 pub(crate) const PROTOCOL_LOG: &str = "hrotti::protocol";
 
-/// Steps for what a turn has gathered, when its own are spent: the ordinary batch need not wait for another turn.
+/// Steps for the flush at the end of a turn whose own steps are spent, so that an ordinary batch need not wait for
+/// another turn.
 const FLUSH_STEPS: usize = 2_000;
 
 /// Why a Network Connection ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum End {
-    /// A packet, or its absence, was wrong; or the Server wants it.
+    /// The Server closes it: a packet broke a rule, a deadline has passed, or an order came.
     Fault(Fault),
-    /// The Client said DISCONNECT.
+    /// The Client sent DISCONNECT.
     Left(Departure),
-    /// The stream is at its end, or nothing may be said any more; the reason for the log.
+    /// The stream has ended, or no further packet may be sent; the reason for the log.
     Broken(&'static str),
-    /// The stream is broken: what could not be done with it, and why.
+    /// The stream is broken: the operation that failed, and the error.
     Io(&'static str, io::ErrorKind),
 }
 
@@ -54,7 +55,7 @@ impl From<Fault> for End {
     }
 }
 
-/// What a turn of a Network Connection's task works with.
+/// The buffers, the budget and the time of one turn.
 pub(crate) struct Turn<'a> {
     pub(crate) batch: &'a mut Batch,
     pub(crate) out: &'a mut Outgoing,
@@ -62,18 +63,18 @@ pub(crate) struct Turn<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// The Session that a Network Connection has, as long as no other one took it over.
+/// The Session of a Network Connection, unless another Network Connection has taken it over.
 pub(crate) struct Held {
     pub(crate) cell: Arc<SessionCell>,
     pub(crate) epoch: u64,
 }
 
-/// What goes on in a later turn.
-#[allow(clippy::large_enum_variant, reason = "it is in a box, and there for a moment")]
+/// Work that continues in a later turn.
+#[allow(clippy::large_enum_variant, reason = "it is in a box, and lives for a moment")]
 enum Parked {
-    /// A batch, and the packet that waits for it or for itself.
+    /// An unfinished batch, and the packet that is not carried out yet, if any.
     Batch(Batch, Option<Work>),
-    /// A CONNECT that is being decided. It stays as it came, and is read again when it is decided.
+    /// A CONNECT that is being decided. Its bytes are kept, and decoded again when it is decided.
     Connect { header: u8, body: Bytes, decision: ConnectDecision, by: Timestamp },
 }
 
@@ -91,7 +92,7 @@ pub(crate) struct Dispatch {
     pub(crate) peer: PeerInfo,
     pub(crate) link: Link,
     session: Option<Held>,
-    /// Protocol packets that are to be written.
+    /// Answers to the Client that are not written yet.
     pub(crate) answers: Vec<u8>,
     routes: RouteCache,
     parked: Option<Box<Parked>>,
@@ -115,19 +116,19 @@ impl Dispatch {
         self.session.as_ref()
     }
 
-    /// The Session and its state, unless another Network Connection has it now.
+    /// The locked state of the Session, unless another Network Connection has taken it over.
     pub(crate) fn state(&self) -> Option<MutexGuard<'_, CellState>> {
         let held = self.session.as_ref()?;
         let state = held.cell.lock();
         (state.session.epoch() == held.epoch && state.session.is_attached()).then_some(state)
     }
 
-    /// Whether something is to be finished before further packets are taken.
+    /// Whether parked work has to be finished before further packets are taken.
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.is_some()
     }
 
-    /// When a CONNECT that is being decided is to be decided.
+    /// The deadline of the decision about a CONNECT, if one is being decided.
     pub(crate) fn decision_deadline(&self) -> Option<Timestamp> {
         match self.parked.as_deref() {
             Some(Parked::Connect { by, .. }) => Some(*by),
@@ -135,7 +136,7 @@ impl Dispatch {
         }
     }
 
-    /// Forgets routes: a publisher that idles keeps no ended Session's memory.
+    /// Forgets routes, so that an idle publisher does not keep ended Sessions in memory.
     pub(crate) fn forget_routes(&mut self) {
         self.routes = RouteCache::default();
     }
@@ -146,7 +147,7 @@ impl Dispatch {
 
     // ---- Packets ---------------------------------------------------------------------------------
 
-    /// Carries out one packet. `frozen` is its body's buffer where it has one of its own.
+    /// Carries out one packet. `frozen` is its buffer, if the packet has its own.
     pub(crate) fn packet(
         &mut self,
         header: u8,
@@ -155,7 +156,7 @@ impl Dispatch {
         turn: &mut Turn<'_>,
     ) -> Result<(), End> {
         trace!(target: PROTOCOL_LOG, "{}: packet type {} with {} bytes", self.peer, header >> 4, body.len());
-        // Taken apart where it is: each move of a whole one stalls on the store before it.
+        // The action is matched in place: each move of the whole value stalls on the store before it.
         match self.connection.handle(header, body, &mut self.answers) {
             Err(fault) => Err(fault.into()),
             Ok(Action::None) => Ok(()),
@@ -189,14 +190,14 @@ impl Dispatch {
         }
     }
 
-    /// Keeps the batch, and a packet that is not carried out, for the next turn.
+    /// Parks the batch, and a packet that is not carried out, for the next turn.
     fn park(&mut self, work: Option<Work>, turn: &mut Turn<'_>) {
         let batch = std::mem::take(turn.batch);
         turn.batch.begin(&self.engine);
         self.parked = Some(Box::new(Parked::Batch(batch, work)));
     }
 
-    /// Goes on with what was parked.
+    /// Continues parked work.
     pub(crate) fn resume(&mut self, turn: &mut Turn<'_>) -> Result<(), End> {
         let (batch, work) = match self.parked.take().map(|parked| *parked) {
             None => return Ok(()),
@@ -212,12 +213,12 @@ impl Dispatch {
             self.park(left, turn);
             return Ok(());
         }
-        // Also where the packet was refused: the messages before it were accepted.
+        // Also if the packet was refused: the messages before it were accepted.
         self.flush(turn);
         left.map(|_none| ())
     }
 
-    /// Goes on with a packet, and returns it if it is not carried out yet.
+    /// Continues a packet, and returns it if it is not carried out yet.
     fn resume_work(
         &mut self,
         work: Option<Work>,
@@ -240,20 +241,20 @@ impl Dispatch {
         })
     }
 
-    /// Whether the messages of this turn are to be flushed before further packets are taken.
+    /// Whether the batch has to be flushed before further packets are taken.
     pub(crate) fn is_pressed(&self, turn: &Turn<'_>) -> bool {
         turn.batch.is_pressed() || turn.batch.is_begun()
     }
 
-    /// Flushes what the packets of this turn have brought, or parks it. Returns whether the queue of a subscriber
-    /// that is not slow is half full all the same: then others have their turn first.
+    /// Flushes the batch of this turn, or parks it. Returns whether the queue of a subscriber that is not slow is
+    /// still half full: then the task yields.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) -> bool {
         if self.parked.is_some() {
             return false;
         }
         let mut more = Budget::of(FLUSH_STEPS);
         let budget = if turn.budget.is_spent() { &mut more } else { &mut *turn.budget };
-        // Its own messages go out with the answers before them.
+        // Messages for its own Session go out by its own write, after the answers.
         let own = self.session.as_ref().map(|held| &held.cell);
         match turn.batch.flush(&self.engine, own, turn.out, turn.now, budget) {
             Flush::Done { waits } => waits,
@@ -282,7 +283,7 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Goes on with a CONNECT that is being decided. Ready when none is.
+    /// Polls the decision about a CONNECT. Ready if none is being decided.
     pub(crate) fn poll_decision(
         &mut self,
         cx: &mut Context<'_>,
@@ -297,7 +298,7 @@ impl Dispatch {
             Poll::Pending if now < *by => return Poll::Pending,
             Poll::Pending => {
                 count_one(&self.engine.counts.connects_undecided);
-                let detail = "connect_decision_timeout: the CONNECT could not be decided";
+                let detail = "connect_decision_timeout: the CONNECT was not decided in time";
                 Err(Fault::Refused(ReasonCode::SERVER_UNAVAILABLE, detail))
             }
         };
@@ -319,7 +320,7 @@ impl Dispatch {
         let counts = &engine.counts;
         let full =
             counts.connections.fetch_add(1, Ordering::AcqRel) >= engine.limits.connections_max;
-        // MQTT-3.1.4-3: one more only until the one that it takes the place of is gone.
+        // MQTT-3.1.4-3: a takeover exceeds the limit only until the previous Network Connection has closed.
         if full && !engine.registry.is_connected(connect.client_id) {
             counts.connections.fetch_sub(1, Ordering::AcqRel);
             count_one(&counts.connections_refused);
@@ -378,13 +379,13 @@ impl Dispatch {
         let publisher = &held.cell.client_id;
         let routes = &mut self.routes;
         match batch.publish(&self.engine, publisher, routes, arriving, *now, budget) {
-            Published::Heard(heard) => self.answer_publish(qos, id, heard),
-            Published::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
+            Routed::Heard(heard) => self.answer_publish(qos, id, heard),
+            Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
         }
         Ok(())
     }
 
-    /// Goes on with a PUBLISH that was parked.
+    /// Continues a PUBLISH that was parked.
     fn go_on(
         &mut self,
         publishing: Publishing,
@@ -397,8 +398,8 @@ impl Dispatch {
         let Turn { batch, budget, now, .. } = turn;
         let routes = &mut self.routes;
         match publishing.advance(batch, &self.engine, publisher, routes, *now, budget) {
-            Published::Heard(heard) => self.answer_publish(qos, id, heard),
-            Published::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
+            Routed::Heard(heard) => self.answer_publish(qos, id, heard),
+            Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
         }
     }
 
@@ -410,7 +411,7 @@ impl Dispatch {
             Heard::Denied(Denied::ByPolicy) => {
                 (ReasonCode::NOT_AUTHORIZED, "publishing to this Topic Name is not allowed")
             }
-            Heard::ByNobody => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
+            Heard::Unmatched => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
             Heard::By(_) => (ReasonCode::SUCCESS, ""),
         };
         if reason.is_error() && self.connection.is_v5() && qos == QoS::ExactlyOnce {
@@ -470,7 +471,7 @@ impl Dispatch {
 
     // ---- Subscriptions ---------------------------------------------------------------------------
 
-    /// Goes on with a SUBSCRIBE. Whether it is carried out.
+    /// Continues a SUBSCRIBE. Returns whether it is carried out.
     fn subscribe(
         &mut self,
         work: &mut Subscribing,
@@ -494,7 +495,7 @@ impl Dispatch {
         Ok(work.begin_replays(cell, turn.budget))
     }
 
-    /// Goes on with an UNSUBSCRIBE. Whether it is carried out.
+    /// Continues an UNSUBSCRIBE. Returns whether it is carried out.
     fn unsubscribe(
         &mut self,
         work: &mut Unsubscribing,
@@ -530,8 +531,8 @@ impl Dispatch {
         Err(End::Left(departure))
     }
 
-    /// Leaves the Session. Returns the last bytes for the peer, answers and a reason included where the end
-    /// allows any.
+    /// Leaves the Session. Returns the last bytes for the peer, including answers and a reason if this end allows
+    /// them.
     pub(crate) fn end(&mut self, end: End, now: Timestamp) -> Outgoing {
         let departure = match end {
             End::Left(departure) => departure,
@@ -552,7 +553,7 @@ impl Dispatch {
         last
     }
 
-    /// Leaves the Session, if it has one: what was parked goes on without it.
+    /// Leaves the Session, if it has one. Parked work continues in an errand.
     pub(crate) fn leave_session(
         &mut self,
         departure: Departure,
@@ -591,7 +592,7 @@ impl Dispatch {
     }
 }
 
-/// The body of a packet that goes on in a later turn.
+/// The body of a packet that continues in a later turn.
 fn owned(body: &[u8], frozen: Option<&Bytes>) -> Bytes {
     match frozen {
         // The end of the packet's own buffer.

@@ -1,4 +1,4 @@
-//! What happens by itself when its time has come: expiry, delayed Wills, ends of Sessions, deadlines.
+//! The effects of time: expiry, delayed Wills, ends of Sessions, deadlines of connections.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use crate::budget::Budget;
 use crate::runtime::contain;
 use crate::time::Timestamp;
 
-/// The steps that a look at something that is due costs.
+/// The steps that a look at one due item costs.
 const LOOK_STEPS: usize = 8;
 
 impl Engine {
-    /// One turn of the wheel. Each item is looked at by itself: none can keep another from its turn. After a
-    /// turn's worth of work it lets other tasks run.
+    /// Handles all due items of the wheel, each contained, so that a panic in one does not affect the next. Yields
+    /// after each turn's worth of work.
     pub(crate) async fn tick(self: &Arc<Self>) {
         let mut budget = Budget::of_a_turn();
         let now = self.now();
         for due in self.wheel.take_due(now) {
             // A panic keeps no other item from its turn (pitfall 16).
-            let _done = contain("what is due", || self.look(due, now, &mut budget));
+            let _done = contain("an item of the timer wheel", || self.look(due, now, &mut budget));
             if budget.is_spent() {
                 futures_lite::future::yield_now().await;
                 budget = Budget::of_a_turn();

@@ -1,5 +1,5 @@
-//! What the broker publishes by itself or for a client in its process, in as many turns as it takes: a Will,
-//! and what an ended member of a shared subscription held.
+//! Publishing outside a Network Connection's turns, in as many turns as it takes: Wills, messages of in-process
+//! clients, and messages that an ended member of a shared subscription held.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
 
-use super::batch::{Batch, Flush, Heard, Published, Publishing};
+use super::batch::{Batch, Flush, Heard, Publishing, Routed};
 use super::route::{RouteCache, RouteSearch};
 use super::state::Engine;
 use crate::budget::Budget;
@@ -17,14 +17,14 @@ use crate::session::outgoing::Outgoing;
 use crate::session::queue::Delivery;
 use crate::time::Timestamp;
 
-/// Messages on their way that belong to no Network Connection's turn.
+/// Messages that are published outside a Network Connection's turns.
 #[derive(Debug)]
 pub(crate) struct Errand {
     publisher: Arc<str>,
     batch: Batch,
     routes: RouteCache,
     publishing: Option<Publishing>,
-    /// What became of the message that is published.
+    /// How many subscribers matched the published message.
     heard: Heard,
     handed_on: vec::IntoIter<Delivery>,
     handing_on: Option<(Delivery, Box<RouteSearch>)>,
@@ -40,18 +40,18 @@ impl Errand {
             batch,
             routes: RouteCache::default(),
             publishing: None,
-            heard: Heard::ByNobody,
+            heard: Heard::Unmatched,
             handed_on: Vec::new().into_iter(),
             handing_on: None,
         }
     }
 
-    /// Finishes the batch of a Network Connection that is gone.
+    /// An errand that finishes the batch of a closed Network Connection.
     pub(crate) fn finish(engine: &Engine, publisher: Arc<str>, batch: Batch) -> Errand {
         Errand { batch, ..Errand::new(engine, publisher) }
     }
 
-    /// Publishes a message. `in_process`: for the program that runs the broker.
+    /// Publishes a message. `in_process`: its publisher is the host program.
     pub(crate) fn publish(
         mut self,
         engine: &Engine,
@@ -66,26 +66,26 @@ impl Errand {
         self
     }
 
-    /// Goes on with a message that its Network Connection left on its way.
+    /// Continues a message that a closed Network Connection had parked.
     pub(crate) fn go_on_with(mut self, publishing: Publishing) -> Errand {
         self.publishing = Some(publishing);
         self
     }
 
-    /// Gives what an ended member of a shared subscription held to another one (MQTT-4.8.2-5).
+    /// Gives the messages of an ended member of a shared subscription to another member (MQTT-4.8.2-5).
     pub(crate) fn hand_on(mut self, deliveries: Vec<Delivery>) -> Errand {
         self.handed_on = deliveries.into_iter();
         self
     }
 
-    /// Goes on, as far as the budget allows. Whether everything is done.
+    /// Continues as far as the budget allows. Returns whether everything is done.
     pub(crate) fn advance(&mut self, engine: &Engine, budget: &mut Budget) -> bool {
         let now = engine.now();
         if let Some(publishing) = self.publishing.take() {
             let Errand { batch, routes, publisher, .. } = self;
             match publishing.advance(batch, engine, publisher, routes, now, budget) {
-                Published::Heard(heard) => self.heard = heard,
-                Published::Later(rest) => {
+                Routed::Heard(heard) => self.heard = heard,
+                Routed::Later(rest) => {
                     self.publishing = Some(rest);
                     return false;
                 }
@@ -132,12 +132,12 @@ impl Errand {
         }
     }
 
-    /// What became of the message, once everything is done.
+    /// How many subscribers matched the message, once everything is done.
     pub(crate) fn heard(&self) -> Heard {
         self.heard
     }
 
-    /// How often the message waits in a Session, once everything is done.
+    /// The offers that a Session accepted, once everything is done.
     pub(crate) fn accepted(&self) -> u64 {
         self.batch.accepted()
     }
@@ -149,7 +149,7 @@ impl Errand {
             && self.batch.is_empty()
     }
 
-    /// Runs the errand: what one turn does not finish, a task of its own does.
+    /// Runs the errand for one turn, and the rest in a task of its own.
     pub(crate) fn run(mut self, engine: &Arc<Engine>) {
         if !self.is_done() && !self.advance(engine, &mut Budget::of_a_turn()) {
             engine.host.spawn(Running { engine: engine.clone(), errand: self });

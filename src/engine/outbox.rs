@@ -1,5 +1,5 @@
 //! The one protocol by which bytes leave a Session: begin a batch under the lock, write it with no lock held,
-//! and end it under the lock. The owner of the Network Connection writes so, and so do publishers.
+//! and end it under the lock. The owner of the Network Connection and publishers use it.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ use super::session_cell::{CellState, SessionCell};
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
 
-/// Batches that one inline flush writes before the owner has to go on.
+/// Batches that one inline flush writes before it leaves the rest to the owner.
 const INLINE_BATCHES_MAX: usize = 4;
 
 /// The steps that a write costs beside its bytes.
@@ -25,10 +25,10 @@ pub(crate) enum Writer {
     Publisher,
 }
 
-/// What writing one batch came to.
+/// The outcome of writing one batch.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// There was nothing to write, or another task writes and goes on with what is left.
+    /// There was nothing to write, or another task is writing and will write the rest.
     Nothing,
     /// A search in the retained messages paused: there is more to do in a later turn.
     Paused,
@@ -36,12 +36,12 @@ pub(crate) enum Written {
     Some {
         more: bool,
     },
-    /// The transport takes no more; the owner goes on when it does.
+    /// The transport takes no more; the owner continues when it does.
     Blocked,
     Broken(io::Error),
 }
 
-/// Writes one batch: what the transport did not take before, then `protocol`, then messages.
+/// Writes one batch: the bytes that the transport did not take before, then `protocol`, then messages.
 pub(crate) fn write_batch(
     cell: &SessionCell,
     writer: Writer,
@@ -54,13 +54,13 @@ pub(crate) fn write_batch(
     let began = {
         let mut state = cell.lock();
         match writer {
-            // Taken over: the order is on its way.
+            // Taken over: the order to close has been sent to this task.
             Writer::Owner(epoch) if state.session.epoch() != epoch => return Written::Nothing,
             Writer::Owner(epoch) if state.broken == Some(epoch) => {
                 return Written::Broken(io::Error::other("a publisher could not write the stream"));
             }
             Writer::Owner(_) => state.session.set_blocked(false),
-            // The owner waits for the transport and goes on by itself.
+            // The owner waits for the transport and will write.
             Writer::Publisher if state.session.is_blocked() => return Written::Nothing,
             Writer::Publisher => {}
         }
@@ -72,7 +72,7 @@ pub(crate) fn write_batch(
         return if more { Written::Paused } else { Written::Nothing };
     }
     sending.budget.spend(WRITE_STEPS);
-    // A transport that panics is broken; the writing ends all the same, for others wait until it is over.
+    // A transport that panics is broken; the batch is ended in any case, because other tasks wait for its end.
     let written = catch_unwind(AssertUnwindSafe(|| write(out)));
     let written = written.unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())));
     let mut state = cell.lock();
@@ -89,7 +89,7 @@ pub(crate) fn write_batch(
         }
         Poll::Ready(result) => {
             state.session.end_batch(epoch, out, 0);
-            // How many bytes went before a panic is not known: nothing may follow them.
+            // It is not known how many bytes left before a panic: no byte may follow them.
             state.broken = Some(epoch);
             state.leave_to_owner(epoch);
             Written::Broken(result.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()))
@@ -105,13 +105,13 @@ pub(crate) fn write_batch(
     }
 }
 
-/// What stands for the error of a transport that panicked.
+/// The I/O error of a transport that panicked.
 pub(crate) fn transport_panicked() -> io::Error {
     io::Error::other("the transport panicked")
 }
 
 impl CellState {
-    /// The owner is to write what is left.
+    /// Leaves the rest of a batch to the owner and wakes it.
     fn leave_to_owner(&mut self, epoch: u64) {
         if self.session.epoch() == epoch {
             self.session.set_blocked(true);
@@ -120,7 +120,7 @@ impl CellState {
     }
 }
 
-/// Writes what waits straight from the caller's task, or wakes the owner. Never waits for a peer.
+/// Writes waiting bytes from the caller's task, or wakes the owner. Never waits for a peer.
 pub(crate) fn flush_or_wake(
     cell: &SessionCell,
     now: Timestamp,
@@ -153,8 +153,8 @@ pub(crate) fn flush_or_wake(
     cell.lock().wake();
 }
 
-/// As [`flush_or_wake`], but after the task that writes now: the queue is full, and that has to mean that the
-/// peer is slow.
+/// As [`flush_or_wake`], but waits for the present writer first, because a full queue has to mean that the peer is
+/// slow.
 pub(crate) fn make_room(
     cell: &SessionCell,
     now: Timestamp,

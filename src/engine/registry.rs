@@ -1,4 +1,4 @@
-//! Which Client Identifier has which Session. One Session for each (MQTT-3.1.3-2).
+//! The Sessions by Client Identifier, one for each (MQTT-3.1.3-2).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::session::Session;
 use crate::sync::lock;
 
-/// More than workers are likely to be, so that CONNECTs seldom meet.
+/// More shards than a machine is likely to have workers, so that CONNECTs seldom contend.
 const SHARDS: usize = 16;
 
 type Shard = HashMap<Arc<str>, Arc<SessionCell>, RandomState>;
@@ -25,16 +25,16 @@ pub(crate) struct Registry {
     keys: AtomicU64,
 }
 
-/// What claiming a Client Identifier came to.
+/// The outcome of claiming a Client Identifier.
 #[derive(Debug)]
 pub(crate) enum Claim {
-    /// A new Session, with the one that it replaces and that the caller is to end.
+    /// A new Session, and the Session that it replaces, which the caller has to end.
     New { cell: Arc<SessionCell>, replaced: Option<Arc<SessionCell>> },
-    /// The Session that is there. It may end before the caller has its lock: then claim again.
+    /// The existing Session. It may end before the caller has its lock; then the caller claims again.
     Existing(Arc<SessionCell>),
-    /// A client inside this process has it.
+    /// An in-process client has the Client Identifier.
     InProcess,
-    /// `sessions_max` are there.
+    /// `sessions_max` is reached.
     Full,
 }
 
@@ -55,8 +55,7 @@ impl Registry {
         &self.shards[index]
     }
 
-    /// Decides about a CONNECT with this Client Identifier. `fresh`: Clean Start, so that a Session that
-    /// is there is replaced.
+    /// Claims the Client Identifier of a CONNECT. `fresh`: Clean Start, so that an existing Session is replaced.
     pub(crate) fn claim(
         &self,
         client_id: &str,
@@ -85,12 +84,12 @@ impl Registry {
         Claim::New { cell, replaced }
     }
 
-    /// Whether a Client with this Client Identifier is connected: a CONNECT would take its place.
+    /// Whether a Client with this Client Identifier is connected, so that a CONNECT would take over its Session.
     pub(crate) fn is_connected(&self, client_id: &str) -> bool {
         lock(self.shard(client_id)).get(client_id).is_some_and(|cell| cell.is_connected())
     }
 
-    /// Forgets a Session that has ended, unless another one has its Client Identifier already.
+    /// Removes an ended Session, unless another Session has its Client Identifier.
     pub(crate) fn remove(&self, cell: &Arc<SessionCell>) {
         let mut shard = lock(self.shard(&cell.client_id));
         if shard.get(&cell.client_id).is_some_and(|present| Arc::ptr_eq(present, cell)) {
@@ -103,7 +102,7 @@ impl Registry {
         self.sessions.load(Ordering::Acquire)
     }
 
-    /// All Sessions at about this moment, shard by shard.
+    /// All Sessions, read shard by shard: approximately those of this moment.
     pub(crate) fn snapshot(&self) -> Vec<Arc<SessionCell>> {
         self.shards
             .iter()

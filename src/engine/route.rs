@@ -1,5 +1,5 @@
-//! Where the messages of one publisher with one Topic Name go: the search for it, and what a publisher
-//! remembers of it while subscriptions stay as they are.
+//! Routes: the Sessions that get a publisher's messages with one Topic Name, the search for them, and each
+//! publisher's cache of routes, which is valid until a subscription changes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,11 +17,11 @@ use crate::subscription::{ShareGroup, Subscription, Wanted};
 use crate::sync::read;
 use crate::topic::tree::{Match, Search};
 
-/// Topic Names whose routes a publisher remembers at the most.
+/// The most Topic Names in a publisher's cache.
 const ROUTES_MAX: usize = 64;
 
-/// Targets of all routes together that are remembered beside the last one at the most: with [`ROUTES_MAX`],
-/// the bound of a publisher's memory.
+/// The most targets of all cached routes together, the last route apart: with [`ROUTES_MAX`] the bound of a
+/// publisher's cache.
 const ROUTE_TARGETS_MAX: usize = 4_096;
 
 /// One Session that a message goes to.
@@ -31,7 +31,7 @@ pub(crate) struct Target {
     pub(crate) wanted: Wanted,
 }
 
-/// Where the messages of one publisher with one Topic Name go, while subscriptions stay as they are.
+/// The receivers of one publisher's messages with one Topic Name, until a subscription changes.
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     /// In the order of their keys.
@@ -57,7 +57,7 @@ impl Route {
     }
 }
 
-/// A message as a subscriber is to get it.
+/// A message in the form in which a subscriber gets it.
 pub(crate) fn delivery(
     wanted: &Wanted,
     message: Message,
@@ -72,7 +72,7 @@ pub(crate) fn delivery(
     }
 }
 
-/// A subscription that was found.
+/// A subscription that matches.
 type Found = (u64, Arc<SessionCell>, Subscription);
 
 /// A search in the subscription tree, in as many turns as it takes.
@@ -95,7 +95,7 @@ impl RouteSearch {
         }
     }
 
-    /// Goes on, as far as the budget allows. Whether everything was found.
+    /// Continues as far as the budget allows. Returns whether the search is finished.
     pub(crate) fn advance(&mut self, engine: &Engine, topic: &str, budget: &mut Budget) -> bool {
         let RouteSearch { search, found, shares, .. } = self;
         let tree = read(&engine.tree);
@@ -113,7 +113,7 @@ impl RouteSearch {
         })
     }
 
-    /// Merges what belongs to one Session (MQTT-3.3.4-2, -4).
+    /// Merges the matching subscriptions of each Session (MQTT-3.3.4-2, -4).
     pub(crate) fn finish(self, publisher: &str, budget: &mut Budget) -> Route {
         let RouteSearch { mut found, shares, .. } = self;
         budget.spend(found.len());
@@ -130,8 +130,8 @@ impl RouteSearch {
     }
 }
 
-/// What one Session wants. `own`: it is the publisher's (MQTT-3.8.3-3: not to a connection with the Client
-/// Identifier of the publisher).
+/// Merges the matching subscriptions of one Session. `own`: it is the publisher's Session, whose subscriptions with No
+/// Local do not count (MQTT-3.8.3-3).
 fn merge(matching: &[Found], own: bool) -> Option<Wanted> {
     let counts = |subscription: &Subscription| !(own && subscription.options.no_local);
     match matching {

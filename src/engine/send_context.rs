@@ -1,5 +1,5 @@
-//! What a Session asks of the broker while it sends, under its own lock: the retained messages, and whether
-//! its Client may have a message.
+//! The broker's answers to a Session that sends, under the Session's lock: retained messages, and whether its Client
+//! may receive a message.
 
 use std::sync::Mutex;
 

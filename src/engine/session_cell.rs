@@ -13,11 +13,11 @@ use crate::session::Session;
 use crate::sync::lock;
 use crate::transport::TryWrite;
 
-/// How a Session's Client is reached.
+/// The way to a Session's connected Client.
 #[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) mailbox: Arc<Mailbox>,
-    /// Writes to the stream from any task; none for a client in this process.
+    /// Writes to the stream from any task; `None` for an in-process client.
     pub(crate) inline: Option<Arc<dyn TryWrite>>,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Link {
 pub(crate) struct CellState {
     pub(crate) session: Session,
     pub(crate) link: Option<Link>,
-    /// The epoch of a Network Connection that cannot be written any more.
+    /// The epoch of a Network Connection whose stream is broken for writing.
     pub(crate) broken: Option<u64>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
@@ -40,14 +40,14 @@ type Shares = HashMap<usize, Arc<Group<SessionCell>>, RandomState>;
 
 /// A Session with its lock.
 pub(crate) struct SessionCell {
-    /// Tells incarnations apart, in the subscription tree and elsewhere.
+    /// Identifies this incarnation, in the subscription tree and elsewhere.
     pub(crate) key: u64,
     pub(crate) client_id: Arc<str>,
-    /// The Session belongs to a client inside this process.
+    /// The Session belongs to an in-process client.
     pub(crate) in_process: bool,
-    /// A hint for shared subscriptions; the truth is under the lock.
+    /// A hint for shared subscriptions; the state under the lock is authoritative.
     connected: AtomicBool,
-    /// The Session has ended: its subscriptions do not count any more, though some may still be in the tree.
+    /// The Session has ended: its subscriptions are void, though some may still be in the tree.
     ended: AtomicBool,
     /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
     /// changes in one order. Before the tree in the order of locks.
@@ -93,7 +93,7 @@ impl SessionCell {
         }
     }
 
-    /// The owner is about to write its last packet: no publisher begins to write before it.
+    /// Keeps publishers from writing before the owner's last packet.
     pub(crate) fn keep_others_from_writing(&self, epoch: u64) {
         let mut state = self.lock();
         if state.session.epoch() == epoch {
@@ -109,7 +109,7 @@ impl SessionCell {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Notes that the Client came or went, here and where the Session shares subscriptions.
+    /// Notes that the Client connected or disconnected, here and in the shared subscriptions of the Session.
     pub(crate) fn set_connected(&self, state: &CellState, connected: bool) {
         self.connected.store(connected, Ordering::Relaxed);
         for group in state.shares.iter().flat_map(|shares| shares.values()) {
@@ -127,14 +127,14 @@ impl SessionCell {
 }
 
 impl CellState {
-    /// The Session is a member of `group` from now on.
+    /// Notes that the Session is a member of `group`.
     pub(crate) fn join(&mut self, group: Arc<Group<SessionCell>>) {
         let shares =
             self.shares.get_or_insert_with(|| Box::new(HashMap::with_hasher(RandomState::new())));
         shares.insert(address(&group), group);
     }
 
-    /// The Session is no member of `group` any more.
+    /// Notes that the Session is no longer a member of `group`.
     pub(crate) fn leave(&mut self, group: &Arc<Group<SessionCell>>) {
         if let Some(shares) = &mut self.shares {
             shares.remove(&address(group));
@@ -142,20 +142,20 @@ impl CellState {
         self.shares.take_if(|shares| shares.is_empty());
     }
 
-    /// The Session is no member of any shared subscription any more.
+    /// Removes the Session from all shared subscriptions.
     pub(crate) fn leave_all(&mut self, key: u64) {
         for (_, group) in self.shares.take().into_iter().flat_map(|shares| *shares) {
             group.remove(key);
         }
     }
 
-    /// Whether the peer may have got part of a packet and not the rest. Known only
+    /// Whether the peer may have received only part of a packet. Known only
     /// [between writes](SessionCell::lock_between_writes).
     pub(crate) fn is_amid_packet(&self) -> bool {
         self.session.tail_bytes() > 0
     }
 
-    /// Gives the owner a turn.
+    /// Wakes the owner's task.
     pub(crate) fn wake(&self) {
         if let Some(link) = &self.link {
             link.mailbox.wake();

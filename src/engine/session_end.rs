@@ -1,4 +1,4 @@
-//! How a Network Connection leaves its Session, and how a Session ends.
+//! The end of a Network Connection for its Session, and the end of a Session.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,12 +21,12 @@ use crate::time::Timestamp;
 /// The steps that removing a subscription costs beside its bytes.
 const REMOVAL_STEPS: usize = 10;
 
-/// How much dearer a byte of a Topic Filter is than one that is merely copied: it is hashed level by level.
+/// The cost of a byte of a Topic Filter, which is hashed level by level, as a multiple of a byte that is copied.
 const BYTES_WEIGHT: usize = 8;
 
 impl Engine {
-    /// The Network Connection of `epoch` is gone. Returns bytes that should still go out, if it was not
-    /// taken over before.
+    /// Detaches the Network Connection of `epoch`. Returns the bytes that are still to be sent; `None` if the Session
+    /// was taken over before.
     pub(crate) fn leave_session(
         self: &Arc<Self>,
         cell: &Arc<SessionCell>,
@@ -50,9 +50,9 @@ impl Engine {
         Some(left.unsent)
     }
 
-    /// Ends a Session, if `condition` still holds under its lock: everything it held gets an outcome, it
-    /// is forgotten, its Will is published, its shared messages go to others, and its subscriptions are removed
-    /// from the tree in this turn and those that follow.
+    /// Ends a Session, if `condition` still holds under its lock: its messages get outcomes, it is removed from the
+    /// registry, its Will is published, its shared messages go to other members, and its subscriptions are removed
+    /// from the tree in this turn and later ones.
     pub(crate) fn end_session(
         self: &Arc<Self>,
         cell: &Arc<SessionCell>,
@@ -71,7 +71,7 @@ impl Engine {
             state.leave_all(cell.key);
             (will, handed_on, state.session.take_subscriptions(), state.link.take(), torn)
         };
-        // Routes that publishers remember may lead here.
+        // Cached routes of publishers may lead to this Session.
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.reap(Ended { key: cell.key, subscriptions: subscriptions.into_iter() });
         self.registry.remove(cell);
@@ -81,7 +81,7 @@ impl Engine {
         self.publish_leftovers(&cell.client_id, will, handed_on);
     }
 
-    /// Publishes a Will and hands on what an ended member of a shared subscription held.
+    /// Publishes a Will, and gives the messages of an ended member of a shared subscription to other members.
     pub(crate) fn publish_leftovers(
         self: &Arc<Self>,
         client_id: &Arc<str>,
@@ -98,7 +98,7 @@ impl Engine {
         errand.run(self);
     }
 
-    /// Publishes every Will, running delays included: the broker stops, and Sessions with it.
+    /// Publishes every Will, also those whose delay is running: the broker stops, and its Sessions end.
     pub(crate) fn publish_all_wills(self: &Arc<Self>) {
         for cell in self.registry.snapshot() {
             let will = cell.lock().session.take_will();
@@ -106,11 +106,11 @@ impl Engine {
         }
     }
 
-    /// No Client is connected any more: ends all Sessions, and with them the streams of in-process clients.
+    /// Ends all Sessions, and with them the streams of in-process clients, when no Client is connected any more.
     pub(crate) fn end_all_sessions(self: &Arc<Self>) {
         for cell in self.registry.snapshot() {
             if cell.in_process {
-                // What waits there can still be taken; its client ends it.
+                // Its waiting messages can still be taken; the drop of the client ends it.
                 cell.lock().wake();
             } else {
                 self.end_session(&cell, |_| true);
@@ -118,8 +118,8 @@ impl Engine {
         }
     }
 
-    /// Removes the subscriptions of an ended Session from the tree: in this turn as far as it goes, the rest in
-    /// a task of its own.
+    /// Removes the subscriptions of an ended Session from the tree: in this turn as far as the budget allows, the rest
+    /// by the [`Reaper`].
     fn reap(self: &Arc<Self>, mut ended: Ended) {
         if self.remove_some(&mut ended, &mut Budget::of_a_turn()) {
             return;
@@ -132,7 +132,7 @@ impl Engine {
         }
     }
 
-    /// Whether all subscriptions are removed.
+    /// Removes as many subscriptions as the budget allows. Returns whether all are removed.
     fn remove_some(&self, ended: &mut Ended, budget: &mut Budget) -> bool {
         while !budget.is_spent() {
             let Some((filter, _)) = ended.subscriptions.next() else { return true };
@@ -144,7 +144,7 @@ impl Engine {
     }
 }
 
-/// Removes what ended Sessions had subscribed to, a turn's worth at a time.
+/// Removes the subscriptions of ended Sessions, a turn's worth at a time.
 struct Reaper {
     engine: Arc<Engine>,
     present: Option<Ended>,

@@ -1,4 +1,4 @@
-//! Shared subscriptions (section 4.8.2): the members of one, and which is to be tried next.
+//! Shared subscriptions (section 4.8.2): their members, and the order in which members are tried.
 //!
 //! The members that are connected stand first, so that finding the next one costs the same with ten thousand
 //! members as with two.
@@ -26,13 +26,13 @@ impl<C> Clone for Member<C> {
 
 /// A shared subscription.
 pub(crate) struct Group<C> {
-    /// By which a message knows the shared subscription that it came by.
+    /// The identity by which a message refers to this shared subscription.
     pub(crate) identity: Arc<ShareGroup>,
     members: Mutex<Members<C>>,
 }
 
 struct Members<C> {
-    /// Those of connected Sessions first.
+    /// Members whose Clients are connected come first.
     list: Vec<(u64, Member<C>)>,
     connected: usize,
     /// By the key of the member's Session.
@@ -56,7 +56,7 @@ pub(crate) struct Pick {
 }
 
 impl<C> Group<C> {
-    /// Adds a member, or replaces what it wants.
+    /// Adds a member, or replaces its options.
     pub(crate) fn add(&self, key: u64, member: Member<C>, connected: bool) {
         let mut members = lock(&self.members);
         if let Some(&place) = members.places.get(&key) {
@@ -77,19 +77,19 @@ impl<C> Group<C> {
         members.note_place(place);
     }
 
-    /// The Client of a member came or went.
+    /// Notes that the Client of a member connected or disconnected.
     pub(crate) fn set_connected(&self, key: u64, connected: bool) {
         lock(&self.members).set_connected(key, connected);
     }
 
-    /// Begins a pick, one further on than the last, so that messages go round.
+    /// Begins a pick one place after the last one, so that messages go to the members in turn.
     pub(crate) fn pick(&self) -> Pick {
         let mut members = lock(&self.members);
         members.turn = members.turn.wrapping_add(1);
         Pick { first: members.turn.wrapping_sub(1) }
     }
 
-    /// The connected member that is to be tried after `tried` others.
+    /// The connected member to try after `tried` members were tried.
     pub(crate) fn connected(&self, pick: Pick, tried: usize) -> Option<Member<C>> {
         let members = lock(&self.members);
         if tried >= members.connected {

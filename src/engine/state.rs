@@ -1,4 +1,4 @@
-//! The state that all Network Connections of one broker share: the locks and what they guard.
+//! The state that all Network Connections of one broker share, and its locks.
 //!
 //! Lock order: the `subscribing` lock of a Session, registry shard, subscription tree, Session, then one of
 //! shared subscription, retained messages, wheel, books, reaper. The tree and the registry are released before a
@@ -64,11 +64,11 @@ pub(crate) struct Engine {
     /// Bytes of all Topic Filters in the tree.
     subscription_bytes: AtomicUsize,
     retained: Mutex<Retained<Message>>,
-    /// The tick in which the wheel looks at them next.
+    /// The tick in which the wheel looks at the retained messages next.
     retained_look: AtomicU64,
     pub(crate) wheel: Wheel<SessionCell>,
     pub(crate) counts: Counts,
-    /// What no living Session has in its own books.
+    /// The books of ended Sessions, and of messages that belong to no Session.
     books: Mutex<Ledger>,
     /// Counts what was added to the books of Sessions that ended.
     sessions_ended: AtomicU64,
@@ -76,9 +76,9 @@ pub(crate) struct Engine {
     batches: AtomicU64,
     /// Numbers assigned Client Identifiers.
     assigned: AtomicU64,
-    /// Makes assigned Client Identifiers of their numbers, so that none can be guessed from another.
+    /// The key that hashes these numbers to Client Identifiers, so that none can be guessed from another.
     assigned_keys: hash_map::RandomState,
-    /// What is to be removed from the tree in the turns to come, and whether a task does it.
+    /// The subscriptions that are to be removed from the tree in later turns, and whether the reaper task runs.
     pub(crate) reaper: Mutex<(Vec<Ended>, bool)>,
     pub(crate) stopping: AtomicBool,
 }
@@ -129,7 +129,7 @@ impl Engine {
         self.batches.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What a Session needs while it sends.
+    /// The context of a Session that sends.
     pub(crate) fn sending<'a>(
         &'a self,
         cell: &'a SessionCell,
@@ -139,8 +139,8 @@ impl Engine {
         Sending { retained, access, client_id: &cell.client_id, budget }
     }
 
-    /// An identifier for a Client that brings none (MQTT-3.2.2-16: that no Session has is for the caller to
-    /// see to). Nobody can guess it who knows others.
+    /// An identifier for a Client that brings none. It cannot be guessed from other identifiers. The caller checks
+    /// that no Session has it (MQTT-3.2.2-16).
     pub(crate) fn assign_client_id(&self) -> String {
         let number = self.assigned.fetch_add(1, Ordering::Relaxed);
         let name = match self.host.seed() {
@@ -152,7 +152,7 @@ impl Engine {
 
     // ---- Retained messages -----------------------------------------------------------------------
 
-    /// Stores a message published with RETAIN, or with an empty payload removes what is retained
+    /// Stores a message published with RETAIN; one with an empty payload removes the retained message
     /// (MQTT-3.3.1-5, -6, -7).
     pub(crate) fn retain(&self, message: &Message, now: Timestamp) {
         let expires_at = Some(message.expires_at()).filter(|&at| at != Timestamp::NEVER);
@@ -243,7 +243,7 @@ impl Engine {
     ) -> Option<Arc<Group<SessionCell>>> {
         let mut tree = write(&self.tree);
         let group = if filter.is_shared() { tree.group(filter).cloned() } else { None };
-        // Routes stay valid where nothing changes: a Client cannot throw away what others remember.
+        // Cached routes stay valid if nothing changed: a Client cannot discard the caches of other publishers.
         if tree.remove(filter, key).is_some() {
             self.subscription_bytes.fetch_sub(filter.as_str().len(), Ordering::Relaxed);
             self.generation.fetch_add(1, Ordering::AcqRel);
@@ -253,7 +253,7 @@ impl Engine {
 
     // ---- Time ------------------------------------------------------------------------------------
 
-    /// Has the wheel look at a Session when the next thing happens by itself there.
+    /// Has the wheel look at a Session when its next deadline is due.
     pub(crate) fn watch_expiry(
         &self,
         cell: &Arc<SessionCell>,
@@ -273,16 +273,16 @@ impl Engine {
 
     // ---- Books -----------------------------------------------------------------------------------
 
-    /// Adds a publisher's own counts.
+    /// Adds the counts of a batch that belong to no Session.
     pub(crate) fn count(&self, tally: &mut Ledger) {
         if tally.offered > 0 {
             *lock(&self.books) += std::mem::take(tally);
         }
     }
 
-    /// The books of the broker: of the living Sessions, and of all that was before.
+    /// The books of the broker: those of its Sessions, of ended Sessions, and of messages that belong to no Session.
     pub(crate) fn ledger(&self) -> Ledger {
-        // A Session that ends while they are read would be in both books or in none: read again then.
+        // A Session that ends while they are read would be counted twice or not at all; then they are read again.
         for _ in 0..LEDGER_READS_MAX {
             let ended = self.sessions_ended.load(Ordering::Acquire);
             let sum = self.read_ledger();
@@ -304,7 +304,7 @@ impl Engine {
         sum
     }
 
-    /// What is held now, and what limits have refused.
+    /// What the broker holds now, and how often each limit refused something.
     pub(crate) fn counters(&self) -> Counters {
         let (retained_messages, retained_bytes) = {
             let retained = lock(&self.retained);
@@ -319,8 +319,8 @@ impl Engine {
         }
     }
 
-    /// Adds the books of a Session that has ended. Called with its lock held, so that it is counted in
-    /// one of both places at any moment.
+    /// Adds the books of an ended Session. Called with its lock held, so that its messages are counted in exactly one
+    /// place at any moment.
     pub(crate) fn inherit_books(&self, ledger: Ledger) {
         *lock(&self.books) += ledger;
         self.sessions_ended.fetch_add(1, Ordering::Release);

@@ -22,26 +22,26 @@ use crate::topic::{TopicError, TopicFilter, check_filter};
 /// The steps that one Topic Filter costs beside its bytes.
 const FILTER_STEPS: usize = 12;
 
-/// How much dearer a byte of a Topic Filter is than one that is merely copied: it is hashed level by level.
+/// The cost of a byte of a Topic Filter, which is hashed level by level, as a multiple of a byte that is copied.
 const BYTES_WEIGHT: usize = 8;
 
-/// A SUBSCRIBE on its way. It holds places in the packet and not the packet, which the caller has.
+/// A SUBSCRIBE that is being carried out. It holds positions in the packet; the caller has the packet.
 #[derive(Debug)]
 pub(crate) struct Subscribing {
     pub(crate) packet_id: PacketId,
     id: Option<NonZeroU32>,
     version: ProtocolVersion,
-    /// A bridge gets no message back that it published, and RETAIN as it was published.
+    /// The Client is a bridge: its subscriptions get No Local and Retain As Published.
     bridge: bool,
     progress: Progress,
     pub(crate) reasons: Vec<ReasonCode>,
-    /// What is to be replayed after SUBACK, the last filter first once that is sent.
+    /// The replays that begin after SUBACK, in reverse order once SUBACK is queued.
     replays: Vec<Replay>,
-    /// SUBACK is on its way.
+    /// SUBACK is queued.
     pub(crate) acknowledged: bool,
 }
 
-/// An UNSUBSCRIBE on its way.
+/// An UNSUBSCRIBE that is being carried out.
 #[derive(Debug)]
 pub(crate) struct Unsubscribing {
     pub(crate) packet_id: PacketId,
@@ -100,11 +100,11 @@ impl Subscribing {
         }
     }
 
-    /// Goes on with the packet whose body is `body`. Whether it is carried out.
+    /// Continues the packet with this body. Returns whether it is carried out.
     ///
     /// # Errors
-    /// A filter that is no Topic Filter, No Local on a shared subscription, or too many filters: the
-    /// connection is to be closed, and nothing of the packet was carried out.
+    /// A text that is no Topic Filter, No Local on a shared subscription, or too many filters: the connection has to
+    /// be closed, and no filter of the packet was carried out.
     pub(crate) fn advance(
         &mut self,
         engine: &Engine,
@@ -135,13 +135,13 @@ impl Subscribing {
         Ok(true)
     }
 
-    /// SUBACK is on its way: the replays may begin, in the order of their filters.
+    /// Notes that SUBACK is queued: the replays may begin, in the order of their filters.
     pub(crate) fn acknowledge(&mut self) {
         self.acknowledged = true;
         self.replays.reverse();
     }
 
-    /// Begins the replays of retained messages. Whether all have begun.
+    /// Begins the replays of retained messages. Returns whether all have begun.
     pub(crate) fn begin_replays(&mut self, cell: &SessionCell, budget: &mut Budget) -> bool {
         while let Some(replay) = self.replays.pop() {
             budget.spend(FILTER_STEPS);
@@ -183,11 +183,11 @@ impl Unsubscribing {
         }
     }
 
-    /// Goes on with the packet whose body is `body` (MQTT-3.10.4-1). Whether it is carried out.
+    /// Continues the packet with this body (MQTT-3.10.4-1). Returns whether it is carried out.
     ///
     /// # Errors
-    /// A filter that is no Topic Filter, or too many filters: the connection is to be closed, and nothing of
-    /// the packet was carried out.
+    /// A text that is no Topic Filter, or too many filters: the connection has to be closed, and no filter of the
+    /// packet was carried out.
     pub(crate) fn advance(
         &mut self,
         engine: &Engine,
@@ -262,14 +262,14 @@ impl Engine {
             state.join(group);
         }
         let new = state.session.subscribe(filter.clone(), subscription);
-        // What is retained from now on finds the subscription in the tree.
+        // A message that is retained from now on finds the subscription in the tree.
         let replayed =
             replays_retained(&filter, subscription.options, new) && !self.nothing_is_retained();
         let replay = replayed.then(|| Replay::new(filter, subscription));
         (ReasonCode(subscription.options.qos as u8), replay)
     }
 
-    /// Removes one subscription. Whether there was one.
+    /// Removes one subscription. Returns whether it existed.
     pub(crate) fn unsubscribe(&self, cell: &Arc<SessionCell>, filter: &TopicFilter) -> bool {
         let _one_at_a_time = cell.subscribing();
         let group = self.remove_from_tree(cell.key, filter);
@@ -282,8 +282,8 @@ impl Engine {
     }
 }
 
-/// Whether a SUBSCRIBE has retained messages sent (MQTT-3.3.1-9 to -11). Shared subscriptions never have
-/// (section 4.8.2).
+/// Whether a SUBSCRIBE begins a replay of retained messages (MQTT-3.3.1-9 to -11). That of a shared subscription never
+/// does (section 4.8.2).
 fn replays_retained(filter: &TopicFilter, options: SubscriptionOptions, new: bool) -> bool {
     !filter.is_shared()
         && match options.retain_handling {
@@ -293,15 +293,15 @@ fn replays_retained(filter: &TopicFilter, options: SubscriptionOptions, new: boo
         }
 }
 
-/// The one table of what happens to a text that is no Topic Filter.
+/// The one table of the effects of a text that is no Topic Filter.
 ///
 /// | text | 3.1 | 3.1.1 | 5.0 |
 /// |---|---|---|---|
 /// | misplaced wildcard, empty (MQTT-4.7.1-1, -2, 4.7.3-1) | close | close | close, 0x81 |
 /// | `$share` without a name or a filter (MQTT-4.8.2-1, -2) | close | 0x80 in SUBACK | close, 0x81 |
 ///
-/// 3.1.1 knows no shared subscriptions: there such a text is a filter that this server does not grant. 3.1
-/// cannot say so in SUBACK, and [`Connection::subscribed`](crate::connection::Connection::subscribed) closes.
+/// 3.1.1 has no shared subscriptions: there such a text is a filter that this server does not grant. SUBACK of 3.1
+/// cannot report that, and [`Connection::subscribed`](crate::connection::Connection::subscribed) closes.
 fn refuse_filter(error: &TopicError, version: ProtocolVersion) -> Result<(), Fault> {
     if error.is_share_error() && !version.is_v5() {
         return Ok(());

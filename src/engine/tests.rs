@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::access::{AccessControl, ConnectDecision, Policy};
-use super::batch::{Arriving, Batch, Flush, Heard, Published, Publishing};
+use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
 use super::errand::Errand;
 use super::registry::Claim;
 use super::route::RouteCache;
@@ -73,8 +73,8 @@ fn arriving<'a>(topic: &'a str, payload: &'a str, retain: bool) -> Arriving<'a> 
 fn publish(engine: &Engine, batch: &mut Batch, arriving: Arriving<'_>) -> Heard {
     let (mut cache, mut budget) = (RouteCache::default(), Budget::of_a_turn());
     match batch.publish(engine, "publisher", &mut cache, arriving, NOW, &mut budget) {
-        Published::Heard(heard) => heard,
-        Published::Later(_) => panic!("a turn has steps enough for this"),
+        Routed::Heard(heard) => heard,
+        Routed::Later(_) => panic!("a turn has steps enough for this"),
     }
 }
 
@@ -140,11 +140,11 @@ fn a_fan_out_pauses_and_goes_on() {
                 Some(rest) => rest.advance(&mut batch, &engine, "p", &mut cache, NOW, &mut budget),
             };
             match published {
-                Published::Heard(heard) => {
+                Routed::Heard(heard) => {
                     assert_eq!(heard, Heard::By(101));
                     break;
                 }
-                Published::Later(rest) => left = Some(rest),
+                Routed::Later(rest) => left = Some(rest),
             }
         }
     }
@@ -178,13 +178,13 @@ fn the_subscriptions_of_an_ended_session_go_in_many_turns_and_count_no_more_at_o
     batch.begin(&engine);
     for number in [0, 10_000, 19_999] {
         let topic = format!("filter/{number}");
-        assert_eq!(publish(&engine, &mut batch, arriving(&topic, "x", false)), Heard::ByNobody);
+        assert_eq!(publish(&engine, &mut batch, arriving(&topic, "x", false)), Heard::Unmatched);
     }
     assert!(tasks.run() > 3);
     assert_eq!(engine.counters().subscriptions, 0);
 }
 
-/// Nobody can throw away what others remember by asking for nothing.
+/// A Client cannot discard the cached routes of publishers by requests without effect.
 #[test]
 fn unsubscribing_from_what_is_not_subscribed_leaves_every_route_valid() {
     let (engine, _) = engine();

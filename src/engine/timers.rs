@@ -1,9 +1,8 @@
-//! Time and orders: what wakes a Network Connection's task and what it is told, and everything that happens by
-//! itself at some time, in one place with one coarse tick. No packet and no Network Connection has a timer of
-//! its own.
+//! The mailbox, which wakes a Network Connection's task and carries orders to it, and the timer wheel, which holds all
+//! deadlines of a broker and has one coarse tick. No packet and no Network Connection has its own timer.
 //!
-//! What is due late is looked at every [`HORIZON_MILLIS`] all the same, and at most once in a tick. So what
-//! one connection or Session can have in here is bounded, whatever deadlines it sets and takes back.
+//! The wheel looks at an item with a late deadline every [`HORIZON_MILLIS`], and at most once in a tick. So the
+//! entries of one connection or Session are bounded, however often it sets another deadline.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -17,19 +16,19 @@ use crate::packet::ReasonCode;
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// Why a Network Connection is told to close; a later one wins.
+/// The order to a Network Connection's task to close. An order with a higher number replaces a lower one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Order {
     /// Its listener is stopped.
     ListenerStopped = 1,
-    /// The broker stops: what can be sent is sent first.
+    /// The broker stops: waiting bytes are sent first.
     ShuttingDown = 2,
-    /// Another Network Connection has its Session.
+    /// Another Network Connection has taken over the Session.
     TakenOver = 3,
-    /// As [`Order::TakenOver`], with half a packet on the way: nothing can be said any more.
+    /// As [`Order::TakenOver`], after part of a packet was sent: no DISCONNECT can follow it.
     TakenOverMidPacket = 4,
-    /// The deadline has passed.
+    /// The deadline of the stop has passed.
     Abort = 5,
 }
 
@@ -42,7 +41,7 @@ impl Order {
         Order::Abort,
     ];
 
-    /// What the Client is told.
+    /// The fault that the Client is told.
     pub(crate) fn fault(self) -> Fault {
         match self {
             Order::ListenerStopped => {
@@ -59,12 +58,12 @@ impl Order {
     }
 }
 
-/// Shared by a Network Connection's task and those who have to reach it.
+/// The waker, orders and deadline of a Network Connection's task, shared with the tasks that reach it.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     waker: AtomicWaker,
     order: AtomicU8,
-    /// When the task wants to look at the time, in milliseconds.
+    /// The time at which the task is to be woken, in milliseconds.
     deadline: AtomicU64,
     /// The tick in which the wheel looks next.
     next_look: AtomicU64,
@@ -80,7 +79,7 @@ impl Mailbox {
         }
     }
 
-    /// The task sleeps until this wakes it.
+    /// Registers the waker of the task.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -109,7 +108,7 @@ impl Mailbox {
         Timestamp(self.deadline.load(Ordering::Acquire))
     }
 
-    /// Notes that the wheel looks in this tick. `false` if it looks in it or earlier already.
+    /// Notes that the wheel looks in this tick. `false` if it already looks in this tick or an earlier one.
     pub(crate) fn note_look(&self, tick: u64) -> bool {
         self.next_look.fetch_min(tick, Ordering::AcqRel) > tick
     }
@@ -118,7 +117,7 @@ impl Mailbox {
         self.next_look.load(Ordering::Acquire)
     }
 
-    /// The wheel looks now, and next when it is told again.
+    /// Notes that the wheel looks now; a next look has to be scheduled.
     pub(crate) fn clear_look(&self) {
         self.next_look.store(u64::MAX, Ordering::Release);
     }
@@ -134,14 +133,13 @@ impl Wake for Mailbox {
     }
 }
 
-/// Milliseconds between two looks at the wheel. Nothing happens earlier than it is due, and at most this
-/// much later.
+/// Milliseconds between two ticks. An item is handled when it is due or at most this much later, never earlier.
 pub(crate) const TICK_MILLIS: u64 = 250;
 
-/// Nothing stays unlooked at for longer than this, in milliseconds.
+/// The longest time between two looks at an item, in milliseconds.
 const HORIZON_MILLIS: u64 = 60_000;
 
-/// What is to be looked at. `S` is a Session with its lock.
+/// An item of the wheel. `S` is a Session with its lock.
 #[derive(Debug)]
 pub(crate) enum Due<S> {
     Connection(Weak<Mailbox>),
@@ -149,7 +147,7 @@ pub(crate) enum Due<S> {
     Retained,
 }
 
-/// What is due, by tick.
+/// Items by the tick in which they are due.
 #[derive(Debug)]
 pub(crate) struct Wheel<S> {
     ticks: Mutex<BTreeMap<u64, Vec<Due<S>>>>,
@@ -161,8 +159,8 @@ impl<S> Default for Wheel<S> {
     }
 }
 
-/// The tick in which something that is due `at` is looked at: the first that is not before it, or an
-/// earlier one at the horizon.
+/// The tick in which the wheel looks at an item that is due `at`: the first tick that is not before it, or the tick at
+/// the horizon if that is earlier.
 pub(crate) fn tick_of(at: Timestamp, now: Timestamp) -> u64 {
     at.0.min(now.0.saturating_add(HORIZON_MILLIS)).div_ceil(TICK_MILLIS)
 }
@@ -211,7 +209,7 @@ impl<S> Wheel<S> {
         lock(&self.ticks).values().map(Vec::len).sum()
     }
 
-    /// Takes out all that is due by now.
+    /// Takes out all items that are due by now.
     pub(crate) fn take_due(&self, now: Timestamp) -> Vec<Due<S>> {
         let mut ticks = lock(&self.ticks);
         let later = ticks.split_off(&(now.0 / TICK_MILLIS + 1));

@@ -66,8 +66,8 @@ impl Closing {
         self.deadline
     }
 
-    /// Continues. Ready when the stream can be dropped: the time is over only where the stream takes and has
-    /// nothing more at this moment.
+    /// Continues. Ready when the stream can be dropped. The deadline strikes only after the stream was tried and
+    /// neither took nor had any byte.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,

@@ -154,7 +154,7 @@ impl Driver {
             self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
         }
         self.write(cx, buffers, budget, now)?;
-        // What is parked goes on in the next turn, unless it waits for the decision about a CONNECT.
+        // Parked work continues in the next turn, unless it is a CONNECT that waits for its decision.
         let parked = self.dispatch.is_parked();
         self.yields |= parked && self.dispatch.decision_deadline().is_none();
         if matches!(self.phase, Phase::Draining) {
@@ -222,7 +222,7 @@ impl Driver {
             Some(Order::TakenOverMidPacket) => {
                 Err(End::Broken("taken over by another Network Connection amid a packet"))
             }
-            Some(Order::Abort) => Err(End::Broken("stop_timeout: bytes were still unsent")),
+            Some(Order::Abort) => Err(End::Broken("the deadline of the stop has passed")),
             Some(order) => Err(End::Fault(order.fault())),
         }
     }
@@ -240,7 +240,7 @@ impl Driver {
             return stall.min(decision);
         }
         if self.paused {
-            return stall; // no clock of the Client's runs while nothing is read
+            return stall; // while reading is paused, only the write may time out
         }
         stall
             .min(self.connect_by)
@@ -300,7 +300,7 @@ impl Driver {
         self.check_stall(now)
     }
 
-    /// Called after a write that was tried, and after a read that found nothing, unless nothing is read now.
+    /// Called after a write was tried, and after a read that found nothing, or without a read while reading is paused.
     fn check_stall(&self, now: Timestamp) -> Result<(), End> {
         if now < self.stall_deadline() {
             return Ok(());
@@ -313,7 +313,7 @@ impl Driver {
     /// bounded by its queue, and do not pause reading.
     fn waits_for_answers_to_be_taken(&mut self, now: Timestamp) -> bool {
         let unsent = match self.stalled_since {
-            None => 0, // only a stream that takes nothing can leave much behind
+            None => 0, // many unsent bytes exist only while the stream takes none
             Some(_) => {
                 let tail = self.dispatch.state().map(|state| state.session.tail_answer_bytes());
                 tail.unwrap_or_default() + self.dispatch.answers.len()

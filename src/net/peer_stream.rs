@@ -72,7 +72,7 @@ impl TryWrite for LockedStream {
             let Poll::Ready(written) = io.as_mut().poll_write_vectored(&mut cx, bufs) else {
                 return Err(io::ErrorKind::WouldBlock.into());
             };
-            // Not finished means that the owner is woken when it can go on; an error is met again there.
+            // If the flush is pending, the owner is woken to continue it; it will also get any error again.
             let _flushed_or_registered = io.poll_flush(&mut cx);
             written
         })

@@ -1,10 +1,9 @@
-//! Reads the packets of a Client out of the read buffer: nothing is copied, nothing is allocated,
-//! nothing can panic, and what comes out is valid in every field that can be judged without knowing
-//! the Session.
+//! Reads the packets of a Client out of the read buffer, without copies, allocations or panics. A
+//! decoded packet is valid in every field that can be judged without knowing the Session.
 //!
-//! Faults are told apart as section 1.2 of MQTT 5 does: malformed is what cannot be parsed, a
-//! protocol error is what can be parsed but is not allowed. Statement ids are those of MQTT 5;
-//! where 3.1.1 has the rule under another id, that one stands beside it.
+//! Faults are distinguished as in section 1.2 of MQTT 5: a packet is malformed if it cannot be parsed,
+//! and a protocol error if it can be parsed but is not allowed. Statement ids are those of MQTT 5; if
+//! 3.1.1 has the rule under another id, that id stands beside it.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::num::{NonZeroU16, NonZeroU32};
@@ -118,7 +117,7 @@ fn publish<'a>(version: ProtocolVersion, header: u8, body: &'a [u8]) -> Result<P
     Ok(Publish { dup, qos, retain, topic, packet_id, topic_alias, properties, payload })
 }
 
-/// What differs between the four acknowledgements of a PUBLISH.
+/// The differences between the four acknowledgements of a PUBLISH.
 struct AckRules {
     place: Place,
     /// The Reason Codes that a Client may send, besides Success.
@@ -220,9 +219,8 @@ fn subscription_options(version: ProtocolVersion, byte: u8) -> Result<Subscripti
     })
 }
 
-/// The Topic Filters of a SUBSCRIBE with their options, at least one. Each is read when it is asked for, so
-/// that a packet with very many need not be read in one turn. Whether a filter is a valid Topic Filter is not
-/// judged here.
+/// The Topic Filters of a SUBSCRIBE with their options, at least one. They are read lazily, so that a packet with very
+/// many need not be read in one turn. The texts are not checked here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscribeEntries<'a> {
     version: ProtocolVersion,

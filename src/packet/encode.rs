@@ -1,7 +1,7 @@
 //! Writes the packets of a Server. Everything appends to a buffer that its owner reuses; nothing
 //! else is allocated but for the properties of a CONNACK.
 //!
-//! What a version cannot carry is left out here: properties and Reason Codes in 3.1 and 3.1.1,
+//! Fields that a version cannot carry are left out here: properties and Reason Codes in 3.1 and 3.1.1,
 //! Session Present in 3.1.
 
 use super::properties::{
@@ -12,10 +12,9 @@ pub(crate) use super::varint::variable_byte_integer;
 use super::varint::variable_byte_integer_size;
 use super::{PacketId, ProtocolVersion, QoS, ReasonCode};
 
-/// What a CONNACK says (section 3.2). Whatever stands at its default is left out, and then means
-/// what the standard says of an absent property; that QoS 2, retained messages, wildcards,
-/// Subscription Identifiers and Shared Subscriptions are there is such a default and needs no
-/// field.
+/// The contents of a CONNACK (section 3.2). A property at its default is left out, because the
+/// standard gives an absent property this meaning. There are no fields for QoS 2, retained messages,
+/// wildcards, Subscription Identifiers and Shared Subscriptions: absent means available.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ConnAck<'a> {
     /// Written as 0 with any Reason Code but Success (MQTT-3.2.2-6).

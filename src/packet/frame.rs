@@ -1,8 +1,8 @@
 //! Cuts packets out of the read buffer: fixed header, Remaining Length, the largest size allowed.
 //!
-//! What the first byte alone shows to be wrong is refused before the rest has arrived; flags that
-//! only some version allows pass here and are judged by [`decode`](super::decode), which knows the
-//! version: 3.1 uses none of them but those of PUBLISH and the QoS of three others.
+//! A wrong first byte is refused before the rest of the packet has arrived. Flags that only some
+//! versions allow pass here and are judged by [`decode`](super::decode), which knows the version: 3.1
+//! uses only the flags of PUBLISH and the QoS of three other packets.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::decode::reader::variable_byte_integer;
@@ -21,7 +21,7 @@ pub(crate) const PACKET_BYTES_MAX: usize = 268_435_460;
 /// a packet may have five bytes more.
 pub(crate) const REMAINING_LENGTH_MAX: u32 = 268_435_455;
 
-/// What stands at the start of the read buffer.
+/// The beginning of the read buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     /// A whole packet: first byte of the fixed header, what follows the Remaining Length, and how
@@ -64,7 +64,7 @@ pub(crate) fn next_frame(buffer: &[u8], packet_bytes_max: u32) -> Result<Frame<'
     }
 }
 
-/// What the Packet Type and the flags show by themselves.
+/// Checks the Packet Type and the flags.
 #[inline]
 fn judge_header(header: u8) -> Result<(), Fault> {
     let flags = header & 0x0F;

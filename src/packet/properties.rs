@@ -37,7 +37,7 @@ pub(in crate::packet) mod id {
     pub(in crate::packet) const SHARED_SUBSCRIPTION_AVAILABLE: u8 = 0x2A;
 }
 
-/// A place where a Client writes properties; each is one bit, so that a set of them is a number.
+/// A place of properties in a Client's packets; each is one bit, so that a set of places is a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub(in crate::packet) enum Place {
@@ -54,10 +54,10 @@ pub(in crate::packet) enum Place {
     Auth = 1 << 10,
 }
 
-/// How the value of a property is written.
+/// The encoding of a property's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A byte that says no or yes: every property of one byte does.
+    /// A byte that is 0 or 1: so is every property of one byte.
     Flag,
     TwoBytes,
     FourBytes,
@@ -67,8 +67,8 @@ enum Kind {
     Pair,
 }
 
-/// Table 2-4 of the standard: what a property holds, and the set of [`Place`]s where a Client may
-/// send it. `None` for an identifier that the standard does not know.
+/// Table 2-4 of the standard: the encoding of a property, and the set of [`Place`]s where a Client may
+/// send it. `None` for an identifier that the standard does not define.
 const fn rule(id: u8) -> Option<(Kind, u16)> {
     const CONNECT: u16 = Place::Connect as u16;
     const WILL: u16 = Place::Will as u16;
@@ -196,7 +196,7 @@ fn read_value<'a>(reader: &mut Reader<'a>, kind: Kind) -> Result<Value<'a>, Faul
     })
 }
 
-/// What stands in the property section of a PUBLISH or a Will.
+/// The contents of the property section of a PUBLISH or a Will.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::packet) struct MessageProperties<'a> {
     pub(in crate::packet) properties: PublishProperties<'a>,

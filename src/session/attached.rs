@@ -1,5 +1,5 @@
-//! The present Network Connection as far as its Session is concerned: how the Client wants to be written to, what
-//! the transport has not taken yet, and what fits into a batch.
+//! What a Session knows of its present Network Connection: the Client's terms for receiving, the bytes that the
+//! transport has not taken yet, and the size of a batch.
 
 use super::outgoing::Outgoing;
 use super::queue::Delivery;
@@ -19,7 +19,7 @@ const BATCH_BYTES_SHARED: usize = 1024 * 1024;
 /// cheaper than one more slice.
 pub(super) const SHARED_PAYLOAD_BYTES: usize = 4 * 1024;
 
-/// What a Client said in CONNECT about how it wants to be written to.
+/// The Client's terms for receiving, from its CONNECT.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub(crate) version: ProtocolVersion,
@@ -29,7 +29,7 @@ pub(crate) struct Terms {
     pub(crate) topic_alias_maximum: u16,
 }
 
-/// The present Network Connection, as far as the Session is concerned.
+/// The part of the present Network Connection that its Session needs.
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) terms: Terms,
@@ -37,9 +37,9 @@ pub(super) struct Attached {
     pub(super) aliases: Vec<Box<[u8]>>,
     /// Bytes that the transport has not taken yet, and protocol packets that came in meanwhile.
     pub(super) tail: Option<Box<Outgoing>>,
-    /// Messages of QoS 0 in a batch that somebody is writing right now.
+    /// While a task writes a batch: the number of messages of QoS 0 in it.
     pub(super) writing: Option<usize>,
-    /// The transport takes nothing at the moment; the owner waits for it.
+    /// The transport takes no bytes at the moment; the owner waits for it.
     pub(super) blocked: bool,
 }
 
@@ -51,8 +51,8 @@ struct OutgoingAlias {
 }
 
 impl Attached {
-    /// Lets an alias stand for the Topic Name where there is one, and keeps a new one. Whether the Client
-    /// takes a packet of this size: with the alias, or else in full.
+    /// Uses an alias for the Topic Name if there is one, and keeps a new one. Returns whether the packet fits the
+    /// Client's Maximum Packet Size, with the alias or with the Topic Name in full.
     pub(super) fn make_fit(&mut self, head: &mut PublishHead<'_>) -> bool {
         let in_full = *head;
         let Some(alias) = self.alias_for(in_full.topic) else { return fits(&self.terms, head) };
@@ -102,7 +102,7 @@ pub(super) fn append_payload(out: &mut Outgoing, message: &Message) {
     }
 }
 
-/// Stands in for a Packet Identifier that is not chosen yet, so that a size counts its two bytes.
+/// A placeholder for a Packet Identifier that is not chosen yet, so that a size counts its two bytes.
 const ANY_PACKET_ID: PacketId = PacketId(std::num::NonZeroU16::MIN);
 
 /// A PUBLISH as this Client gets it, without an alias.

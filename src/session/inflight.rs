@@ -1,5 +1,5 @@
-//! What was sent or received and is not completely acknowledged: Packet Identifiers, the send quota, QoS 1
-//! and 2 towards the Client, QoS 2 from it. The two directions have identifiers of their own.
+//! Messages that are not completely acknowledged: Packet Identifiers and the send quota, for QoS 1 and 2 to the Client
+//! and for QoS 2 from it. Each direction has its own identifiers.
 
 use std::collections::VecDeque;
 
@@ -19,12 +19,12 @@ struct Sent {
     id: PacketId,
     /// Counts all identifiers that were ever looked at, so that equal ones are [`IDENTIFIERS`] apart.
     serial: u64,
-    /// The message, until PUBREC says that the Client has it: then only PUBREL is ever sent again
+    /// The message, until PUBREC shows that the Client has it; then only PUBREL is sent again
     /// (MQTT-4.3.3-6).
     delivery: Option<Delivery>,
 }
 
-/// What an acknowledgement from the Client did.
+/// The effect of an acknowledgement from the Client.
 #[derive(Debug)]
 pub(crate) enum Acknowledged {
     /// The message is completed (PUBACK, PUBCOMP) or refused (a Reason Code of 0x80 or greater).
@@ -37,7 +37,7 @@ pub(crate) enum Acknowledged {
     Unexpected,
 }
 
-/// What is to be sent again after the Session was resumed (MQTT-4.4.0-1).
+/// A packet that is sent again after the Session was resumed (MQTT-4.4.0-1).
 #[derive(Debug)]
 pub(crate) enum Resend<'a> {
     Publish {
@@ -99,7 +99,7 @@ impl Inflight {
         serial
     }
 
-    /// The transport took this much.
+    /// Records how much the transport took.
     pub(crate) fn taken(&mut self, taken: Taken) {
         let after = |serial: Option<u64>| serial.map_or(0, |serial| serial + 1);
         self.accepted = self.accepted.max(after(taken.accepted));
@@ -127,7 +127,7 @@ impl Inflight {
         }
     }
 
-    /// The next one that is to be sent again, in the original order (MQTT-4.6.0-1), within the quota.
+    /// The next packet to send again, in the original order (MQTT-4.6.0-1), within the quota.
     pub(crate) fn next_resend(&mut self, quota: u16) -> Option<Resend<'_>> {
         if !self.has_quota(quota) {
             return None;
@@ -142,8 +142,8 @@ impl Inflight {
         })
     }
 
-    /// The Network Connection is gone: all is to be sent again on the next one. `certain`: what was
-    /// not reported as [taken](Inflight::taken) never will be.
+    /// Prepares all messages to be sent again on the next Network Connection. `certain`: no batch is being written
+    /// whose bytes may still be reported as [taken](Inflight::taken).
     pub(crate) fn restart(&mut self, certain: bool) {
         let last = self.sent.checked_sub(1).and_then(|index| self.entries.get(index));
         if let (Some(last), false) = (last, certain) {
@@ -164,8 +164,8 @@ impl Inflight {
         }
     }
 
-    /// An acknowledgement shows that a message was taken, and all before it, even if the one who
-    /// wrote them has not come to say so yet.
+    /// An acknowledgement shows that the transport took this message and all before it, even if the task that
+    /// wrote them has not ended its batch yet.
     fn arrived(&mut self, index: usize) {
         let serial = self.entries.get(index).map(|entry| entry.serial);
         self.taken(Taken { accepted: serial, ..Taken::default() });
@@ -185,7 +185,7 @@ impl Inflight {
                 }
                 Acknowledged::Received
             }
-            // PUBREC again, for what was released already: PUBREL again is the answer.
+            // A repeated PUBREC of a message that was already released is answered by PUBREL again.
             None => Acknowledged::Received,
             Some(_) => Acknowledged::Unexpected,
         }
@@ -239,7 +239,7 @@ impl Inflight {
     }
 }
 
-/// What receiving a PUBLISH of QoS 2 means.
+/// The meaning of a PUBLISH of QoS 2 that came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// A new message.
@@ -250,15 +250,15 @@ pub(crate) enum Arrival {
     Exceeded,
 }
 
-/// The Packet Identifiers of QoS 2 messages received and not yet released. Some hundreds may be open at a
-/// time, and none is looked for by walking past the others.
+/// The Packet Identifiers of QoS 2 messages that were received and not yet released. Hundreds may be open at a time,
+/// so a look-up does not walk through all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     ids: HashTable<u16>,
 }
 
-/// Identifiers mostly follow one another, and so have places of their own. A Client that chooses others makes
-/// its own search longer, by at most [`IDENTIFIERS`] divided by the size of the table.
+/// Consecutive identifiers, which most Clients use, have places of their own. A Client that chooses its identifiers
+/// otherwise makes its own look-ups longer, by at most [`IDENTIFIERS`] divided by the size of the table.
 fn place(id: &u16) -> u64 {
     u64::from(*id).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

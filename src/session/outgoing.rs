@@ -1,10 +1,10 @@
-//! Bytes on their way out of one Network Connection, with the places where messages end.
+//! The outgoing bytes of one Network Connection, with the places where messages end.
 
 use std::io::IoSlice;
 
 use bytes::Bytes;
 
-/// A batch of packets: small ones stand in one buffer, large payloads are shared and stand between.
+/// A batch of packets. Small packets are in one buffer; large payloads are shared and inserted between them.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     bytes: Vec<u8>,
@@ -19,16 +19,16 @@ pub(crate) struct Outgoing {
     message_bytes: usize,
 }
 
-/// Where one message stands.
+/// The place of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     start: usize,
     end: usize,
-    /// Of QoS 1 and 2 the number by which [`Inflight`](super::inflight::Inflight) knows it.
+    /// For QoS 1 and 2 the number of the message in [`Inflight`](super::inflight::Inflight).
     serial: Option<u64>,
 }
 
-/// What of a batch the transport took.
+/// The messages of a batch that the transport took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// Messages of QoS 0, wholly.
@@ -39,10 +39,10 @@ pub(crate) struct Taken {
     pub(crate) begun: Option<u64>,
 }
 
-/// Bytes handed to one write at the most: a large message does not keep the thread in one system call.
+/// The most bytes in one write, so that a large message does not keep the thread in one system call.
 const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Slices handed to one write at the most; the operating system takes up to 1 024.
+/// The most slices in one write; the operating system takes up to 1 024.
 const SLICES_MAX: usize = 64;
 
 impl Outgoing {
@@ -59,7 +59,7 @@ impl Outgoing {
         self.len() == 0
     }
 
-    /// Where packets are appended.
+    /// The buffer to append packets to.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -83,7 +83,7 @@ impl Outgoing {
         self.marks.push(Mark { start, end: self.len(), serial });
     }
 
-    /// The bytes that belong to no message that waits: answers to the Client, and what is sent again.
+    /// The bytes that belong to no waiting message: answers to the Client, and messages that are sent again.
     pub(crate) fn answer_bytes(&self) -> usize {
         self.len() - self.message_bytes
     }

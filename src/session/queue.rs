@@ -9,7 +9,7 @@ use crate::packet::QoS;
 use crate::subscription::ShareGroup;
 use crate::time::Timestamp;
 
-/// One message on its way to one Session.
+/// One message for one Session.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) message: Message,
@@ -19,7 +19,7 @@ pub(crate) struct Delivery {
     pub(crate) retain: bool,
     /// The Subscription Identifiers that go with it.
     pub(crate) ids: Option<Arc<[u32]>>,
-    /// The shared subscription it was picked for, so that another member can have it.
+    /// The shared subscription of the message, so that another member can get it.
     pub(crate) shared: Option<Arc<ShareGroup>>,
 }
 
@@ -30,8 +30,8 @@ pub(crate) struct Refused {
     pub(crate) reason: DropReason,
 }
 
-/// Messages in the order of their arrival. QoS 0 and the others stand in two lines with one numbering,
-/// so that QoS 0 can pass while the send quota is exhausted and never otherwise.
+/// Messages in the order of their arrival. Messages of QoS 0 and of QoS 1 and 2 are in two lists with one numbering, so
+/// that QoS 0 can pass while the send quota is exhausted, and only then.
 #[derive(Debug)]
 pub(crate) struct Queue {
     plain: VecDeque<(u64, Delivery)>,
@@ -75,7 +75,7 @@ impl Queue {
         self.next_expiry
     }
 
-    /// Whether half of the depth is taken: the moment for a publisher to let the subscriber work.
+    /// Whether half of the depth is taken: then a publisher flushes.
     pub(crate) fn is_half_full(&self, unsent: usize) -> bool {
         (self.len() + unsent) * 2 >= self.depth
     }
@@ -85,8 +85,8 @@ impl Queue {
         self.len() + unsent < self.depth
     }
 
-    /// Takes a message, unless `depth` wait already, `unsent` of them encoded and not accepted by the
-    /// transport: then exactly the newest is refused, and it is this one.
+    /// Takes a message, unless `depth` messages already wait, including `unsent` messages that are encoded and not
+    /// accepted by the transport: then exactly the newest message, this one, is refused.
     pub(crate) fn push(&mut self, delivery: Delivery, unsent: usize) -> Result<(), Refused> {
         if !self.has_room(unsent) {
             return Err(Refused { delivery, reason: DropReason::QueueFull });
@@ -99,12 +99,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether a message could pass all others while the send quota is exhausted, if it were admitted.
+    /// Whether a message could pass all waiting messages while the send quota is exhausted, if it were admitted.
     pub(crate) fn lets_pass(&self, qos: QoS) -> bool {
         qos == QoS::AtMostOnce && self.plain.is_empty()
     }
 
-    /// Takes one message that passes all others, beyond the bounds.
+    /// Takes one message that passes all waiting messages, beyond the bounds.
     pub(crate) fn push_passing(&mut self, refused: Refused) -> Result<(), Refused> {
         if !self.lets_pass(refused.delivery.qos) {
             return Err(refused);
@@ -138,7 +138,7 @@ impl Queue {
         Some(delivery)
     }
 
-    /// Removes what has expired and says how many that were (MQTT-3.3.2-5).
+    /// Removes expired messages and returns their number (MQTT-3.3.2-5).
     pub(crate) fn expire(&mut self, now: Timestamp) -> u64 {
         if self.next_expiry > now {
             return 0;
@@ -179,7 +179,7 @@ impl Queue {
         std::iter::from_fn(|| self.pop(true))
     }
 
-    /// An empty queue holds no memory worth speaking of: most Sessions are idle.
+    /// Frees the memory of an empty queue, because most Sessions are idle.
     fn release_memory(&mut self) {
         const KEPT: usize = 64;
         for line in [&mut self.plain, &mut self.assured] {

@@ -1,7 +1,7 @@
-//! Retained messages on their way to new subscriptions: a cursor, not a copy.
+//! The replay of retained messages to new subscriptions: a cursor, not a copy.
 //!
-//! What matches is read when there is room for it, under the lock of the Session, so that a replay neither
-//! fills the queue nor brings an older value after a newer one.
+//! A matching message is read when there is room for it, under the lock of the Session, so that a replay neither
+//! fills the queue nor delivers an older value after a newer one.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -16,28 +16,27 @@ use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 
-/// What a look at the retained messages found.
+/// The result of a search in the retained messages.
 #[derive(Debug)]
 pub(crate) enum Found {
     Message(Message),
-    /// The turn is over; the search goes on after this Topic Name (empty: from the beginning).
+    /// The turn is over; the search continues after this Topic Name (empty: from the beginning).
     Paused(Box<str>),
     End,
 }
 
-/// What a Session asks of the broker while it sends: the retained messages, and whether its Client may have
-/// a message at this moment.
+/// The broker's answers to a Session that sends: retained messages, and whether its Client may receive a message now.
 pub(crate) trait SendContext {
     /// The first retained message that matches `filter` and comes after the Topic Name `after`, or
     /// [`Found::Paused`] when the turn of the caller is over.
     fn next_retained(&mut self, filter: &str, after: Option<&str>, now: Timestamp) -> Found;
 
     /// Whether the Client may receive a message with this Topic Name. Asked for each message that leaves the
-    /// Session, in whatever way it came.
+    /// Session: live, queued, retained or sent again.
     fn may_receive(&mut self, topic: &[u8]) -> bool;
 }
 
-/// One subscription that is to be sent what is retained.
+/// The replay to one subscription.
 #[derive(Debug)]
 pub(crate) struct Replay {
     filter: TopicFilter,
@@ -55,8 +54,8 @@ impl Replay {
     }
 }
 
-/// Replays that are not finished, oldest first. At most one for each subscription. Most Sessions have none
-/// most of the time, and then no room for them either.
+/// Unfinished replays, oldest first, at most one for each subscription. Most Sessions have none most of the time, so
+/// they are in a box.
 #[derive(Debug, Default)]
 pub(crate) struct Replays(Option<Box<Open>>);
 
@@ -98,8 +97,8 @@ impl Replays {
         self.0.take_if(|open| open.replays.is_empty());
     }
 
-    /// The next retained message, as the subscription is to get it: RETAIN is set (MQTT-3.3.1-8 in
-    /// 3.1.1), the QoS is the smaller of both.
+    /// The next retained message, in the form in which the subscription gets it: with RETAIN (MQTT-3.3.1-8 in
+    /// 3.1.1), at the lower QoS of message and subscription.
     pub(crate) fn next(
         &mut self,
         now: Timestamp,

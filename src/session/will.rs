@@ -3,7 +3,7 @@
 use crate::message::Message;
 use crate::time::Timestamp;
 
-/// A Will as CONNECT brought it (section 3.1.2.5).
+/// The Will of a CONNECT (section 3.1.2.5).
 #[derive(Debug, Clone)]
 pub(crate) struct Will {
     pub(crate) message: Message,
@@ -11,10 +11,10 @@ pub(crate) struct Will {
     pub(crate) delay_secs: u32,
 }
 
-/// Where the Will of a Session stands.
+/// The state of a Session's Will.
 #[derive(Debug, Default)]
 pub(crate) enum WillState {
-    /// There is none, or it was published or discarded (MQTT-3.1.2-10).
+    /// No Will, or it was published or discarded (MQTT-3.1.2-10).
     #[default]
     None,
     /// The Network Connection lives.
@@ -24,12 +24,12 @@ pub(crate) enum WillState {
 }
 
 impl WillState {
-    /// CONNECT brought a Will, or none.
+    /// Stores the Will of a CONNECT, or none.
     pub(crate) fn arm(&mut self, will: Option<Will>) {
         *self = will.map_or(WillState::None, WillState::Armed);
     }
 
-    /// DISCONNECT with 0x00, or any in 3.1.1: never published (MQTT-3.14.4-3).
+    /// Discards the Will after DISCONNECT with 0x00, or any DISCONNECT in 3.1.1 (MQTT-3.14.4-3).
     pub(crate) fn discard(&mut self) {
         *self = WillState::None;
     }
@@ -55,8 +55,8 @@ impl WillState {
         }
     }
 
-    /// A new Network Connection resumes the Session: what has a delay is never sent (MQTT-3.1.3-9), what
-    /// has none is published, because the old Network Connection ends here.
+    /// Settles the Will when a new Network Connection resumes the Session: with a delay it is never sent
+    /// (MQTT-3.1.3-9), without a delay it is published, because the old Network Connection ends.
     pub(crate) fn resumed(&mut self) -> Option<Message> {
         match std::mem::take(self) {
             WillState::Armed(will) if will.delay_secs == 0 => Some(will.message),

@@ -1,4 +1,4 @@
-//! The subscription tree: which subscriptions a Topic Name matches.
+//! The subscription tree: finds the subscriptions that match a Topic Name.
 //!
 //! Nodes are in an arena. A node stands for one level of the filters, or for several where no
 //! filter ends and none branches off: such a chain costs its text, and no node for each level. It is
@@ -10,8 +10,8 @@
 //! A match ([`search`]) goes down with a stack of nodes that are still to be reached, so it does not
 //! recurse: its cost is bounded by the nodes it reaches, whatever else the tree holds.
 //!
-//! `#` has no node: what subscribes to `a/#` is kept at the node of `a`, apart from what subscribes
-//! to `a`.
+//! `#` has no node: subscriptions to `a/#` are kept at the node of `a`, separate from subscriptions to
+//! `a`.
 //!
 //! What a subscription costs, for a value of 16 bytes: a node of 80 bytes and an edge of 9 bytes at
 //! a load between 7/16 and 7/8, so 90 to 101 bytes for a filter like `a/b/c123456` whose upper
@@ -38,8 +38,8 @@ const ROOT: u32 = 0;
 /// Above so many nodes, a tree that has become empty gives its memory back.
 const KEEP_NODES: usize = 1_024;
 
-/// Subscriptions by Topic Filter. `V` is what a subscription carries, `G` what a shared group has
-/// of its own (made by `Default` with its first member, gone with its last).
+/// Subscriptions by Topic Filter. `V` is the value of a subscription, `G` the state of a shared
+/// subscription (made by `Default` with its first member, dropped with its last).
 pub(crate) struct Tree<V, G> {
     nodes: Vec<Node<V, G>>,
     /// Nodes that are not in use.
@@ -51,7 +51,7 @@ pub(crate) struct Tree<V, G> {
     len: usize,
 }
 
-/// What [`Tree::search`] finds.
+/// A match of [`Tree::search`].
 pub(crate) enum Match<'a, V, G> {
     /// A subscription that is not shared. A subscriber comes once per matching filter.
     Subscription { subscriber: u64, value: &'a V },
@@ -105,8 +105,8 @@ impl<V, G: Default> Tree<V, G> {
         old
     }
 
-    /// Removes the subscription and returns its value, or `None` if there is none such, without a
-    /// change. Groups and nodes that hold nothing any more go with it.
+    /// Removes the subscription and returns its value; `None`, without a change, if it does not exist.
+    /// Groups and nodes that become empty are removed, too.
     pub(crate) fn remove(&mut self, filter: &TopicFilter, subscriber: u64) -> Option<V> {
         let (path, multi) = split_multi(filter.filter_str());
         let at = self.find_node(path)?;

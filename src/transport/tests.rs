@@ -224,7 +224,7 @@ pub(super) fn try_write_never_waits<F: Fixture>() {
         peer.receive(&mut bytes);
         sent.send(bytes).expect("the test waits");
     });
-    // The owner waits where the others may not, and goes on behind them.
+    // The owner waits for room, which inline writers may not, and continues after them.
     block_on(stream.write_all(&block)).expect("the peer reads now");
     written.extend_from_slice(&block);
     assert!(received.recv().expect("the peer") == written, "out of order");

@@ -50,7 +50,7 @@ fn pitfall_20_a_packet_in_drops_has_one_deadline() {
     other.ping();
 }
 
-/// A search that looks at many retained messages pauses, and goes on although nothing else happens.
+/// A search that looks at many retained messages pauses, and resumes although nothing else happens.
 #[test]
 fn pitfall_6_a_long_search_in_retained_messages_goes_on_by_itself() {
     let broker = Broker::new(100);
@@ -450,7 +450,7 @@ fn pitfall_13_a_stream_that_panics_ends_alone() {
     assert!(broker.ledger().balances());
 }
 
-/// Nobody waits for a subscriber that reads nothing: not the publisher, not those who read.
+/// Neither the publisher nor other subscribers wait for a subscriber that does not read.
 #[test]
 fn pitfall_14_a_reader_that_stopped_blocks_nobody() {
     let (broker, endpoint) = limited(Limits::default());

@@ -1,4 +1,4 @@
-//! Races: whoever comes, goes or changes its mind at the same moment, nothing is lost and nothing leaks.
+//! Races: Clients that connect, disconnect, subscribe or publish at the same moment lose and leak nothing.
 
 use std::collections::BTreeSet;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! A log that nobody reads: traffic goes on, signals end the program, and what was lost is told.
+//! A log without a reader: traffic continues, signals end the program, and lost lines are reported.
 
 use std::io::{BufRead, Read, Write};
 

@@ -17,8 +17,8 @@ mod tests;
 /// Checks a running MQTT broker against the statements of MQTT 3.1, 3.1.1 and 5.0.
 ///
 /// Every case runs over each URL, several at a time. Progress goes to the standard error, failures and the
-/// summary to the standard output. The exit code is 0 when nothing failed, 1 when a case failed, 2 when the
-/// run could not be made.
+/// summary to the standard output. The exit code is 0 if no case failed, 1 if a case failed, 2 if the run was not
+/// possible.
 ///
 /// The broker must accept clients without user name and password. Cases use topics and Client Identifiers of
 /// their own, which begin with `c` and a number; some subscribe to `#`.
@@ -33,15 +33,15 @@ mod tests;
         hrotti-conformance --list --filter MQTT-3.1.2-24"
 )]
 pub(crate) struct Args {
-    /// Where the broker listens: tcp://HOST:PORT or ws://HOST:PORT/PATH. May be given several times.
+    /// The broker's URL: tcp://HOST:PORT or ws://HOST:PORT/PATH. May be given several times.
     #[structopt(long, value_name = "URL", number_of_values = 1, parse(try_from_str = any_url))]
     pub(crate) url: Vec<String>,
 
-    /// Where it listens for WebSockets: ws://HOST:PORT/PATH. May be given several times.
+    /// The broker's WebSocket URL: ws://HOST:PORT/PATH. May be given several times.
     #[structopt(long, value_name = "URL", number_of_values = 1, parse(try_from_str = ws_url))]
     pub(crate) ws_url: Vec<String>,
 
-    /// Where it listens for version 5, if it has a port of its own for that. With one --url alone.
+    /// The broker's URL for version 5, if that has a separate port. Only with a single --url.
     #[structopt(long, value_name = "URL", parse(try_from_str = any_url))]
     pub(crate) v5_url: Option<String>,
 
@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[structopt(long, value_name = "LIST")]
     pub(crate) versions: Option<Versions>,
 
-    /// A JSON file that says what the broker can do; the suite's README has its keys.
+    /// A JSON file with the broker's capabilities; the suite's README has its keys.
     #[structopt(long, value_name = "FILE", parse(from_os_str))]
     pub(crate) capabilities: Option<PathBuf>,
 
@@ -63,7 +63,7 @@ pub(crate) struct Args {
     #[structopt(long, value_name = "FILE", number_of_values = 1)]
     pub(crate) report: Vec<Path>,
 
-    /// What the reports call the broker. Its URLs, unless given.
+    /// The broker's name in the reports. Default: its URLs.
     #[structopt(long, value_name = "TEXT")]
     pub(crate) name: Option<String>,
 
@@ -75,7 +75,7 @@ pub(crate) struct Args {
     #[structopt(long, value_name = "N", default_value = "16", parse(try_from_str = positive))]
     pub(crate) jobs: u8,
 
-    /// How long each answer is waited for: 1 to 255. A case may take twenty times as long.
+    /// Seconds to wait for each answer: 1 to 255. A case may take twenty times as long.
     #[structopt(long, value_name = "SECS", default_value = "8", parse(try_from_str = positive))]
     pub(crate) timeout: u8,
 

@@ -1,4 +1,4 @@
-//! A stream of bytes, cut into frames on its way.
+//! A stream of bytes that is sent in frames.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -11,7 +11,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 /// The most that one frame carries, in bytes: its length takes two.
 const FRAME_MAX: usize = 65_535;
 
-/// A stream of bytes over frames. Borders of frames mean nothing to who reads it.
+/// A stream of bytes over frames. Readers do not see the borders of frames.
 #[derive(Debug)]
 pub struct FramedStream {
     socket: Async<TcpStream>,
@@ -90,7 +90,7 @@ impl AsyncWrite for FramedStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // One frame at a time: what the socket does not take is felt by who writes.
+        // One frame at a time, so that the writer waits while the socket takes no bytes.
         ready!(self.poll_unsent(cx))?;
         let taken = &buf[..buf.len().min(FRAME_MAX)];
         if let Ok(length @ 1..) = u16::try_from(taken.len()) {

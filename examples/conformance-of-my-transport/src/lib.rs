@@ -1,7 +1,6 @@
-//! A transport of one's own: MQTT over TCP in frames, each behind its length, with a greeting first.
+//! A custom transport: MQTT over TCP in frames, each behind its length, after a greeting.
 //!
-//! `tests/conformance.rs` puts it under every case of the suite; there is no more to it than a [`bind`] and a
-//! [`dial`](dial()).
+//! `tests/conformance.rs` runs every case of the suite over it; that takes a [`bind`] and a [`dial`](dial()).
 //!
 //! [`bind`]: FramedTransport::bind
 
@@ -16,10 +15,10 @@ mod frames;
 
 pub use frames::FramedStream;
 
-/// What both sides say before their first frame.
+/// The greeting that both sides send before their first frame.
 const GREETING: &[u8; 8] = b"FRAMES 1";
 
-/// Listens for peers that speak in frames.
+/// Listens for peers that send frames.
 #[derive(Debug)]
 pub struct FramedTransport {
     listener: Async<TcpListener>,
@@ -37,7 +36,7 @@ impl FramedTransport {
         Ok(FramedTransport { listener, address })
     }
 
-    /// Where it listens.
+    /// The bound address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -46,9 +45,9 @@ impl FramedTransport {
 
 impl Transport for FramedTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
-        // Nothing is awaited after the peer is there, so dropping the future loses none.
+        // Nothing is awaited after the accept, so dropping the future loses no peer.
         let (socket, peer) = self.listener.accept().await?;
-        // The greeting waits for the peer, so it belongs into the handshake and not here.
+        // The greeting waits for the peer, so it belongs in the handshake.
         Ok(Incoming::with_handshake(peer, async move { Ok(ByteStream::new(greet(socket).await?)) }))
     }
 
@@ -60,7 +59,7 @@ impl Transport for FramedTransport {
 /// Dials a [`FramedTransport`].
 ///
 /// # Errors
-/// Those of TCP, and a server that greets in another way.
+/// The errors of TCP, and a wrong greeting of the server.
 pub async fn dial(address: SocketAddr) -> io::Result<FramedStream> {
     greet(Async::<TcpStream>::connect(address).await?).await
 }

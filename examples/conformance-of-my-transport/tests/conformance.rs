@@ -1,4 +1,4 @@
-//! Every case of the suite over the transport of this crate: how it is bound, how it is dialled, one line.
+//! Runs every case of the suite over the transport of this crate: binds it, dials it, and invokes one macro.
 
 use std::io;
 use std::sync::Arc;

@@ -256,7 +256,7 @@ fn a_write_that_is_taken_late_has_not_stalled() {
 /// The decision about a CONNECT, once it is made.
 type Decided = Arc<Mutex<Option<Result<(), Fault>>>>;
 
-/// Decides about a CONNECT when it is told to; nobody may receive what begins with `no`.
+/// Decides about a CONNECT when the test tells it to; no Client may receive a Topic Name that begins with `no`.
 #[derive(Default)]
 struct Slow {
     decided: Decided,

@@ -90,7 +90,7 @@ struct Connection {
     /// Everything that was encoded for it, and how much of that the transport took.
     stream: Vec<u8>,
     taken: usize,
-    /// Bytes of protocol packets that came in while somebody was writing.
+    /// Bytes of protocol packets that came in while a batch was being written.
     later: usize,
     /// The packets in the stream, with their ends.
     packets: VecDeque<(usize, usize, Packet)>,
@@ -104,7 +104,7 @@ struct Connection {
     last_ack: Option<(AckKind, u16, ReasonCode)>,
 }
 
-/// A batch that somebody is writing.
+/// A batch that is being written.
 #[derive(Debug)]
 struct Held {
     epoch: u64,

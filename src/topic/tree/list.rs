@@ -1,5 +1,5 @@
-//! Values by key in one slice: small as a plain list, and with an index when it is long, so that
-//! neither finding nor removing depends on its length.
+//! Values by key in one slice: a plain list while it is short, with an index when it is long, so that
+//! the cost of finding and removing does not depend on its length.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -32,7 +32,7 @@ impl<K: Hash + Eq, T> List<K, T> {
         self.items.is_empty()
     }
 
-    /// Adds the value, or replaces the one with this key and returns it.
+    /// Adds the value, or replaces the value of this key and returns the old value.
     pub(super) fn insert(&mut self, key: K, value: T, keys: &RandomState) -> Option<T> {
         match self.position(&key, keys) {
             Some(at) => Some(std::mem::replace(&mut self.items[at].1, value)),
@@ -85,7 +85,7 @@ impl<K: Hash + Eq, T> List<K, T> {
         }
     }
 
-    /// Adds what is known not to be there.
+    /// Adds a value whose key is known to be absent.
     fn push(&mut self, key: K, value: T, keys: &RandomState) {
         if self.items.len() == self.items.capacity() && self.items.len() < 4 {
             self.items.reserve_exact(self.items.len().max(1)); // not 4 at once

@@ -20,7 +20,7 @@ pub(super) struct Node<V, G> {
     pub(super) plus: u32,
 }
 
-/// What most nodes do not have.
+/// The fields that most nodes do not have.
 pub(super) struct Rare<V, G> {
     /// Of `#` below this node.
     pub(super) multi: Subscribers<V>,
@@ -212,7 +212,7 @@ impl<V, G> Node<V, G> {
         if multi { &mut shared.multi } else { &mut shared.here }
     }
 
-    /// Gives back what a removal has left empty.
+    /// Frees the lists that a removal has left empty.
     pub(super) fn tidy(&mut self) {
         let Some(rare) = &mut self.rare else { return };
         let is_empty = |shared: &Shared<V, G>| shared.here.is_empty() && shared.multi.is_empty();

@@ -1,11 +1,11 @@
-//! The search for what matches a Topic Name, which may pause at any step and go on later.
+//! The search for the subscriptions that match a Topic Name, which may pause at any step and resume later.
 //!
 //! The filters that match a name differ in whether they have the name's own text or `+` for a level,
 //! and in where they end. The search visits them in the order of these choices: what ends at a node
 //! comes before what is below it, the own text before `+`; at a node `#` before the node's own
 //! filter, unshared before shared subscriptions, and these in the order of their keys. So the filter
 //! and the key that were reached tell where a paused search stands. They say nothing of nodes, which
-//! may be split, joined, freed and used again before it goes on.
+//! may be split, joined, freed and used again before it resumes.
 
 use std::ops::ControlFlow;
 
@@ -105,7 +105,7 @@ impl Search {
 
 impl<V, G> Tree<V, G> {
     /// Goes on with a search for what matches `name`, which is the same in every call. Returns
-    /// whether all was visited; else `steps` are used up, and the next call goes on.
+    /// whether all was visited; else `steps` are used up, and the next call resumes.
     ///
     /// A step is spent for each node reached, each match visited and each 32 bytes compared. What
     /// one node takes is spent at once, so the last one may cost more than was left. To go on is

@@ -1,8 +1,8 @@
-//! Values in the order of their keys: a plain list while it is short, a map when it is long, so
-//! that neither finding nor removing depends on its length.
+//! Values in the order of their keys: a plain list while it is short, a map when it is long, so that
+//! the cost of finding and removing hardly depends on its length.
 //!
-//! The order is what a search goes by that pauses in the middle: "all up to this key were visited"
-//! stays true whatever is added and removed meanwhile.
+//! A search that pauses in the middle relies on the order: "all up to this key were visited" stays true
+//! when values are added and removed meanwhile.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, btree_map};
@@ -36,7 +36,7 @@ impl<K: Ord, T> Sorted<K, T> {
         }
     }
 
-    /// Adds the value, or replaces the one with this key and returns it.
+    /// Adds the value, or replaces the value of this key and returns the old value.
     pub(super) fn insert(&mut self, key: K, value: T) -> Option<T> {
         match self.make_room(&key) {
             Sorted::Map(map) => map.insert(key, value),

@@ -167,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WsStream<S> {
             if let Some(ending) = this.decoder.ending() {
                 return Poll::Ready(this.finish_reading(cx, ending));
             }
-            // Not waited for: where the peer takes nothing, this task is woken to go on with it.
+            // Not waited for: if the peer takes no bytes, this task is woken later to continue.
             if let Poll::Ready(Err(error)) = this.poll_out(cx) {
                 return Poll::Ready(Err(error));
             }
