@@ -52,9 +52,8 @@ pub(crate) fn same_address(
 ) -> String {
     let which = address.map(|address| format!(", {address},")).unwrap_or_default();
     format!(
-        "\"{}\" would claim the same address{which} as listener {other:?} (\"{}\"); give each listener a \
-         port of its own",
-        listener, theirs
+        "\"{listener}\" would claim the same address{which} as listener {other:?} (\"{theirs}\"); give each \
+         listener a port of its own"
     )
 }
 

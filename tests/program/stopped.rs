@@ -43,7 +43,7 @@ fn accepted(endpoint: &str, connect: &[u8]) -> TcpStream {
 
 fn expect(client: &mut TcpStream, answer: &[u8], what: &str) {
     let mut got = vec![0; answer.len()];
-    client.read_exact(&mut got).unwrap_or_else(|error| panic!("{what}: {error}"));
+    client.read_exact(&mut got).expect(what);
     assert_eq!(got, answer, "{what}");
 }
 

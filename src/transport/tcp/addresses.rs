@@ -178,7 +178,7 @@ fn listen_once(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     match failure {
         Some(error) if listeners.is_empty() => return Err(error),
         Some(error) => {
-            info!("an address is left out, because this machine does not have it: {error}")
+            info!("an address is left out, because this machine does not have it: {error}");
         }
         None => {}
     }
