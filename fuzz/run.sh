@@ -3,7 +3,7 @@
 #
 # 60 seconds and all targets unless told otherwise; RUNS=N ends each after N executions if that is sooner. What is
 # found goes to target/fuzz/corpus, the seeds are fuzz/corpus. Exit code: 0 when nothing broke, 1 when a target
-# did, 3 when the tool is not there.
+# did, 2 when it was called wrongly, 3 when a tool is not there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

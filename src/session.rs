@@ -584,7 +584,7 @@ impl Session {
     pub(crate) fn replay(&mut self, replay: Replay) {
         // It may have been unsubscribed in between.
         if self.subscriptions.contains_key(replay.filter()) {
-            self.replays.add(replay);
+            self.replays.add(replay, self.subscriptions.hasher());
         }
     }
 

@@ -112,6 +112,10 @@ fn connect_properties(connect: &Connect<'_>) -> Vec<u8> {
         out.push(0x15);
         binary(&mut out, method.as_bytes());
     }
+    if let Some(data) = connect.authentication_data {
+        out.push(0x16);
+        binary(&mut out, data);
+    }
     out
 }
 

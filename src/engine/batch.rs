@@ -33,6 +33,9 @@ const PENDING_MAX: usize = 256;
 /// Members of a shared subscription that are asked for room before the one whose turn it is gets the message.
 const SHARE_TRIES_MAX: usize = 32;
 
+/// The steps that storing or clearing a retained message costs.
+const STORE_STEPS: usize = 16;
+
 /// The steps that making room in a full queue costs: it may write to a transport.
 const ROOM_STEPS: usize = 32;
 
@@ -511,6 +514,7 @@ impl Publishing {
                     if !batch.push_pending(engine, now, budget) {
                         return Published::Later(self);
                     }
+                    budget.spend(STORE_STEPS);
                     engine.retain(&self.message, now);
                     match cache.get(engine, self.message.topic()) {
                         Some(route) => Stage::Append(route.clone()),

@@ -481,16 +481,17 @@ impl Dispatch {
             return Ok(false);
         }
         let Some(Held { cell, epoch }) = &self.session else { return Ok(true) };
-        if !work.advance(&self.engine, cell, body, turn.budget)? {
-            return Ok(false);
+        if !work.acknowledged {
+            if !work.advance(&self.engine, cell, body, turn.budget)? {
+                return Ok(false);
+            }
+            debug!(target: PROTOCOL_LOG, "{:?} subscribes: {:?}", cell.client_id, work.reasons);
+            self.connection.subscribed(work.packet_id, &work.reasons, &mut self.answers)?;
+            // SUBACK goes before retained messages, whichever task writes them.
+            cell.lock().session.append_protocol(*epoch, &mut self.answers);
+            work.acknowledge();
         }
-        debug!(target: PROTOCOL_LOG, "{:?} subscribes: {:?}", cell.client_id, work.reasons);
-        self.connection.subscribed(work.packet_id, &work.reasons, &mut self.answers)?;
-        // SUBACK goes before retained messages, whichever task writes them.
-        let mut state = cell.lock();
-        state.session.append_protocol(*epoch, &mut self.answers);
-        work.replays.drain(..).for_each(|replay| state.session.replay(replay));
-        Ok(true)
+        Ok(work.begin_replays(cell, turn.budget))
     }
 
     /// Goes on with an UNSUBSCRIBE. Whether it is carried out.

@@ -72,7 +72,6 @@ pub(crate) fn write_batch(
         return if more { Written::Paused } else { Written::Nothing };
     }
     sending.budget.spend(WRITE_STEPS);
-    sending.budget.spend_bytes(out.copied_len());
     // A transport that panics is broken; the writing ends all the same, for others wait until it is over.
     let written = catch_unwind(AssertUnwindSafe(|| write(out)));
     let written = written.unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())));
@@ -80,6 +79,7 @@ pub(crate) fn write_batch(
     let len = out.len();
     match written {
         Poll::Ready(Ok(bytes)) if bytes > 0 => {
+            sending.budget.spend_bytes(bytes);
             let more = state.session.end_batch(epoch, out, bytes);
             if bytes < len && writer == Writer::Publisher {
                 state.leave_to_owner(epoch);

@@ -19,7 +19,7 @@ use crate::sync::lock;
 use crate::time::Timestamp;
 
 /// The steps that removing a subscription costs beside its bytes.
-const REMOVAL_STEPS: usize = 4;
+const REMOVAL_STEPS: usize = 10;
 
 /// How much dearer a byte of a Topic Filter is than one that is merely copied: it is hashed level by level.
 const BYTES_WEIGHT: usize = 8;

@@ -20,7 +20,7 @@ use crate::subscription::{Subscription, Wanted};
 use crate::topic::{TopicError, TopicFilter, check_filter};
 
 /// The steps that one Topic Filter costs beside its bytes.
-const FILTER_STEPS: usize = 8;
+const FILTER_STEPS: usize = 12;
 
 /// How much dearer a byte of a Topic Filter is than one that is merely copied: it is hashed level by level.
 const BYTES_WEIGHT: usize = 8;
@@ -35,7 +35,10 @@ pub(crate) struct Subscribing {
     bridge: bool,
     progress: Progress,
     pub(crate) reasons: Vec<ReasonCode>,
-    pub(crate) replays: Vec<Replay>,
+    /// What is to be replayed after SUBACK, the last filter first once that is sent.
+    replays: Vec<Replay>,
+    /// SUBACK is on its way.
+    pub(crate) acknowledged: bool,
 }
 
 /// An UNSUBSCRIBE on its way.
@@ -93,6 +96,7 @@ impl Subscribing {
             progress: Progress::new(subscribe.filters.bytes_left()),
             reasons: Vec::new(),
             replays: Vec::new(),
+            acknowledged: false,
         }
     }
 
@@ -129,6 +133,25 @@ impl Subscribing {
             self.replays.extend(replay);
         }
         Ok(true)
+    }
+
+    /// SUBACK is on its way: the replays may begin, in the order of their filters.
+    pub(crate) fn acknowledge(&mut self) {
+        self.acknowledged = true;
+        self.replays.reverse();
+    }
+
+    /// Begins the replays of retained messages. Whether all have begun.
+    pub(crate) fn begin_replays(&mut self, cell: &SessionCell, budget: &mut Budget) -> bool {
+        while let Some(replay) = self.replays.pop() {
+            budget.spend(FILTER_STEPS);
+            budget.spend_bytes(replay.filter().as_str().len() * BYTES_WEIGHT);
+            cell.lock().session.replay(replay);
+            if budget.is_spent() {
+                return self.replays.is_empty();
+            }
+        }
+        true
     }
 
     fn check(&mut self, engine: &Engine, body: &[u8], budget: &mut Budget) -> Result<bool, Fault> {

@@ -39,6 +39,9 @@ pub(crate) struct Taken {
     pub(crate) begun: Option<u64>,
 }
 
+/// Bytes handed to one write at the most: a large message does not keep the thread in one system call.
+const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// Slices handed to one write at the most; the operating system takes up to 1 024.
 const SLICES_MAX: usize = 64;
 
@@ -90,25 +93,30 @@ impl Outgoing {
         self.plain
     }
 
-    /// Calls `write` with all bytes in order, up to what one write can take.
+    /// Calls `write` with the first bytes in order, up to what one write takes.
     pub(crate) fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         if self.shared.is_empty() {
-            return write(&[IoSlice::new(&self.bytes)]);
+            return write(&[IoSlice::new(first(&self.bytes, WRITE_BYTES_MAX))]);
         }
         let mut slices = Vec::with_capacity((self.shared.len() * 2 + 1).min(SLICES_MAX));
-        let mut from = 0;
+        let (mut from, mut room) = (0, WRITE_BYTES_MAX);
+        let mut push = |slices: &mut Vec<_>, bytes| {
+            let bytes = first(bytes, room);
+            room -= bytes.len();
+            if !bytes.is_empty() {
+                slices.push(IoSlice::new(bytes));
+            }
+        };
         for (at, payload) in &self.shared {
             if slices.len() + 2 > SLICES_MAX {
                 return write(&slices);
             }
-            if *at > from {
-                slices.push(IoSlice::new(self.bytes.get(from..*at).unwrap_or_default()));
-            }
-            slices.push(IoSlice::new(payload));
+            push(&mut slices, self.bytes.get(from..*at).unwrap_or_default());
+            push(&mut slices, payload);
             from = *at;
         }
-        if from < self.bytes.len() && slices.len() < SLICES_MAX {
-            slices.push(IoSlice::new(self.bytes.get(from..).unwrap_or_default()));
+        if slices.len() < SLICES_MAX {
+            push(&mut slices, self.bytes.get(from..).unwrap_or_default());
         }
         write(&slices)
     }
@@ -197,6 +205,11 @@ impl Outgoing {
         self.plain = 0;
         self.message_bytes = 0;
     }
+}
+
+/// The first `max` bytes, or all.
+fn first(bytes: &[u8], max: usize) -> &[u8] {
+    bytes.get(..max).unwrap_or(bytes)
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use ahash::RandomState;
+use hashbrown::HashMap;
+
 use super::queue::Delivery;
 use crate::message::Message;
 use crate::subscription::Subscription;
@@ -57,11 +60,12 @@ impl Replay {
 #[derive(Debug, Default)]
 pub(crate) struct Replays(Option<Box<Open>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
     replays: BTreeMap<u64, Replay>,
-    /// The number of each in `replays`: there may be as many as subscriptions.
-    numbers: BTreeMap<TopicFilter, u64>,
+    /// The number of each in `replays`: there may be as many as subscriptions, and long filters that differ
+    /// in their last byte.
+    numbers: HashMap<TopicFilter, u64, RandomState>,
     begun: u64,
 }
 
@@ -70,9 +74,12 @@ impl Replays {
         self.0.is_none()
     }
 
-    /// Begins a replay, anew if one for this Topic Filter is under way.
-    pub(crate) fn add(&mut self, replay: Replay) {
-        let open = self.0.get_or_insert_default();
+    /// Begins a replay, anew if one for this Topic Filter is under way. `hasher` is the Session's.
+    pub(crate) fn add(&mut self, replay: Replay, hasher: &RandomState) {
+        let open = self.0.get_or_insert_with(|| {
+            let numbers = HashMap::with_hasher(hasher.clone());
+            Box::new(Open { replays: BTreeMap::new(), numbers, begun: 0 })
+        });
         open.remove(&replay.filter);
         open.numbers.insert(replay.filter.clone(), open.begun);
         open.replays.insert(open.begun, replay);

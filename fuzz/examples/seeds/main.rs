@@ -18,9 +18,12 @@ const BYTES_MAX: usize = 400;
 /// Seeds made of cases for one target.
 const FILES_MAX: usize = 60;
 
-/// The seeds of each target: content by shape, so that one of each shape is kept.
+/// A seed and the case that it comes from, by its shape: one of each is kept.
+type Shapes = BTreeMap<Vec<u8>, (String, Vec<u8>)>;
+
+/// The seeds of each target.
 #[derive(Default)]
-struct Seeds(BTreeMap<&'static str, BTreeMap<Vec<u8>, (String, Vec<u8>)>>);
+struct Seeds(BTreeMap<&'static str, Shapes>);
 
 impl Seeds {
     fn add(&mut self, target: &'static str, case: &str, seed: &[u8]) {
@@ -83,7 +86,7 @@ fn clean(directory: &Path) -> io::Result<()> {
 }
 
 /// At most so many, evenly out of all shapes, which stand in the order of their bytes.
-fn thinned(found: BTreeMap<Vec<u8>, (String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+fn thinned(found: Shapes) -> Vec<(String, Vec<u8>)> {
     let all: Vec<_> = found.into_values().collect();
     let step = all.len().div_ceil(FILES_MAX).max(1);
     all.into_iter().step_by(step).collect()
