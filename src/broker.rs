@@ -279,7 +279,7 @@ impl Broker {
         config.validate().map_err(ListenerError::Config)?;
         let bound = config.bind(self.limits()).await;
         let transport =
-            bound.map_err(|source| ListenerError::Bind { url: config.url.to_string(), source })?;
+            bound.map_err(|source| ListenerError::Bind { url: config.to_string(), source })?;
         self.add_transport(name, transport).await
     }
 

@@ -141,7 +141,7 @@ impl Default for Config {
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, listener) in &self.listeners {
-            write!(f, "listener {name}: {}", listener.url)?;
+            write!(f, "listener {name}: {listener}")?;
             if !listener.origins.is_empty() {
                 write!(f, " for pages of {}", listener.origins.join(", "))?;
             }

@@ -130,6 +130,12 @@ pub struct Limits {
     /// system (Linux: about 15 minutes). At the limit the connection is closed, even if `write_stall_timeout` is
     /// longer. Linux and Android only.
     pub tcp_user_timeout: Duration,
+    /// Size of the HTTP request that begins a WebSocket, in bytes, up to its empty line. Default 16 384
+    /// (16 KiB), range 512 to 1 048 576. A larger one is refused with the status 431.
+    pub ws_request_bytes_max: usize,
+    /// Header lines of such a request. Default 124, range 16 to 124. One with more is refused with the
+    /// status 431.
+    pub ws_request_headers_max: u16,
 }
 
 impl Default for Limits {
@@ -169,6 +175,8 @@ impl Default for Limits {
             tcp_keep_alive_interval_secs: 15,
             tcp_keep_alive_probes: 4,
             tcp_user_timeout: Duration::from_secs(180),
+            ws_request_bytes_max: 16 * 1024,
+            ws_request_headers_max: 124,
         }
     }
 }
@@ -387,6 +395,12 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.tcpUserTimeoutSecs", tcp_user_timeout, "seconds", 0..=DAY,
         "time in which the peer's operating system acknowledges or accepts no byte (Linux); 0 leaves it to the system",
         "the connection is closed"),
+    limit!("limits.wsRequestBytesMax", ws_request_bytes_max, "bytes", 512..=1_048_576,
+        "size of the HTTP request that begins a WebSocket",
+        "it is refused with the status 431"),
+    limit!("limits.wsRequestHeadersMax", ws_request_headers_max, "headers", 16..=124,
+        "header lines of such a request",
+        "it is refused with the status 431"),
 ];
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The address of a listener: a URL that was checked, and the origins of pages that may connect.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use url::{Host, ParseError, Url};
 
@@ -29,6 +29,9 @@ const SCHEMES: [&str; 3] = ["tcp", "mqtt", "ws"];
 /// - a name: every address that the name has on this machine, at the same port. International names are
 ///   looked up in their ASCII form (`tcp://müller.example` as `xn--mller-kva.example`).
 ///
+/// A link-local address (`fe80::…`) needs the name or number of its interface: `tcp://[fe80::1%25eth0]` or
+/// `tcp://[fe80::1%eth0]`.
+///
 /// ```
 /// use hrotti::ListenerConfig;
 ///
@@ -45,6 +48,8 @@ pub struct ListenerConfig {
     /// The origins of pages that may connect over WebSocket, each written as browsers send it in `Origin`
     /// (`https://example.org`). Empty, the default, allows pages of any origin. Always empty for a tcp listener.
     pub origins: Vec<String>,
+    /// The host with its zone, `fe80::1%eth0`, which no [`Url`] can hold. Valid while `url` has that host.
+    scoped: Option<String>,
 }
 
 impl ListenerConfig {
@@ -62,14 +67,15 @@ impl ListenerConfig {
     /// The text is no URL that a listener can serve: it is no URL, has a scheme other than `tcp`, `mqtt` and `ws`,
     /// lacks `//`, or has user information, a query, a fragment, or a path with tcp. The error names the remedy.
     pub fn new(url: &str) -> Result<ListenerConfig, ListenerConfigError> {
-        let parsed = rewritten(url).and_then(|text| Url::parse(&text));
-        let parsed = parsed.map_err(|error| ListenerConfigError::NotAUrl {
+        let parsed = rewritten(url).and_then(|(text, zone)| Ok((Url::parse(&text)?, zone)));
+        let (parsed, zone) = parsed.map_err(|error| ListenerConfigError::NotAUrl {
             value: url.to_owned(),
             reason: error.to_string(),
         })?;
+        let scoped = zone.map(|zone| format!("{}%{zone}", host_of(&parsed)));
         let secret = parsed.password().is_some() || url.contains(char::is_control);
         let value = if secret { shown(&parsed) } else { url.to_owned() };
-        let config = ListenerConfig { url: parsed, origins: Vec::new() };
+        let config = ListenerConfig { url: parsed, origins: Vec::new(), scoped };
         config.check(&value)?;
         Ok(config)
     }
@@ -94,7 +100,7 @@ impl ListenerConfig {
     /// # Errors
     /// As [`ListenerConfig::new`] and [`ListenerConfig::with_origins`].
     pub fn validate(&self) -> Result<(), ListenerConfigError> {
-        self.check(&shown(&self.url))
+        self.check(&self.to_string())
     }
 
     /// As [`ListenerConfig::validate`]; `value` is the URL as errors name it.
@@ -119,7 +125,15 @@ impl ListenerConfig {
             None
         };
         if let Some(part) = part {
-            return Err(ListenerConfigError::Part { value, part, remedy: plain(url) });
+            return Err(ListenerConfigError::Part { value, part, remedy: self.plain() });
+        }
+        match (link_local(host_of(url)), self.zone()) {
+            (true, None) => return Err(ListenerConfigError::NoInterface { value }),
+            (false, Some(_)) => {
+                let remedy = ListenerConfig { scoped: None, ..self.clone() }.plain();
+                return Err(ListenerConfigError::Part { value, part: "an interface", remedy });
+            }
+            _ => {}
         }
         if tcp && !self.origins.is_empty() {
             return Err(ListenerConfigError::OriginsOnTcp { value });
@@ -132,12 +146,39 @@ impl ListenerConfig {
         self.url.scheme() == "ws"
     }
 
-    /// The host to bind: an address without brackets, a name, or `*` for every interface of both families.
+    /// The host to bind: an address without brackets, followed by `%` and the interface if it is link-local; a
+    /// name; or `*` for every interface of both families.
     pub fn host(&self) -> &str {
-        match unbracketed(self.url.host_str().unwrap_or_default()) {
-            "" => EVERY_INTERFACE,
-            host => host,
+        match (self.scoped(), host_of(&self.url)) {
+            (Some(scoped), _) => scoped,
+            (None, "") => EVERY_INTERFACE,
+            (None, host) => host,
         }
+    }
+
+    fn scoped(&self) -> Option<&str> {
+        let (address, _) = self.scoped.as_deref()?.split_once('%')?;
+        self.scoped.as_deref().filter(|_| address == host_of(&self.url))
+    }
+
+    /// The interface that the host's address belongs to.
+    fn zone(&self) -> Option<&str> {
+        self.scoped()?.split_once('%').map(|(_, zone)| zone)
+    }
+
+    /// The host as written in a URL.
+    fn written_host(&self) -> String {
+        match self.scoped().and_then(|scoped| scoped.split_once('%')) {
+            Some((address, zone)) => format!("[{address}%25{zone}]"),
+            None => self.url.host_str().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The URL with nothing but what a listener uses.
+    fn plain(&self) -> String {
+        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let path = if self.is_websocket() { self.url.path() } else { "" };
+        format!("{}://{}{port}{path}", self.url.scheme(), self.written_host())
     }
 
     /// The port to bind: that of the URL, or 1883 for tcp and 80 for ws. 0 lets the operating system choose.
@@ -171,6 +212,31 @@ impl ListenerConfig {
     }
 }
 
+/// The URL, with the interface of a link-local address: [`ListenerConfig::new`] reads it back. A password is left
+/// out.
+impl fmt::Display for ListenerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = shown(&self.url);
+        match self.zone() {
+            Some(_) => {
+                let bracketed = self.url.host_str().unwrap_or_default();
+                f.write_str(&url.replacen(bracketed, &self.written_host(), 1))
+            }
+            None => f.write_str(&url),
+        }
+    }
+}
+
+/// The host of a URL, an IPv6 address without its brackets.
+fn host_of(url: &Url) -> &str {
+    unbracketed(url.host_str().unwrap_or_default())
+}
+
+/// Whether a host is an IPv6 address that means nothing without an interface: every link has the same ones.
+fn link_local(host: &str) -> bool {
+    matches!(address(host), Some(IpAddr::V6(address)) if address.is_unicast_link_local())
+}
+
 /// Whether two sockets cannot listen at these addresses at one port. The families do not meet: an IPv6 socket
 /// takes IPv6 alone.
 fn exclude_each_other(one: IpAddr, two: IpAddr) -> bool {
@@ -180,21 +246,38 @@ fn exclude_each_other(one: IpAddr, two: IpAddr) -> bool {
 
 /// The URL in a form that `Url` parses for every served scheme: `*` for an empty host, and a host name in its ASCII
 /// form. `Url` itself converts host names of `ws` only.
-fn rewritten(text: &str) -> Result<String, ParseError> {
+/// The zone of an address, which `Url` does not accept, is returned apart.
+fn rewritten(text: &str) -> Result<(String, Option<String>), ParseError> {
     let text = text.trim_matches(|letter| letter <= ' ');
-    let Some((scheme, rest)) = text.split_once("://") else { return Ok(text.to_owned()) };
+    let Some((scheme, rest)) = text.split_once("://") else { return Ok((text.to_owned(), None)) };
     if !SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
-        return Ok(text.to_owned());
+        return Ok((text.to_owned(), None));
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
     let (user, place) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
     let colon = place.rfind(':').filter(|&colon| !place[colon..].contains(']'));
     let (host, port) = place.split_at(colon.unwrap_or(place.len()));
-    let host = match host {
-        "" => EVERY_INTERFACE.to_owned(),
-        host => Host::parse(host)?.to_string(),
+    let (host, zone) = match zoned(host) {
+        Some((address, zone)) => (Host::<String>::Ipv6(address).to_string(), Some(zone?)),
+        None if host.is_empty() => (EVERY_INTERFACE.to_owned(), None),
+        None => (Host::parse(host)?.to_string(), None),
     };
-    Ok(format!("{scheme}://{user}{host}{port}{path}"))
+    Ok((format!("{scheme}://{user}{host}{port}{path}"), zone))
+}
+
+/// The address and the zone of a host in brackets that has a zone: behind `%25` as in RFC 6874, or behind `%` as
+/// most programs write it.
+fn zoned(host: &str) -> Option<(Ipv6Addr, Result<String, ParseError>)> {
+    let (address, zone) = host.strip_prefix('[')?.strip_suffix(']')?.split_once('%')?;
+    let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
+    let named = !zone.is_empty() && zone.bytes().all(is_of_a_zone);
+    let zone = named.then(|| zone.to_owned()).ok_or(ParseError::InvalidIpv6Address);
+    Some((address.parse().ok()?, zone))
+}
+
+/// Whether names of interfaces may have this byte.
+fn is_of_a_zone(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._~-:".contains(&byte)
 }
 
 /// An origin as RFC 6454 has it, or `null`.
@@ -221,13 +304,6 @@ fn shown(url: &Url) -> String {
         let _ = url.set_password(Some("..."));
     }
     url.to_string()
-}
-
-/// The URL reduced to the parts that a listener uses.
-fn plain(url: &Url) -> String {
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let path = if url.scheme() == "ws" { url.path() } else { "" };
-    format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
 /// Why a [`ListenerConfig`] cannot be used. The text names the value and the remedy.
@@ -272,6 +348,11 @@ pub enum ListenerConfigError {
         /// The URL.
         value: String,
     },
+    /// The address is link-local, and the URL does not name its interface.
+    NoInterface {
+        /// The URL.
+        value: String,
+    },
 }
 
 impl fmt::Display for ListenerConfigError {
@@ -307,6 +388,11 @@ impl fmt::Display for ListenerConfigError {
             ListenerConfigError::Origin { value, remedy: None } => write!(
                 f,
                 "{value:?} is no origin; write scheme and host, for example \"https://example.org\""
+            ),
+            ListenerConfigError::NoInterface { value } => write!(
+                f,
+                "{value:?} has a link-local address, which needs its interface; write it behind the address, \
+                 for example tcp://[fe80::1%eth0]:1883"
             ),
             ListenerConfigError::OriginsOnTcp { value } => write!(
                 f,

@@ -253,6 +253,16 @@ fn every_address_that_cannot_be_bound_is_refused_by_a_check_and_by_the_start() {
             &["listeners.a.url: ", "tcp://no.such.host.invalid:0", "check the host"],
         ),
         (
+            "no-interface",
+            tcp("tcp://[fe80::1]:0"),
+            &["listeners.a.url: ", "tcp://[fe80::1]:0", "needs its interface", "%eth0"],
+        ),
+        (
+            "unknown-interface",
+            tcp("tcp://[fe80::1%none]:0"),
+            &["listeners.a.url: ", "[fe80::1%25none]", "this machine has no interface \"none\""],
+        ),
+        (
             "elsewhere",
             tcp("tcp://203.0.113.1:0"),
             &["listeners.a.url: ", "tcp://203.0.113.1:0", "no interface of this machine"],

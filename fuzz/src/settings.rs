@@ -43,7 +43,7 @@ fn check_config(config: &Config) {
 fn written(config: &Config) -> String {
     let mut listeners = Map::new();
     for (name, listener) in &config.listeners {
-        let mut entry = json!({ "url": listener.url.as_str() });
+        let mut entry = json!({ "url": listener.to_string() });
         if !listener.origins.is_empty() {
             entry["origins"] = json!(listener.origins);
         }
@@ -96,7 +96,7 @@ fn check_listener(config: &ListenerConfig) {
     assert!(!config.host().is_empty() && !config.host().contains(['[', ']', '/']), "{config:?}");
     assert!(config.path().starts_with('/'), "{config:?}");
     assert!(config.is_websocket() || config.path() == "/", "{config:?}");
-    let again = ListenerConfig::new(config.url.as_str());
+    let again = ListenerConfig::new(&config.to_string());
     let again = again.and_then(|again| again.with_origins(config.origins.clone()));
     assert_eq!(again.as_ref(), Ok(config), "it reads back");
     assert!(config.clashes_with(config) || config.port() == 0);

@@ -431,7 +431,7 @@ proptest! {
             Ok(listener) => {
                 prop_assert!(!listener.host().is_empty());
                 prop_assert!(listener.path().starts_with('/'));
-                let again = ListenerConfig::new(listener.url.as_str());
+                let again = ListenerConfig::new(&listener.to_string());
                 prop_assert_eq!(again, Ok(listener));
             }
             Err(error) => {

@@ -34,7 +34,13 @@ pub(crate) fn unusable(listeners: &[(String, ListenerConfig)]) -> Vec<(usize, St
 }
 
 fn clash(one: SocketAddr, two: SocketAddr) -> bool {
-    one.port() != 0 && one.port() == two.port() && exclude_each_other(one.ip(), two.ip())
+    let scope = |address| match address {
+        SocketAddr::V6(address) => address.scope_id(),
+        SocketAddr::V4(_) => 0,
+    };
+    let elsewhere = one.ip() == two.ip() && scope(one) != scope(two);
+    let one_port = one.port() != 0 && one.port() == two.port();
+    one_port && !elsewhere && exclude_each_other(one.ip(), two.ip())
 }
 
 /// The error of a listener that would claim the address of another listener.
@@ -46,17 +52,16 @@ pub(crate) fn same_address(
 ) -> String {
     let which = address.map(|address| format!(", {address},")).unwrap_or_default();
     format!(
-        "\"{}\" would claim the same address{which} as listener {other:?} (\"{}\"); give each listener a \
-         port of its own",
-        listener.url, theirs.url
+        "\"{listener}\" would claim the same address{which} as listener {other:?} (\"{theirs}\"); give each \
+         listener a port of its own"
     )
 }
 
 /// The addresses at which a listener would listen.
 fn addresses(listener: &ListenerConfig) -> Result<Vec<SocketAddr>, String> {
-    let (url, host) = (&listener.url, listener.host());
+    let host = listener.host();
     let problem = |error: &dyn fmt::Display, remedy: &str| {
-        format!("\"{url}\" cannot be bound: {error}; {remedy}")
+        format!("\"{listener}\" cannot be bound: {error}; {remedy}")
     };
     let all = look_up(host, listener.port()).map_err(|error| {
         problem(&error, &format!("check the host {host:?}, or write * for every interface"))
@@ -106,6 +111,28 @@ mod tests {
         let every = if loopback.is_ipv4() { "tcp://0.0.0.0:7" } else { "tcp://[::]:7" };
         assert_eq!(problems(&[every, "tcp://localhost:7"]).len(), 1);
         assert_eq!(problems(&["tcp://localhost:0", "tcp://localhost:0"]), []);
+    }
+
+    #[test]
+    fn one_link_local_address_at_two_interfaces_is_two_addresses() {
+        let at = |scope| std::net::SocketAddrV6::new("fe80::1".parse().expect("IPv6"), 7, 0, scope);
+        assert!(clash(at(1).into(), at(1).into()));
+        assert!(!clash(at(1).into(), at(2).into()));
+        assert!(clash(at(1).into(), ([0; 16], 7).into()));
+    }
+
+    #[test]
+    fn an_interface_that_this_machine_does_not_have_is_named() {
+        for (url, zone) in
+            [("tcp://[fe80::1%no-such]:7", "no-such"), ("ws://[fe80::1%25none]:7", "none")]
+        {
+            let found = problems(&[url]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            let says = format!("this machine has no interface {zone:?}");
+            assert!(found[0].1.contains(&says), "{found:?}");
+            assert!(found[0].1.contains(&format!("[fe80::1%25{zone}]")), "{found:?}");
+        }
+        assert_eq!(problems(&["tcp://[fe80::1%4000000]:7"]).len(), 1, "a number that is none");
     }
 
     #[test]

@@ -55,6 +55,32 @@ fn no_host_and_a_star_are_every_interface() {
 }
 
 #[test]
+fn a_link_local_address_has_an_interface() {
+    for (url, host, written) in [
+        ("tcp://[fe80::1%25eth0]:1883", "fe80::1%eth0", "tcp://[fe80::1%25eth0]:1883"),
+        ("tcp://[fe80::1%eth0]:1883", "fe80::1%eth0", "tcp://[fe80::1%25eth0]:1883"),
+        ("mqtt://[FE80:0::1%3]", "fe80::1%3", "mqtt://[fe80::1%253]"),
+        ("tcp://[fe80::1%25]", "fe80::1%25", "tcp://[fe80::1%2525]"),
+        ("ws://[fe80::1%2525]/a", "fe80::1%25", "ws://[fe80::1%2525]/a"),
+        ("ws://[fe80::1%eth0.100]:1/a", "fe80::1%eth0.100", "ws://[fe80::1%25eth0.100]:1/a"),
+        ("tcp://[febf::1%a:0]:1", "febf::1%a:0", "tcp://[febf::1%25a:0]:1"),
+    ] {
+        let config = config(url);
+        assert_eq!((config.host(), config.to_string().as_str()), (host, written), "{url}");
+        assert_eq!(ListenerConfig::new(written), Ok(config));
+    }
+    let mut changed = config("tcp://[fe80::1%eth0]:1");
+    assert_ne!(changed, config("tcp://[fe80::1%eth1]:1"));
+    assert!(!changed.clashes_with(&config("tcp://[fe80::1%eth1]:1")));
+    assert!(changed.clashes_with(&config("tcp://[fe80::1%25eth0]:1")));
+    // The interface belongs to the address.
+    changed.url = Url::parse("tcp://h:1").expect("a URL");
+    assert_eq!((changed.validate(), changed.host()), (Ok(()), "h"));
+    changed.url = Url::parse("tcp://[fe80::2]:1").expect("a URL");
+    assert!(matches!(changed.validate(), Err(ListenerConfigError::NoInterface { .. })));
+}
+
+#[test]
 fn hosts_are_read_alike_under_every_scheme() {
     for scheme in ["tcp", "mqtt", "ws"] {
         for (host, expected) in [
@@ -99,6 +125,11 @@ fn errors_name_value_and_remedy() {
         ("tcp://h:1#a", &["has a fragment", "write \"tcp://h:1\""]),
         ("ws://h/mqtt?a=b", &["has a query", "write \"ws://h/mqtt\""]),
         ("ws://h/mqtt#a", &["has a fragment", "write \"ws://h/mqtt\""]),
+        ("tcp://[fe80::1]:0", &["\"tcp://[fe80::1]:0\"", "needs its interface", "[fe80::1%eth0]"]),
+        ("ws://[fe80::1%]/", &["\"ws://[fe80::1%]/\" is no URL"]),
+        ("tcp://[fe80::1%a b]", &["is no URL"]),
+        ("tcp://[::1%lo]:7", &["\"tcp://[::1%lo]:7\" has an interface", "write \"tcp://[::1]:7\""]),
+        ("tcp://[fe80::1%lo]:7/a", &["has a path", "write \"tcp://[fe80::1%25lo]:7\""]),
         ("ws://me@h/", &["has user information", "write \"ws://h/\""]),
         ("tcp://me:secret@h:1", &["has user information", "write \"tcp://h:1\""]),
     ];

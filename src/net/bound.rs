@@ -84,7 +84,9 @@ mod tests {
     use super::*;
 
     fn config(url: &str) -> ListenerConfig {
-        ListenerConfig { url: url.parse().expect("a URL"), origins: Vec::new() }
+        let mut config = ListenerConfig::new("tcp://*").expect("a URL");
+        config.url = url.parse().expect("a URL");
+        config
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use hrotti::config::{Logging, Stream};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -85,7 +85,7 @@ fn is_protocol(target: &str) -> bool {
 pub(crate) fn start(streams: &Logging, level: Option<LevelFilter>) -> io::Result<Printer> {
     let routes = Routes::new(streams, level);
     let level = routes.level;
-    if routes.is_plain() {
+    if Printer::of(&routes, SystemTime::now()) == Printer::Femme {
         femme::with_level(level);
         return Ok(Printer::Femme);
     }
@@ -107,6 +107,11 @@ pub(crate) enum Printer {
 }
 
 impl Printer {
+    /// femme panics on every record while the clock is before 1970.
+    fn of(routes: &Routes, now: SystemTime) -> Printer {
+        if routes.is_plain() && now >= UNIX_EPOCH { Printer::Femme } else { Printer::Router }
+    }
+
     /// The format of its line about lost lines.
     pub(crate) fn lost_line(self) -> fn(u64) -> String {
         match self {
@@ -218,6 +223,14 @@ mod tests {
             assert_eq!(shown(&routes), expected, "{logging:?} {level:?}");
             assert_eq!(routes.is_plain(), plain, "{logging:?} {level:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_before_1970_ends_no_log() {
+        let second = std::time::Duration::from_secs(1);
+        let plain = Routes::new(&Logging::default(), None);
+        assert_eq!(Printer::of(&plain, UNIX_EPOCH + second), Printer::Femme);
+        assert_eq!(Printer::of(&plain, UNIX_EPOCH - second), Printer::Router);
     }
 
     #[test]

@@ -56,7 +56,7 @@ async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec
             Ok(transport) => bound.push((name, transport)),
             Err(error) => errors.push(format!(
                 "listener {name}: {} cannot be bound: {error}; {}",
-                listener.url,
+                listener,
                 remedy(&error, listener)
             )),
         }

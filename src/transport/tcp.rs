@@ -275,7 +275,7 @@ impl Accepted {
             Ok(registered) => Connected::Loop(registered?),
             Err(socket) => Connected::Reactor(Async::new(socket)?),
         };
-        Ok(TcpStream { socket: Arc::new(socket), drained: false })
+        Ok(TcpStream { socket: Arc::new(socket), drained: false, asked: false })
     }
 
     /// Its keep-alive: idle time, interval, probes and user timeout, in seconds.
@@ -337,6 +337,9 @@ pub(super) struct TcpStream {
     /// readiness first instead of being told that it would block. Readiness is level-triggered, so bytes
     /// and an end of stream that came in between are seen.
     drained: bool,
+    /// A read has waited for readiness. Another one before it came looks by itself: after the process was stopped,
+    /// a deadline may strike before readiness is reported.
+    asked: bool,
 }
 
 impl TcpStream {
@@ -349,8 +352,16 @@ impl TcpStream {
         let socket = &self.socket;
         loop {
             if self.drained {
-                ready!(socket.poll_readable(cx))?;
+                match socket.poll_readable(cx) {
+                    Poll::Ready(readable) => readable?,
+                    Poll::Pending if self.asked => {}
+                    Poll::Pending => {
+                        self.asked = true;
+                        return Poll::Pending;
+                    }
+                }
                 self.drained = false;
+                self.asked = false;
             }
             match uninterrupted(|| read(socket.get_ref())) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
@@ -458,7 +469,7 @@ impl Drop for TcpStream {
 #[cfg(test)]
 mod tests {
     use futures_lite::AsyncReadExt;
-    use futures_lite::future::block_on;
+    use futures_lite::future::{block_on, poll_once};
 
     use super::*;
 
@@ -535,6 +546,23 @@ mod tests {
         drop(peer);
         assert_eq!(block_on(stream.read(&mut room)).expect("the end is not missed"), 0);
         assert!(!stream.drained, "the end is there at once from now on");
+    }
+
+    /// A deadline strikes only after a read that found nothing, whoever watches the socket.
+    #[test]
+    fn bytes_that_are_there_are_read_before_readiness_is_reported() {
+        let mut transport = block_on(TcpTransport::bind("127.0.0.1", 0)).expect("a free port");
+        let mut peer = std::net::TcpStream::connect(transport.local_addr()).expect("listening");
+        peer.set_nodelay(true).expect("an option");
+        let (accepted, _) = block_on(transport.accept_stream()).expect("dialled");
+        let mut stream = accepted.into_stream().expect("a socket");
+        let mut room = [0; 8];
+        for _ in 0..100 {
+            assert!(block_on(poll_once(stream.read(&mut room))).is_none());
+            peer.write_all(&[0; 3]).expect("the server reads");
+            let read = block_on(poll_once(stream.read(&mut room))).expect("it is there");
+            assert_eq!(read.expect("bytes"), 3);
+        }
     }
 
     #[test]

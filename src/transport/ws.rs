@@ -24,7 +24,7 @@ use upgrade::{Rules, upgrade};
 ///
 /// A Client must request the served path and offer the subprotocol `mqtt` or `mqttv3.1`, or no subprotocol.
 /// Otherwise it gets an HTTP response with the reason (404, 403, 400, 405, 426; 431 if the request is longer than
-/// 16 KiB). A query behind the path is ignored.
+/// [`Limits`] allow). A query behind the path is ignored.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -76,9 +76,11 @@ impl WsTransport {
         Ok(WsTransport { tcp: TcpTransport::bind(host, port).await?, rules })
     }
 
-    /// As [`TcpTransport::with_limits`].
+    /// As [`TcpTransport::with_limits`], and bounds the request of the upgrade by
+    /// [`Limits::ws_request_bytes_max`] and [`Limits::ws_request_headers_max`].
     #[must_use]
     pub fn with_limits(mut self, limits: &Limits) -> WsTransport {
+        Arc::make_mut(&mut self.rules).set_limits(limits);
         self.tcp = self.tcp.with_limits(limits);
         self
     }

@@ -72,6 +72,37 @@ fn a_name_is_every_address_that_it_has() {
     }
 }
 
+/// The link-local addresses of this machine with their interfaces.
+#[cfg(target_os = "linux")]
+fn link_local() -> Vec<(Ipv6Addr, String)> {
+    let text = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let of_line = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let address = Ipv6Addr::from(u128::from_str_radix(fields.first()?, 16).ok()?);
+        Some((address, (*fields.get(5)?).to_owned()))
+    };
+    let all = text.lines().filter_map(of_line);
+    all.filter(|(address, _)| address.is_unicast_link_local()).collect()
+}
+
+/// mosquitto's issue 2696.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_link_local_address_is_bound_at_its_interface() {
+    for (address, interface) in link_local() {
+        for url in [
+            format!("tcp://[{address}%25{interface}]:0"),
+            format!("tcp://[{address}%{interface}]:0"),
+        ] {
+            let broker = Broker::new(100);
+            let endpoint = listen(&broker, "link", &url);
+            let at = endpoint.trim_start_matches("tcp://").parse::<SocketAddr>().unwrap();
+            assert!(at.ip() == address && endpoint.contains('%'), "{endpoint}");
+            serves(at);
+        }
+    }
+}
+
 #[test]
 fn mqtt_is_another_name_of_tcp() {
     let broker = Broker::new(100);

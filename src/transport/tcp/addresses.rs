@@ -24,6 +24,12 @@ const NO_SUCH_FAMILY: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
 #[cfg(not(unix))]
 const NO_SUCH_FAMILY: i32 = 10_047;
 
+/// The error of the system for an interface number that no interface has.
+#[cfg(unix)]
+const NO_SUCH_INTERFACE: i32 = rustix::io::Errno::NODEV.raw_os_error();
+#[cfg(not(unix))]
+const NO_SUCH_INTERFACE: i32 = 10_049;
+
 /// A host, before any look-up.
 enum Place {
     Addresses(Vec<SocketAddr>),
@@ -48,7 +54,10 @@ pub(crate) fn address(host: &str) -> Option<IpAddr> {
 pub(crate) fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     match place(host, port)? {
         Place::Addresses(addresses) => Ok(addresses),
-        Place::Name(name) => in_order((name.as_str(), port).to_socket_addrs()?),
+        Place::Name(name) => {
+            let found = (name.as_str(), port).to_socket_addrs();
+            in_order(found.map_err(|error| unknown(&name, error))?)
+        }
     }
 }
 
@@ -57,8 +66,20 @@ pub(super) async fn look_up_async(host: &str, port: u16) -> io::Result<Vec<Socke
     match place(host, port)? {
         Place::Addresses(addresses) => Ok(addresses),
         Place::Name(name) => {
-            let name = (name.as_str(), port);
-            in_order(async_std::net::ToSocketAddrs::to_socket_addrs(&name).await?)
+            let asked = (name.as_str(), port);
+            let found = async_std::net::ToSocketAddrs::to_socket_addrs(&asked).await;
+            in_order(found.map_err(|error| unknown(&name, error))?)
+        }
+    }
+}
+
+/// Why a name has no address. Behind `%` stands the name of an interface.
+fn unknown(name: &str, error: io::Error) -> io::Error {
+    match name.split_once('%') {
+        None => error,
+        Some((_, zone)) => {
+            let text = format!("this machine has no interface {zone:?}");
+            io::Error::new(ErrorKind::AddrNotAvailable, text)
         }
     }
 }
@@ -71,6 +92,10 @@ fn place(host: &str, port: u16) -> io::Result<Place> {
         return Ok(Place::Addresses(every.map(|address| SocketAddr::new(address, port)).to_vec()));
     }
     if let Some(address) = address(host) {
+        if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
+            let text = format!("a link-local address needs its interface: {address}%INTERFACE");
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
         return Ok(known(address));
     }
     if host.contains(':') {
@@ -161,7 +186,8 @@ fn listen_once(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)
+    error.kind() == ErrorKind::AddrNotAvailable
+        || [Some(NO_SUCH_FAMILY), Some(NO_SUCH_INTERFACE)].contains(&error.raw_os_error())
 }
 
 /// The standard library's own `bind` has a backlog of 128, which a storm of reconnecting Clients overruns.
@@ -206,6 +232,8 @@ mod tests {
             assert_eq!(look_up(host, 7).expect(host), addresses(expected), "{host}");
         }
         assert_eq!(look_up("a b", 7).expect_err("no name").kind(), ErrorKind::InvalidInput);
+        let error = look_up("fe80::1", 7).expect_err("no interface");
+        assert!(error.to_string().contains("fe80::1%INTERFACE"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use super::WsTransport;
 use super::frame::masked;
 use super::stream::{FRAME_MAX, WsStream};
+use crate::limits::Limits;
 use crate::runtime;
 use crate::transport::memory::MemoryTransport;
 use crate::transport::tests::{Fixture, Peer, checks, pattern, read_exactly};
@@ -325,6 +326,26 @@ fn a_long_request_is_refused() {
     let cookie = |len| format!("{OFFER}Cookie: {}\r\n", "c".repeat(len));
     accepted(&mut transport, request("/", &cookie(15_000)).as_bytes());
     refused(&mut transport, request("/", &cookie(20_000)).as_bytes(), "431");
+    let bare = request("/", &cookie(0)).len();
+    for max in [512, 2_048, 16 * 1024] {
+        let limits = Limits { ws_request_bytes_max: max, ..Limits::default() };
+        let mut transport = bind(None, &[]).with_limits(&limits);
+        accepted(&mut transport, request("/", &cookie(max - bare)).as_bytes());
+        refused(&mut transport, request("/", &cookie(max - bare + 1)).as_bytes(), "431");
+    }
+}
+
+#[test]
+fn a_request_with_many_headers_is_refused() {
+    let lines = |count| format!("{OFFER}{}", "X: y\r\n".repeat(count - 6));
+    assert_eq!(Limits::default().ws_request_headers_max, 124, "what tungstenite reads");
+    for max in [16, 64, 124] {
+        let limits = Limits { ws_request_headers_max: max, ..Limits::default() };
+        let mut transport = bind(None, &[]).with_limits(&limits);
+        accepted(&mut transport, request("/", &lines(usize::from(max))).as_bytes());
+        let more = request("/", &lines(usize::from(max) + 1));
+        refused(&mut transport, more.as_bytes(), "431");
+    }
 }
 
 #[test]

@@ -20,10 +20,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 use url::Url;
 
 use super::stream::WsStream;
+use crate::limits::Limits;
 use crate::runtime;
-
-/// The longest request, from its first byte to the empty line.
-const REQUEST_MAX: usize = 16 * 1024;
 
 /// After a refusal, how much more of the peer's bytes is read: closing a socket with unread bytes resets it,
 /// and the peer might lose the response.
@@ -34,11 +32,14 @@ const DISCARD_MAX: usize = 64 * 1024;
 const FAREWELL_TIME: Duration = Duration::from_millis(250);
 
 /// The path that is served, and the origins that may connect.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rules {
     path: String,
     /// In the form of [`canonical`]; empty admits all.
     origins: Vec<String>,
+    /// The longest request, from its first byte to the empty line.
+    request_bytes_max: usize,
+    request_headers_max: usize,
 }
 
 impl Rules {
@@ -48,7 +49,16 @@ impl Rules {
             return Err(io::Error::new(ErrorKind::InvalidInput, "no path that can be asked for"));
         }
         let origins = origins.iter().map(|origin| canonical(origin)).collect();
-        Ok(Rules { path: path.to_owned(), origins })
+        let (request_bytes_max, request_headers_max) = (0, 0);
+        let mut rules =
+            Rules { path: path.to_owned(), origins, request_bytes_max, request_headers_max };
+        rules.set_limits(&Limits::default());
+        Ok(rules)
+    }
+
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.request_bytes_max = limits.ws_request_bytes_max;
+        self.request_headers_max = limits.ws_request_headers_max.into();
     }
 
     pub(super) fn path(&self) -> &str {
@@ -118,6 +128,12 @@ fn subprotocol(request: &Request) -> Result<Option<&'static str>, Refusal> {
 /// # Errors
 /// The response that refuses.
 fn respond(request: &[u8], rules: &Rules) -> Result<Vec<u8>, Refusal> {
+    // The first line and the empty one are no headers.
+    let lines = request.iter().filter(|byte| **byte == b'\n').count();
+    if lines.saturating_sub(2) > rules.request_headers_max {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(refusal(status, "The request has too many headers.\n"));
+    }
     let parsed = Request::try_parse(request).map_err(|error| fault(&error))?;
     let Some((_, mut request)) = parsed else {
         return Err(refusal(StatusCode::BAD_REQUEST, "This is no WebSocket upgrade.\n"));
@@ -152,7 +168,7 @@ pub(super) async fn upgrade<S>(mut io: S, rules: &Rules) -> io::Result<WsStream<
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answer = match read_request(&mut io).await {
+    let answer = match read_request(&mut io, rules.request_bytes_max).await {
         Ok((request, early)) => respond(&request, rules).map(|response| (response, early)),
         Err(Unread::Io(error)) => return Err(error),
         Err(Unread::Refused(status, text)) => Err(refusal(status, text)),
@@ -173,7 +189,10 @@ enum Unread {
 }
 
 /// Reads up to the empty line that ends a request; what was read beyond it is returned apart.
-async fn read_request<S: AsyncRead + Unpin>(io: &mut S) -> Result<(Vec<u8>, Vec<u8>), Unread> {
+async fn read_request<S: AsyncRead + Unpin>(
+    io: &mut S,
+    bytes_max: usize,
+) -> Result<(Vec<u8>, Vec<u8>), Unread> {
     const END: &[u8] = b"\r\n\r\n";
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
@@ -185,8 +204,9 @@ async fn read_request<S: AsyncRead + Unpin>(io: &mut S) -> Result<(Vec<u8>, Vec<
         let looked_at = request.len().saturating_sub(END.len() - 1);
         request.extend_from_slice(&chunk[..n]);
         let found = request[looked_at..].windows(END.len()).position(|window| window == END);
-        if let Some(at) = found {
-            let rest = request.split_off(looked_at + at + END.len());
+        let end = found.map(|at| looked_at + at + END.len());
+        if let Some(end) = end.filter(|end| *end <= bytes_max) {
+            let rest = request.split_off(end);
             return Ok((request, rest));
         }
         if !request[0].is_ascii_uppercase() {
@@ -196,7 +216,7 @@ async fn read_request<S: AsyncRead + Unpin>(io: &mut S) -> Result<(Vec<u8>, Vec<
                 "This is not HTTP: the listener speaks MQTT over WebSocket.\n",
             ));
         }
-        if request.len() > REQUEST_MAX {
+        if end.is_some() || request.len() >= bytes_max {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Err(Unread::Refused(status, "The request is too long.\n"));
         }
