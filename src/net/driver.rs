@@ -36,6 +36,9 @@ const ROUNDS_PER_TURN: usize = 4;
 /// A publisher that has sent nothing for so long forgets its routes, in milliseconds.
 const ROUTES_IDLE_MILLIS: u64 = 60_000;
 
+/// The fixed header's first byte of PINGREQ (section 3.12.1).
+const PINGREQ: u8 = 0xC0;
+
 /// The steps that taking one packet costs beside its bytes.
 const PACKET_STEPS: usize = 1;
 
@@ -411,6 +414,11 @@ impl Driver {
             let Frame::Whole { header, body, taken } = frame else {
                 break self.keep(rest, &frame, now);
             };
+            if header == PINGREQ && !turn.batch.is_empty() {
+                // PINGRESP follows the messages of the Client's own that it published before.
+                self.incoming.keep_whole(rest);
+                break Ok(());
+            }
             self.incoming.finished();
             turn.budget.spend(PACKET_STEPS);
             turn.budget.spend_bytes(body.len());

@@ -3,16 +3,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{CONNACK, CONNECT, HANGS, Running, connect, file};
 
 /// Longer than the deadlines of [`stopped_for_longer_than_every_deadline`].
 const STOPPED: Duration = Duration::from_secs(4);
 
-/// CONNECT with Keep Alive 1 and an empty Client Identifier, and the first byte of what accepts it.
-const CONNECT_311: &[u8] = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x01\x00\x00";
-const CONNECT_5: &[u8] = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x01\x00\x00\x00";
+/// CONNECT with Keep Alive 2 and an empty Client Identifier, and the first byte of what accepts it.
+const CONNECT_311: &[u8] = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x02\x00\x00";
+const CONNECT_5: &[u8] = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x02\x00\x00\x00";
 
 /// PUBLISH of QoS 1 as 3.1.1 has it, and PUBACK.
 const PUBLISH: &[u8] = b"\x32\x06\x00\x01t\x00\x01x";
@@ -39,6 +39,18 @@ fn accepted(endpoint: &str, connect: &[u8]) -> TcpStream {
     client.read_exact(&mut rest).expect("the rest of CONNACK");
     assert_eq!(rest[1], 0, "accepted");
     client
+}
+
+/// Waits until no thread of the process runs any more: the signal takes its time.
+fn until_stopped(process: u32) {
+    let begun = Instant::now();
+    let stat = format!("/proc/{process}/stat");
+    // The state follows the name in parentheses.
+    let stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+    while !stopped() {
+        assert!(begun.elapsed() < HANGS, "the process does not stop");
+        std::thread::yield_now();
+    }
 }
 
 fn expect(client: &mut TcpStream, answer: &[u8], what: &str) {
@@ -68,6 +80,7 @@ fn stopped_for_longer_than_every_deadline(workers: usize) {
     halfway.write_all(&PUBLISH[..4]).expect("half of PUBLISH");
     asking.write_all(CONNECT).expect("CONNECT just before the stop");
     program.signal("STOP");
+    until_stopped(program.pid);
 
     for client in &mut pinging {
         client.write_all(PINGREQ).expect("PINGREQ");
