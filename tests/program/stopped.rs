@@ -1,9 +1,10 @@
 //! The process is stopped for longer than every deadline of its Clients (SIGSTOP, a suspended machine, a frozen
 //! container): what they sent meanwhile is read before a deadline strikes.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{CONNACK, CONNECT, HANGS, Running, connect, file};
 
@@ -47,6 +48,20 @@ fn expect(client: &mut TcpStream, answer: &[u8], what: &str) {
     assert_eq!(got, answer, "{what}");
 }
 
+/// Waits until no thread of the process runs: a signal is on its way for a moment.
+fn until_stopped(pid: u32) {
+    let late = Instant::now() + HANGS;
+    let stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    let tasks = || fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
+    while !tasks().all(stopped) {
+        assert!(Instant::now() < late, "it does not stop");
+        std::thread::yield_now();
+    }
+}
+
 /// MQTT-3.1.2-22, `limits.packetTimeoutSecs` and `limits.connectTimeoutSecs`.
 fn stopped_for_longer_than_every_deadline(workers: usize) {
     let path = file(
@@ -68,6 +83,7 @@ fn stopped_for_longer_than_every_deadline(workers: usize) {
     halfway.write_all(&PUBLISH[..4]).expect("half of PUBLISH");
     asking.write_all(CONNECT).expect("CONNECT just before the stop");
     program.signal("STOP");
+    until_stopped(program.pid);
 
     for client in &mut pinging {
         client.write_all(PINGREQ).expect("PINGREQ");
