@@ -1,6 +1,7 @@
 //! The process is stopped for longer than every deadline of its Clients (SIGSTOP, a suspended machine, a frozen
 //! container): what they sent meanwhile is read before a deadline strikes.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -57,6 +58,20 @@ fn expect(client: &mut TcpStream, answer: &[u8], what: &str) {
     let mut got = vec![0; answer.len()];
     client.read_exact(&mut got).expect(what);
     assert_eq!(got, answer, "{what}");
+}
+
+/// Waits until no thread of the process runs: a signal is on its way for a moment.
+fn until_stopped(pid: u32) {
+    let late = Instant::now() + HANGS;
+    let stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    let tasks = || fs::read_dir(format!("/proc/{pid}/task")).expect("its threads").flatten();
+    while !tasks().all(stopped) {
+        assert!(Instant::now() < late, "it does not stop");
+        std::thread::yield_now();
+    }
 }
 
 /// MQTT-3.1.2-22, `limits.packetTimeoutSecs` and `limits.connectTimeoutSecs`.
