@@ -42,18 +42,6 @@ fn accepted(endpoint: &str, connect: &[u8]) -> TcpStream {
     client
 }
 
-/// Waits until no thread of the process runs any more: the signal takes its time.
-fn until_stopped(process: u32) {
-    let begun = Instant::now();
-    let stat = format!("/proc/{process}/stat");
-    // The state follows the name in parentheses.
-    let stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
-    while !stopped() {
-        assert!(begun.elapsed() < HANGS, "the process does not stop");
-        std::thread::yield_now();
-    }
-}
-
 fn expect(client: &mut TcpStream, answer: &[u8], what: &str) {
     let mut got = vec![0; answer.len()];
     client.read_exact(&mut got).expect(what);
