@@ -32,10 +32,11 @@ pub(crate) trait CustomHost: Send + Sync {
 /// The host of one broker's tasks.
 pub(crate) enum Host {
     /// async-std's global executor, or event loops of the broker's own for listeners and connections.
-    Stock {
-        clock: Clock,
-        event_loops: Option<EventLoops>,
-    },
+    Stock { clock: Clock, event_loops: Option<EventLoops> },
+    #[cfg_attr(
+        not(any(test, feature = "testing")),
+        allow(dead_code, reason = "simulations alone have one")
+    )]
     Custom(Arc<dyn CustomHost>),
 }
 
