@@ -77,7 +77,8 @@ counters! {
         connections_refused,
         /// CONNECTs refused by `sessions_max`.
         sessions_refused,
-        /// Topic Filters refused by `session_subscriptions_max` or `subscriptions_max`.
+        /// Topic Filters refused by `session_subscriptions_max`, `session_subscription_bytes_max`,
+        /// `subscriptions_max` or `subscription_bytes_max`.
         subscriptions_refused,
         /// Messages that `retained_messages_max` or `retained_bytes_max` kept from being retained.
         retained_refused,
