@@ -124,16 +124,13 @@ impl ListenerConfig {
         } else {
             None
         };
+        let part = match (link_local(host_of(url)), self.zone()) {
+            (true, None) => return Err(ListenerConfigError::NoInterface { value }),
+            (false, Some(_)) => Some("an interface"),
+            _ => part,
+        };
         if let Some(part) = part {
             return Err(ListenerConfigError::Part { value, part, remedy: self.plain() });
-        }
-        match (link_local(host_of(url)), self.zone()) {
-            (true, None) => return Err(ListenerConfigError::NoInterface { value }),
-            (false, Some(_)) => {
-                let remedy = ListenerConfig { scoped: None, ..self.clone() }.plain();
-                return Err(ListenerConfigError::Part { value, part: "an interface", remedy });
-            }
-            _ => {}
         }
         if tcp && !self.origins.is_empty() {
             return Err(ListenerConfigError::OriginsOnTcp { value });
@@ -178,7 +175,11 @@ impl ListenerConfig {
     fn plain(&self) -> String {
         let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let path = if self.is_websocket() { self.url.path() } else { "" };
-        format!("{}://{}{port}{path}", self.url.scheme(), self.written_host())
+        let host = match link_local(host_of(&self.url)) {
+            true => self.written_host(),
+            false => self.url.host_str().unwrap_or_default().to_owned(),
+        };
+        format!("{}://{host}{port}{path}", self.url.scheme())
     }
 
     /// The port to bind: that of the URL, or 1883 for tcp and 80 for ws. 0 lets the operating system choose.
