@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Fuzzes the targets one after the other: fuzz/run.sh [SECONDS_PER_TARGET] [TARGET...]
 #
-# 60 seconds and all targets unless told otherwise; RUNS=N ends each after N executions if that is sooner. What is
-# found goes to target/fuzz/corpus, the seeds are fuzz/corpus. Exit code: 0 when nothing broke, 1 when a target
-# did, 2 when it was called wrongly, 3 when a tool is not there.
+# 60 seconds and all targets unless told otherwise; RUNS=N ends each after N executions if that is sooner, SEED=N
+# tries the same inputs each time. What is found goes to target/fuzz/corpus, the seeds are fuzz/corpus. Exit code: 0
+# when nothing broke, 1 when a target did, 2 when it was called wrongly, 3 when a tool is not there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 seconds=${1:-60}
-[[ $seconds =~ ^[0-9]+$ ]] || { sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
+[[ $seconds =~ ^[0-9]+$ ]] || { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2; }
 shift || true
 runs=${RUNS:--1}
+seed=${SEED:-0} # 0 is another one each time
 all=()
 for file in fuzz/bin/*.rs; do all+=("$(basename "$file" .rs)"); done
 chosen=("$@")
@@ -44,7 +45,7 @@ for target in "${chosen[@]}"; do
     dictionary=fuzz/dictionaries/$target.dict
     # A script of choices does not get deeper by being longer.
     case $target in retained | session | share | tree) length=256 ;; *) length=1024 ;; esac
-    options=(-max_total_time="$seconds" -runs="$runs" -timeout=10 -max_len=$length -print_final_stats=1
+    options=(-max_total_time="$seconds" -runs="$runs" -seed="$seed" -timeout=10 -max_len=$length -print_final_stats=1
         -artifact_prefix="$where/crashes/$target/")
     [[ ! -f $dictionary ]] || options+=(-dict="$dictionary")
     printf '%s: %s s\n' "$target" "$seconds" >&2

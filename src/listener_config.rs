@@ -250,6 +250,10 @@ fn exclude_each_other(one: IpAddr, two: IpAddr) -> bool {
 /// The zone of an address, which `Url` does not accept, is returned apart.
 fn rewritten(text: &str) -> Result<(String, Option<String>), ParseError> {
     let text = text.trim_matches(|letter| letter <= ' ');
+    // `Url` passes over these, and would read another host than is read here.
+    if text.contains(['\t', '\n', '\r']) {
+        return Err(ParseError::InvalidDomainCharacter);
+    }
     let Some((scheme, rest)) = text.split_once("://") else { return Ok((text.to_owned(), None)) };
     if !SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
         return Ok((text.to_owned(), None));

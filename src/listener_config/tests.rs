@@ -201,3 +201,13 @@ fn clashes_are_seen_before_binding() {
         assert!(!clash(every, "tcp://*:2"));
     }
 }
+
+/// `Url` passes over line breaks: what is served would not be what was written.
+#[test]
+fn a_url_with_a_line_break_is_no_url() {
+    for url in ["tc\rp://0x05535", "tcp://local\nhost", "ws://a/\tb"] {
+        let error = ListenerConfig::new(url).unwrap_err();
+        assert!(matches!(error, ListenerConfigError::NotAUrl { .. }), "{url:?}: {error}");
+    }
+    assert!(ListenerConfig::new(" tcp://127.0.0.1:0\n").is_ok(), "around it they do not matter");
+}
