@@ -135,6 +135,7 @@ impl Session {
             tail: None,
             writing: None,
             blocked: false,
+            broken: false,
         });
         (self.epoch, left)
     }
@@ -637,6 +638,17 @@ impl Session {
     pub(crate) fn set_blocked(&mut self, blocked: bool) {
         if let Some(attached) = &mut self.attached {
             attached.blocked = blocked;
+        }
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.attached.as_ref().is_some_and(|attached| attached.broken)
+    }
+
+    /// The stream of the present Network Connection cannot be written any more.
+    pub(crate) fn set_broken(&mut self) {
+        if let Some(attached) = &mut self.attached {
+            attached.broken = true;
         }
     }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -135,41 +135,38 @@ impl Incoming {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerInfo {
-    // One allocation, which a Network Connection keeps as long as it lasts.
-    known: Box<Known>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
     origin: Origin,
-    listener: Arc<str>,
+    listener: Option<Arc<str>>,
     identity: Option<Box<str>>,
 }
 
+/// Small, because every Network Connection has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
-    Address(SocketAddr),
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
     Name(Box<str>),
 }
 
 impl PeerInfo {
     fn new(origin: Origin) -> PeerInfo {
-        PeerInfo { known: Box::new(Known { origin, listener: Arc::from(""), identity: None }) }
+        PeerInfo { origin, listener: None, identity: None }
     }
 
     /// Adds the identity that the transport established: the name in a certificate, a user of the operating system,
     /// or the like.
     #[must_use]
     pub fn with_identity(mut self, identity: impl Into<String>) -> PeerInfo {
-        self.known.identity = Some(identity.into().into_boxed_str());
+        self.identity = Some(identity.into().into_boxed_str());
         self
     }
 
     /// The network address, if the peer has one.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        match self.known.origin {
-            Origin::Address(address) => Some(address),
+        match &self.origin {
+            Origin::V4(address) => Some((*address).into()),
+            Origin::V6(address) => Some((**address).into()),
             Origin::Name(_) => None,
         }
     }
@@ -177,23 +174,26 @@ impl PeerInfo {
     /// The name of the listener that accepted the peer; empty before the broker has accepted it.
     #[must_use]
     pub fn listener(&self) -> &str {
-        &self.known.listener
+        self.listener.as_deref().unwrap_or_default()
     }
 
     /// The identity that the transport established, if any.
     #[must_use]
     pub fn identity(&self) -> Option<&str> {
-        self.known.identity.as_deref()
+        self.identity.as_deref()
     }
 
     pub(crate) fn set_listener(&mut self, name: &Arc<str>) {
-        self.known.listener = name.clone();
+        self.listener = Some(name.clone());
     }
 }
 
 impl From<SocketAddr> for PeerInfo {
     fn from(address: SocketAddr) -> PeerInfo {
-        PeerInfo::new(Origin::Address(address))
+        PeerInfo::new(match address {
+            SocketAddr::V4(address) => Origin::V4(address),
+            SocketAddr::V6(address) => Origin::V6(Box::new(address)),
+        })
     }
 }
 
@@ -213,8 +213,9 @@ impl From<String> for PeerInfo {
 
 impl fmt::Display for PeerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.known.origin {
-            Origin::Address(address) => address.fmt(f),
+        match &self.origin {
+            Origin::V4(address) => address.fmt(f),
+            Origin::V6(address) => address.fmt(f),
             Origin::Name(name) => name.fmt(f),
         }
     }

@@ -56,7 +56,7 @@ pub(crate) fn write_batch(
         match writer {
             // Taken over: the order to close has been sent to this task.
             Writer::Owner(epoch) if state.session.epoch() != epoch => return Written::Nothing,
-            Writer::Owner(epoch) if state.broken == Some(epoch) => {
+            Writer::Owner(_) if state.session.is_broken() => {
                 return Written::Broken(io::Error::other("a publisher could not write the stream"));
             }
             Writer::Owner(_) => state.session.set_blocked(false),
@@ -90,7 +90,9 @@ pub(crate) fn write_batch(
         Poll::Ready(result) => {
             state.session.end_batch(epoch, out, 0);
             // It is not known how many bytes left before a panic: no byte may follow them.
-            state.broken = Some(epoch);
+            if state.session.epoch() == epoch {
+                state.session.set_broken();
+            }
             state.leave_to_owner(epoch);
             Written::Broken(result.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into()))
         }

@@ -143,15 +143,19 @@ fn merge(matching: &[Found], own: bool) -> Option<Wanted> {
     }
 }
 
-type Routes = HashMap<Box<str>, Arc<Route>, RandomState>;
+/// Routes by Topic Name.
+#[derive(Debug)]
+struct Routes {
+    map: HashMap<Box<str>, Arc<Route>, RandomState>,
+    /// Targets of all of them.
+    targets: usize,
+}
 
 /// The routes that one publisher used last, valid for one generation of the subscription tree.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCache {
     generation: u64,
     routes: Option<Box<Routes>>,
-    /// Targets of all routes in `routes`.
-    targets: usize,
     last: Option<(Box<str>, Arc<Route>)>,
 }
 
@@ -164,7 +168,7 @@ impl RouteCache {
             return None;
         }
         if self.last.as_ref().is_none_or(|(last, _)| **last != *topic) {
-            let route = self.routes.as_ref()?.get(topic)?.clone();
+            let route = self.routes.as_ref()?.map.get(topic)?.clone();
             self.last = Some((topic.into(), route));
         }
         self.last.as_ref().map(|(_, route)| route)
@@ -184,15 +188,16 @@ impl RouteCache {
         }
         let targets = route.len();
         if targets <= ROUTE_TARGETS_MAX {
-            let routes = self
-                .routes
-                .get_or_insert_with(|| Box::new(HashMap::with_hasher(engine.hasher.clone())));
-            if routes.len() >= ROUTES_MAX || self.targets + targets > ROUTE_TARGETS_MAX {
-                routes.clear();
-                self.targets = 0;
+            let routes = self.routes.get_or_insert_with(|| {
+                let map = HashMap::with_hasher(engine.hasher.clone());
+                Box::new(Routes { map, targets: 0 })
+            });
+            if routes.map.len() >= ROUTES_MAX || routes.targets + targets > ROUTE_TARGETS_MAX {
+                routes.map.clear();
+                routes.targets = 0;
             }
-            self.targets += targets;
-            routes.insert(topic.into(), route.clone());
+            routes.targets += targets;
+            routes.map.insert(topic.into(), route.clone());
         }
         self.last = Some((topic.into(), route.clone()));
         route

@@ -25,8 +25,6 @@ pub(crate) struct Link {
 pub(crate) struct CellState {
     pub(crate) session: Session,
     pub(crate) link: Option<Link>,
-    /// The epoch of a Network Connection whose stream is broken for writing.
-    pub(crate) broken: Option<u64>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
     /// The tick in which the wheel looks at this Session next.
@@ -67,7 +65,6 @@ impl SessionCell {
             state: Mutex::new(CellState {
                 session,
                 link: None,
-                broken: None,
                 touched: 0,
                 next_look: u64::MAX,
                 shares: None,

@@ -41,6 +41,8 @@ pub(super) struct Attached {
     pub(super) writing: Option<usize>,
     /// The transport takes no bytes at the moment; the owner waits for it.
     pub(super) blocked: bool,
+    /// A write failed, and how many of its bytes went is not known: nothing may follow them.
+    pub(super) broken: bool,
 }
 
 /// An outgoing Topic Alias and whether the Client knows it already.
