@@ -71,8 +71,10 @@ impl Engine {
             state.leave_all(cell.key);
             (will, handed_on, state.session.take_subscriptions(), state.link.take(), torn)
         };
-        // Cached routes of publishers may lead to this Session.
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        if !subscriptions.is_empty() {
+            // Cached routes of publishers may lead to this Session.
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
         self.reap(Ended { key: cell.key, subscriptions: subscriptions.into_iter() });
         self.registry.remove(cell);
         if let Some(link) = link {

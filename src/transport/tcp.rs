@@ -56,6 +56,8 @@ pub struct TcpTransport {
 struct Bound {
     listener: Listening,
     local: SocketAddr,
+    /// The last accept found no peer: the next one waits for readiness first.
+    drained: bool,
 }
 
 impl TcpTransport {
@@ -75,7 +77,7 @@ impl TcpTransport {
         let addresses = addresses::look_up_async(host, port).await?;
         let bound = addresses::listen(&addresses)?.into_iter().map(|listener| {
             let local = listener.local_addr()?;
-            Ok(Bound { listener: Listening::Reactor(Async::new(listener)?), local })
+            Ok(Bound { listener: Listening::Reactor(Async::new(listener)?), local, drained: false })
         });
         let sockets = bound.collect::<io::Result<_>>()?;
         let transport = TcpTransport {
@@ -165,8 +167,8 @@ impl TcpTransport {
     ) -> Poll<io::Result<(io::Result<std::net::TcpStream>, SocketAddr)>> {
         let count = self.sockets.len();
         for index in (0..count).map(|step| (self.turn + step) % count) {
-            let listener = &self.sockets[index].listener;
-            if let Poll::Ready(done) = listener.poll_accept(cx, &mut self.reserve) {
+            let socket = &mut self.sockets[index];
+            if let Poll::Ready(done) = socket.poll_accept(cx, &mut self.reserve) {
                 self.turn = (index + 1) % count;
                 return Poll::Ready(done);
             }
@@ -223,29 +225,36 @@ enum Listening {
     Nobody,
 }
 
-impl Listening {
+impl Bound {
     fn poll_accept(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         reserve: &mut Reserve,
     ) -> Poll<io::Result<(io::Result<std::net::TcpStream>, SocketAddr)>> {
-        let socket = match self {
-            Listening::Reactor(listener) => listener.get_ref(),
-            Listening::Loop(listener) => listener.get_ref(),
-            Listening::Nobody => return Poll::Ready(Err(ErrorKind::NotConnected.into())),
-        };
         loop {
-            match reserve.accept(socket) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => match self {
+            if self.drained {
+                match &self.listener {
                     Listening::Reactor(listener) => ready!(listener.poll_readable(cx))?,
                     Listening::Loop(listener) => ready!(listener.poll_readable(cx)),
                     Listening::Nobody => {}
-                },
-                done => return Poll::Ready(done),
+                }
+            }
+            let socket = match &self.listener {
+                Listening::Reactor(listener) => listener.get_ref(),
+                Listening::Loop(listener) => listener.get_ref(),
+                Listening::Nobody => return Poll::Ready(Err(ErrorKind::NotConnected.into())),
+            };
+            let accepted = reserve.accept(socket);
+            let none = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
+            self.drained = accepted.as_ref().is_err_and(none);
+            if !self.drained {
+                return Poll::Ready(accepted);
             }
         }
     }
+}
 
+impl Listening {
     /// The event loop that this thread is watches the socket from now on.
     fn move_to_loop(&mut self) -> io::Result<()> {
         if let Listening::Reactor(_) = self
