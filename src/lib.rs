@@ -58,6 +58,7 @@
 //! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
 //!   programs that embed the broker. It adds no dependency.
 
+pub mod access;
 mod broker;
 mod budget;
 pub mod config;

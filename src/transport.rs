@@ -137,7 +137,63 @@ impl Incoming {
 pub struct PeerInfo {
     origin: Origin,
     listener: Option<Arc<str>>,
-    identity: Option<Box<str>>,
+    identity: Option<Box<PeerIdentity>>,
+}
+
+/// What a transport knows of a peer's identity before its CONNECT.
+///
+/// ```
+/// use hrotti::transport::{PeerIdentity, PeerInfo};
+///
+/// let peer = PeerInfo::from("inside#1").with_identity("the scheduler");
+/// assert_eq!(peer.identity(), Some(&PeerIdentity::Name("the scheduler".to_owned())));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerIdentity {
+    /// A name that the transport trusts.
+    Name(String),
+    /// The names in a certificate that was verified.
+    Certificate(CertificateNames),
+    /// The process at the other end of a Unix socket, when it connected.
+    UnixProcess {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// The process, if the system tells.
+        pid: Option<i32>,
+    },
+}
+
+/// The names in a certificate that was verified. Each list is in the order of the certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CertificateNames {
+    /// The Common Name of the subject.
+    pub common_name: Option<String>,
+    /// The subject as RFC 4514 writes it.
+    pub subject: String,
+    /// The DNS names among the Subject Alternative Names.
+    pub dns: Vec<String>,
+    /// The URIs among the Subject Alternative Names.
+    pub uris: Vec<String>,
+    /// The e-mail addresses among the Subject Alternative Names.
+    pub emails: Vec<String>,
+    /// The name that is the Client's user name, if the listener's configuration chooses one.
+    pub user_name: Option<String>,
+}
+
+impl From<&str> for PeerIdentity {
+    fn from(name: &str) -> PeerIdentity {
+        PeerIdentity::Name(name.to_owned())
+    }
+}
+
+impl From<CertificateNames> for PeerIdentity {
+    fn from(names: CertificateNames) -> PeerIdentity {
+        PeerIdentity::Certificate(names)
+    }
 }
 
 /// Small, because every Network Connection has one.
@@ -153,11 +209,11 @@ impl PeerInfo {
         PeerInfo { origin, listener: None, identity: None }
     }
 
-    /// Adds the identity that the transport established: the name in a certificate, a user of the operating system,
+    /// Adds the identity that the transport established: the names in a certificate, a user of the operating system,
     /// or the like.
     #[must_use]
-    pub fn with_identity(mut self, identity: impl Into<String>) -> PeerInfo {
-        self.identity = Some(identity.into().into_boxed_str());
+    pub fn with_identity(mut self, identity: impl Into<PeerIdentity>) -> PeerInfo {
+        self.identity = Some(Box::new(identity.into()));
         self
     }
 
@@ -179,7 +235,7 @@ impl PeerInfo {
 
     /// The identity that the transport established, if any.
     #[must_use]
-    pub fn identity(&self) -> Option<&str> {
+    pub fn identity(&self) -> Option<&PeerIdentity> {
         self.identity.as_deref()
     }
 
@@ -281,6 +337,7 @@ pub trait TryWrite: Send + Sync {
 pub struct ByteStream {
     pub(crate) io: Pin<Box<dyn Duplex>>,
     pub(crate) inline: Option<Arc<dyn TryWrite>>,
+    pub(crate) peer: Option<Box<PeerInfo>>,
 }
 
 impl ByteStream {
@@ -290,7 +347,15 @@ impl ByteStream {
     /// peer, while reading stays possible (a half-close). `poll_write_vectored` is called with many slices: a stream
     /// that takes only the first slice works, but slowly.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + 'static) -> ByteStream {
-        ByteStream { io: Box::pin(io), inline: None }
+        ByteStream { io: Box::pin(io), inline: None, peer: None }
+    }
+
+    /// Says what the handshake has learned of the peer: its certificate, or its address behind a proxy. It replaces
+    /// [`Incoming::peer`]; the name of the listener stays.
+    #[must_use]
+    pub fn with_peer(mut self, peer: PeerInfo) -> ByteStream {
+        self.peer = Some(Box::new(peer));
+        self
     }
 
     /// Adds an inline writer, by which other tasks write to the stream. Bytes must leave in the order of the calls,

@@ -290,7 +290,13 @@ async fn shake_hands(
         }
     };
     let stream = match shaken {
-        Some(Ok(stream)) => stream,
+        Some(Ok(mut stream)) => {
+            if let Some(learned) = stream.peer.take() {
+                peer = *learned;
+                peer.set_listener(&guard.listener.name);
+            }
+            stream
+        }
         Some(Err(error)) => {
             let counts = &engine.counts;
             let exhausted = is_exhausted(&error);

@@ -24,6 +24,7 @@ const ROOMS: &[&str] = &[
     "runtime",
     "host",
     "transport",
+    "access",
     "listener_config",
     "config",
     "engine",
