@@ -53,10 +53,12 @@ use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
 mod chain;
+mod config;
 mod rule;
 mod secret;
 
 pub use chain::Chain;
+pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
 pub use rule::Rule;
 pub use secret::Secret;
 

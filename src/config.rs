@@ -19,14 +19,17 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use crate::access::AccessConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::listener_config::unusable;
 
+mod access_keys;
 mod errors;
 mod json;
 mod keys;
 mod read;
+mod values;
 
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::table;
@@ -52,6 +55,8 @@ pub const DEFAULT_LISTENER: &str = "envconfig";
 pub struct Config {
     /// The listeners with their names, in the order of the file: at least one; names and addresses are unique.
     pub listeners: Vec<(String, ListenerConfig)>,
+    /// Who may connect, and what Clients may do.
+    pub access: AccessConfig,
     /// Every bound, `maxQueueDepth` among them.
     pub limits: Limits,
     /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. While all are busy,
@@ -122,6 +127,7 @@ impl Config {
     fn with_listener(listener: ListenerConfig) -> Config {
         Config {
             listeners: vec![(DEFAULT_LISTENER.to_owned(), listener)],
+            access: AccessConfig::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             logging: Logging::default(),

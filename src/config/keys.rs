@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::access_keys::{ACCESS_KEYS, AccessKey};
 use super::{Config, Logging, Stream};
 use crate::limits::Limits;
 use crate::limits::{LIMITS, LimitKey};
@@ -22,6 +23,7 @@ pub(super) struct Key {
 pub(super) enum Kind {
     Limit(&'static LimitKey),
     Workers,
+    Access(&'static AccessKey),
     Url,
     Origins,
     Stream { get: fn(&Logging) -> Stream, set: fn(&mut Logging, Stream), meaning: &'static str },
@@ -38,6 +40,7 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
             Key { path: "listeners.NAME.url", kind: Kind::Url },
             Key { path: "listeners.NAME.origins", kind: Kind::Origins },
         ])
+        .chain(ACCESS_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Access(key) }))
         .chain(limits.iter().map(limit))
         .chain([Key { path: "workers", kind: Kind::Workers }])
         .chain(streams())
@@ -80,6 +83,17 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
             Kind::Stream { get, .. } => {
                 (get(&config.logging).name().to_owned(), get(&Logging::default()).name().to_owned())
             }
+            // Whether anonymous Clients are let in is shown whether it was set or follows from the rest.
+            Kind::Access(key) if key.path == "access.anonymous" => {
+                let anonymous = config.access.lets_in_anonymous("").to_string();
+                let default = if config.access.anonymous.is_none() {
+                    anonymous.clone()
+                } else {
+                    String::new()
+                };
+                (anonymous, default)
+            }
+            Kind::Access(key) => ((key.show)(&config.access)?, String::new()),
             Kind::Url | Kind::Origins => return None,
         };
         let unit = match &key.kind {
@@ -114,6 +128,7 @@ pub fn table() -> String {
 
 fn columns(key: &Key) -> [String; 5] {
     match &key.kind {
+        Kind::Access(key) => key.columns.map(str::to_owned),
         Kind::Limit(limit) => [
             limit.meaning.to_owned(),
             limit.unit.to_owned(),

@@ -3,13 +3,15 @@
 
 use std::num::NonZeroUsize;
 
-use serde_json::Number;
 use serde_json::error::Category;
 
+use super::access_keys::incomplete;
 use super::errors::nearest;
 use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
+use super::values::whole_number;
 use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
+use crate::access::AccessConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::listener_config::same_address;
@@ -71,6 +73,7 @@ struct Reader<'a> {
     keys: Vec<Key>,
     errors: Vec<ConfigError>,
     drafts: Vec<Draft>,
+    access: AccessConfig,
     limits: Limits,
     workers: NonZeroUsize,
     logging: Logging,
@@ -83,6 +86,7 @@ impl<'a> Reader<'a> {
             keys: keys().collect(),
             errors: Vec::new(),
             drafts: Vec::new(),
+            access: AccessConfig::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             logging: Logging::default(),
@@ -100,6 +104,13 @@ impl<'a> Reader<'a> {
             let problem = format!("must be an object, not {} ({value})", value.kind());
             return self.error(path, problem);
         };
+        // Empty, these would leave the broker open although a setting was meant to close it.
+        let guards = pattern.starts_with("access") || pattern.ends_with(".tls");
+        if guards && pairs.is_empty() {
+            let known = children(&self.keys, pattern).join(", ");
+            return self
+                .error(path, format!("is empty ({{}}); add one of {known}, or remove the key"));
+        }
         for (index, (name, value)) in pairs.iter().enumerate() {
             let path = join(path, &escaped(name));
             if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
@@ -165,6 +176,7 @@ impl<'a> Reader<'a> {
                 self.workers = workers.unwrap_or(NonZeroUsize::MIN);
             }),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
+            Kind::Access(key) => (key.read)(&mut self.access, value),
             Kind::Url => self.url(value),
             Kind::Origins => origins(value).map(|origins| {
                 if let Some(draft) = self.drafts.last_mut() {
@@ -191,6 +203,12 @@ impl<'a> Reader<'a> {
     /// The checks that need the whole text.
     fn finish(mut self, root: &Json) -> Result<Config, ConfigErrors> {
         self.clashes();
+        for (key, problem) in incomplete(&self.access) {
+            // A key with an error of its own is not missing.
+            if !self.errors.iter().any(|error| error.at.starts_with(key)) {
+                self.error(key, problem);
+            }
+        }
         let at_root = match root {
             Json::Object(pairs) => pairs.as_slice(),
             _ => &[],
@@ -214,7 +232,8 @@ impl<'a> Reader<'a> {
         }
         let listeners = self.drafts.into_iter().filter_map(|draft| Some((draft.name, draft.url?)));
         let listeners = listeners.collect();
-        Ok(Config { listeners, limits: self.limits, workers: self.workers, logging: self.logging })
+        let Reader { access, limits, workers, logging, .. } = self;
+        Ok(Config { listeners, access, limits, workers, logging })
     }
 
     fn clashes(&mut self) {
@@ -276,28 +295,6 @@ fn suggestion(keys: &[Key], known: &[&'static str], name: &str) -> String {
         return format!("did you mean {}, which stands elsewhere?", key.path);
     }
     format!("remove it; the keys here are {}", known.join(", "))
-}
-
-fn whole_number(value: &Json, unit: &str, minimum: u64, maximum: u64) -> Result<u64, String> {
-    let range = format!("write a whole number of {unit} from {minimum} to {maximum}");
-    match value {
-        Json::Number(number) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
-            Err(format!("{value} is no whole number; {range}"))
-        }
-        Json::Number(number) => whole(number)
-            .filter(|number| (minimum..=maximum).contains(number))
-            .ok_or_else(|| format!("{value} is out of range; {range}")),
-        Json::String(text) if text.parse::<u64>().is_ok() => {
-            Err(format!("must be a number, not a string ({value}); remove the quotes"))
-        }
-        _ => Err(format!("must be a number, not {} ({value}); {range}", value.kind())),
-    }
-}
-
-/// A number that is whole, also where it is written with a point or an exponent (`100.0`, `1e3`).
-fn whole(number: &Number) -> Option<u64> {
-    let written = || number.as_f64().map(|number| format!("{number:.0}"));
-    number.as_u64().or_else(|| written()?.parse().ok())
 }
 
 fn stream(value: &Json) -> Result<Stream, String> {

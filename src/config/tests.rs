@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod access;
+
 const ORIGINAL: &str = include_str!("../../examples/config.json");
 
 fn read(text: &str) -> Config {
@@ -263,8 +265,12 @@ fn unknown_keys_are_errors_with_the_nearest_known() {
         &["limits.maxQueueDepth: ", "did you mean maxQueueDepth, which stands elsewhere?"],
     );
     assert_one(
-        &with(r#""tls": {"key": "x"}"#),
-        &["tls: ", "{...}", "keys here are maxQueueDepth, listeners, limits, workers, logging"],
+        &with(r#""nonsense": {"key": "x"}"#),
+        &[
+            "nonsense: ",
+            "{...}",
+            "keys here are maxQueueDepth, listeners, access, limits, workers, logging",
+        ],
     );
     assert_one(
         r#"{"listeners": {"a": {"url": "tcp://h", "uri": ""}}}"#,
@@ -367,13 +373,15 @@ fn check_shows_every_setting() {
     assert!(lines.contains(&"limits.maxInflight = 1024 messages (default)"), "{shown}");
     assert!(lines.contains(&"workers = 1 threads (default)"), "{shown}");
     assert!(lines.contains(&"logging.info = stderr"), "{shown}");
-    assert_eq!(lines.len(), 1 + crate::limits::LIMITS.len() + 1 + 4);
+    assert!(lines.contains(&"access.anonymous = true (default)"), "{shown}");
+    assert_eq!(lines.len(), 1 + 1 + crate::limits::LIMITS.len() + 1 + 4);
 }
 
 #[test]
 fn the_table_has_every_key() {
     let table = table();
-    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + 1 + 4);
+    let access = access_keys::ACCESS_KEYS.len();
+    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 1 + 4);
     for line in table.lines() {
         assert_eq!(line.matches('|').count(), 7, "{line}");
     }
@@ -391,7 +399,8 @@ fn any_value() -> impl Strategy<Value = String> {
         "(stdout|stderr|discard|file)".prop_map(|stream| format!("{stream:?}")),
     ];
     leaf.prop_recursive(4, 32, 6, |inner| {
-        let key = "(maxQueueDepth|listeners|limits|maxInflight|workers|logging|info|url|origins|a|[a-z.]{0,3})";
+        let key = "(maxQueueDepth|listeners|limits|maxInflight|workers|logging|info|url|origins|access|anonymous|passwordFile|jwt|\
+                   keyFile|algorithms|http|userUrl|a|[a-z.]{0,3})";
         let pair = (key, inner.clone()).prop_map(|(key, value)| format!("{key:?}: {value}"));
         prop_oneof![
             proptest::collection::vec(pair, 0..6).prop_map(|pairs| format!("{{{}}}", pairs.join(", "))),
