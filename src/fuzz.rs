@@ -16,10 +16,18 @@ mod packet;
 mod reason_code;
 mod retained;
 mod session;
+mod spelling;
 mod subscription;
 mod sync;
 mod time;
 mod topic;
+
+/// The settings, without what is made of them.
+mod access {
+    mod config;
+
+    pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
+}
 
 /// Without the rest, which has locks, tasks and a clock.
 mod engine {

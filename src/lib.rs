@@ -77,6 +77,7 @@ mod reason_code;
 mod retained;
 mod runtime;
 mod session;
+mod spelling;
 mod subscription;
 mod sync;
 #[cfg(feature = "testing")]
@@ -96,6 +97,7 @@ pub use message::{Message, PropertyError};
 pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use transport::Transport;
 

@@ -22,6 +22,7 @@ const PURE_ROOMS: &[&str] = &[
     "src/reason_code",
     "src/retained",
     "src/session",
+    "src/spelling",
     "src/subscription",
     "src/time",
     "src/topic",

@@ -11,6 +11,7 @@ const ROOMS: &[&str] = &[
     "sync",
     "reason_code",
     "error",
+    "spelling",
     "topic",
     "packet",
     "limits",
