@@ -128,7 +128,7 @@ fn by_level(filter: &str, name: &str) -> Option<(Difference, usize)> {
     }
     let (number, filter, name) = differing?;
     let letters = distance(&filter, &name);
-    let spelled = letters <= (filter.chars().count() / 3).max(1);
+    let spelled = letters <= (filter.chars().count() / 2).max(1);
     // A level that is another word says little unless other levels are the same.
     let far = if spelled { 3 + letters.min(3) } else { 8 };
     (spelled || same > 0).then_some((Difference::Level { number, filter, name }, far))
@@ -183,7 +183,7 @@ mod tests {
             ("#", "$SYS/broker/uptime", Some(Difference::Dollar)),
             ("Home/Lamp", "home/lamp", Some(Difference::Case)),
             ("home/+/State", "home/lamp/state", Some(Difference::Case)),
-            ("/home/lamp", "home/lamp", Some(Difference::Slash)),
+            ("/hall/lamp", "hall/lamp", Some(Difference::Slash)),
             ("home/lamp", "home/lamp/", Some(Difference::Slash)),
             ("home/lmap", "home/lamp", Some(level(2, "lmap", "lamp"))),
             ("home/kitchen/+", "home/bath/lamp", Some(level(2, "kitchen", "bath"))),

@@ -100,7 +100,16 @@ fn every_wrong_access_setting_has_its_answer() {
             r#"{"deniedPublish": false}"#,
             &["access.deniedPublish: ", "(false)", "\"drop\" or \"disconnect\""],
         ),
-        (r#"{"jwt": {"algorithms": ["RS256"]}}"#, &["access.jwt: has no key", "add keyFile"]),
+        (r#"{"aclFile": "a", "aclFile": "b"}"#, &["access.aclFile: is given twice"]),
+    ] {
+        wrong(text, parts);
+    }
+}
+
+#[test]
+fn every_wrong_setting_of_tokens_and_hooks_has_its_answer() {
+    for (text, parts) in [
+        (r#"{"jwt": {"algorithms": ["RS256"]}}"#, &["access.jwt: has no key", "add keyFile"][..]),
         (
             r#"{"jwt": {"keyFile": "k", "jwksFile": "j.json", "algorithms": ["RS256"]}}"#,
             &["access.jwt.jwksFile: ", "\"j.json\"", "remove one of the two"],
@@ -151,7 +160,6 @@ fn every_wrong_access_setting_has_its_answer() {
             r#"{"flapping": {"banSecs": 1.5}}"#,
             &["access.flapping.banSecs: ", "1.5 is no whole number", "from 1 to 2592000"],
         ),
-        (r#"{"aclFile": "a", "aclFile": "b"}"#, &["access.aclFile: is given twice"]),
     ] {
         wrong(text, parts);
     }
