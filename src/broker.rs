@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
+use crate::listener_rules::ListenerRules;
 use crate::net::listener::{ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
 use crate::transport::Transport;
@@ -280,7 +281,7 @@ impl Broker {
         let bound = config.bind(self.limits()).await;
         let transport =
             bound.map_err(|source| ListenerError::Bind { url: config.to_string(), source })?;
-        self.add_transport(name, transport).await
+        self.add_transport_with(name, transport, config.rules).await
     }
 
     /// Adds a listener on a transport that is already bound, and returns its [`Transport::local_endpoint`]. May
@@ -296,10 +297,42 @@ impl Broker {
         name: &str,
         transport: T,
     ) -> Result<String, ListenerError> {
+        self.add_transport_with(name, transport, ListenerRules::default()).await
+    }
+
+    /// As [`Broker::add_transport`], with rules for the peers. [`ListenerRules::proxy_protocol`] and
+    /// [`ListenerRules::forwarded_for`] have no effect here: wrap the transport in
+    /// [`ProxyProtocol`](crate::transport::proxy_protocol::ProxyProtocol), or bind it by a [`ListenerConfig`].
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use hrotti::transport::memory::MemoryTransport;
+    /// use hrotti::{Broker, ListenerRules, QoS};
+    ///
+    /// let broker = Broker::new(100);
+    /// let mut rules = ListenerRules::default();
+    /// rules.qos_max = QoS::AtLeastOnce;
+    /// let (transport, connector) = MemoryTransport::new("inside", 1024);
+    /// block_on(broker.add_transport_with("inside", transport, rules))?;
+    /// # drop(connector);
+    /// # Ok::<(), hrotti::ListenerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Broker::add_transport`].
+    ///
+    /// # Cancel safety
+    /// As [`Broker::add_transport`].
+    pub async fn add_transport_with<T: Transport>(
+        &self,
+        name: &str,
+        transport: T,
+        rules: ListenerRules,
+    ) -> Result<String, ListenerError> {
         if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
         }
-        let added = self.listening().add(self.engine(), name, transport);
+        let added = self.listening().add(self.engine(), name, transport, rules);
         let endpoint = added.map_err(ListenerError::NameInUse)?;
         // A stop that began meanwhile may have missed it.
         if self.engine().is_stopping() {

@@ -9,6 +9,7 @@ mod hosts;
 
 pub(crate) use hosts::{same_address, unusable};
 
+use crate::listener_rules::ListenerRules;
 use crate::transport::tcp::{EVERY_INTERFACE, address, unbracketed};
 
 /// The schemes that are served. `mqtt` is another name of `tcp`.
@@ -48,6 +49,8 @@ pub struct ListenerConfig {
     /// The origins of pages that may connect over WebSocket, each written as browsers send it in `Origin`
     /// (`https://example.org`). Empty, the default, allows pages of any origin. Always empty for a tcp listener.
     pub origins: Vec<String>,
+    /// What the listener asks of its peers. The default asks nothing.
+    pub rules: ListenerRules,
     /// The host with its zone, `fe80::1%eth0`, which no [`Url`] can hold. Valid while `url` has that host.
     scoped: Option<String>,
 }
@@ -75,7 +78,12 @@ impl ListenerConfig {
         let scoped = zone.map(|zone| format!("{}%{zone}", host_of(&parsed)));
         let secret = parsed.password().is_some() || url.contains(char::is_control);
         let value = if secret { shown(&parsed) } else { url.to_owned() };
-        let config = ListenerConfig { url: parsed, origins: Vec::new(), scoped };
+        let config = ListenerConfig {
+            url: parsed,
+            origins: Vec::new(),
+            rules: ListenerRules::default(),
+            scoped,
+        };
         config.check(&value)?;
         Ok(config)
     }
@@ -93,6 +101,13 @@ impl ListenerConfig {
         self.origins = origins.into_iter().collect();
         self.validate()?;
         Ok(self)
+    }
+
+    /// Replaces the rules for peers.
+    #[must_use]
+    pub fn with_rules(mut self, rules: ListenerRules) -> ListenerConfig {
+        self.rules = rules;
+        self
     }
 
     /// Checks the whole value again, because its public fields may have been changed.

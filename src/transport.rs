@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::listener_rules::ListenerRules;
+
 pub mod memory;
 pub mod tcp;
 #[cfg(test)]
@@ -136,7 +138,7 @@ impl Incoming {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerInfo {
     origin: Origin,
-    listener: Option<Arc<str>>,
+    listener: Option<Arc<AcceptedBy>>,
     identity: Option<Box<PeerIdentity>>,
 }
 
@@ -196,6 +198,13 @@ impl From<CertificateNames> for PeerIdentity {
     }
 }
 
+/// The listener that accepted a peer, shared by all its peers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AcceptedBy {
+    pub(crate) name: Box<str>,
+    pub(crate) rules: ListenerRules,
+}
+
 /// Small, because every Network Connection has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
@@ -230,7 +239,20 @@ impl PeerInfo {
     /// The name of the listener that accepted the peer; empty before the broker has accepted it.
     #[must_use]
     pub fn listener(&self) -> &str {
-        self.listener.as_deref().unwrap_or_default()
+        self.listener.as_deref().map_or("", |listener| &listener.name)
+    }
+
+    /// The rules of the listener that accepted the peer; `None` before the broker has accepted it.
+    #[must_use]
+    pub fn listener_rules(&self) -> Option<&ListenerRules> {
+        self.listener.as_deref().map(|listener| &listener.rules)
+    }
+
+    /// Whether the listener says that Clients without a User Name may connect:
+    /// [`ListenerRules::anonymous`].
+    #[must_use]
+    pub fn listener_allows_anonymous(&self) -> Option<bool> {
+        self.listener_rules()?.anonymous
     }
 
     /// The identity that the transport established, if any.
@@ -239,8 +261,8 @@ impl PeerInfo {
         self.identity.as_deref()
     }
 
-    pub(crate) fn set_listener(&mut self, name: &Arc<str>) {
-        self.listener = Some(name.clone());
+    pub(crate) fn set_listener(&mut self, listener: &Arc<AcceptedBy>) {
+        self.listener = Some(listener.clone());
     }
 }
 

@@ -22,9 +22,10 @@ use crate::counters::count_one;
 use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
+use crate::listener_rules::ListenerRules;
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
-use crate::transport::{Incoming, Transport};
+use crate::transport::{AcceptedBy, Incoming, Transport};
 
 /// The first pause after the transport could not accept.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -57,7 +58,8 @@ pub(crate) struct Listeners {
 
 /// One listener and its Network Connections.
 pub(crate) struct Listener {
-    name: Arc<str>,
+    /// Its name and rules, as its peers know them.
+    by: Arc<AcceptedBy>,
     endpoint: String,
     endpoints: Vec<String>,
     /// Closed to stop accepting.
@@ -76,12 +78,13 @@ impl Listeners {
         engine: &Arc<Engine>,
         name: &str,
         transport: T,
+        rules: ListenerRules,
     ) -> Result<String, String> {
         let endpoint = transport.local_endpoint();
         let (stop, stopped) = async_channel::bounded(1);
         let (alive, gone) = async_channel::bounded(1);
         let listener = Arc::new(Listener {
-            name: name.into(),
+            by: Arc::new(AcceptedBy { name: name.into(), rules }),
             endpoint: endpoint.clone(),
             endpoints: transport.local_endpoints(),
             stop,
@@ -91,7 +94,7 @@ impl Listeners {
         });
         {
             let mut all = lock(&self.all);
-            if all.iter().any(|listener| *listener.name == *name) {
+            if all.iter().any(|listener| *listener.by.name == *name) {
                 return Err(name.to_owned());
             }
             all.push(listener.clone());
@@ -110,7 +113,7 @@ impl Listeners {
     /// Takes a listener out.
     pub(crate) fn take(&self, name: &str) -> Option<Arc<Listener>> {
         let mut all = lock(&self.all);
-        let index = all.iter().position(|listener| *listener.name == *name)?;
+        let index = all.iter().position(|listener| *listener.by.name == *name)?;
         Some(all.remove(index))
     }
 
@@ -119,7 +122,7 @@ impl Listeners {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        lock(&self.all).iter().any(|listener| *listener.name == *name)
+        lock(&self.all).iter().any(|listener| *listener.by.name == *name)
     }
 
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {
@@ -130,7 +133,7 @@ impl Listeners {
 impl Listener {
     fn info(&self) -> ListenerInfo {
         ListenerInfo {
-            name: self.name.to_string(),
+            name: self.by.name.to_string(),
             endpoint: self.endpoint.clone(),
             endpoints: self.endpoints.clone(),
             connections: lock(&self.connections).len(),
@@ -158,7 +161,7 @@ impl Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Listener").field("name", &self.by.name).finish_non_exhaustive()
     }
 }
 
@@ -175,7 +178,11 @@ impl Accepting {
     async fn run<T: Transport>(self, mut transport: T) {
         let mut back_off = BACK_OFF_MIN;
         let mut accepted = 0_u64;
-        info!("listener {:?} accepts on {}", self.listener.name, self.listener.endpoints.join(" "));
+        info!(
+            "listener {:?} accepts on {}",
+            self.listener.by.name,
+            self.listener.endpoints.join(" ")
+        );
         while let Some(permit) = self.unless_stopped(self.permit()).await {
             match self.unless_stopped(contained(transport.accept())).await {
                 None => break,
@@ -190,7 +197,7 @@ impl Accepting {
                 Some(Err(error)) => {
                     warn!(
                         "listener {:?} cannot accept: {error}; next try in {back_off:?}",
-                        self.listener.name
+                        self.listener.by.name
                     );
                     let Some(engine) = self.engine.upgrade() else { break };
                     self.unless_stopped(engine.host.sleep(back_off)).await;
@@ -198,7 +205,7 @@ impl Accepting {
                 }
             }
         }
-        info!("listener {:?} has stopped", self.listener.name);
+        info!("listener {:?} has stopped", self.listener.by.name);
     }
 
     async fn unless_stopped<R>(&self, work: impl Future<Output = R>) -> Option<R> {
@@ -275,7 +282,7 @@ async fn shake_hands(
     stopped: Receiver<()>,
 ) -> Option<Driver> {
     let Incoming { mut peer, handshake } = incoming;
-    peer.set_listener(&guard.listener.name);
+    peer.set_listener(&guard.listener.by);
     let mut handshake = Box::pin(contained(handshake));
     // Most handshakes finish at once and need no timer.
     let shaken = match future::poll_once(&mut handshake).await {
@@ -293,7 +300,7 @@ async fn shake_hands(
         Some(Ok(mut stream)) => {
             if let Some(learned) = stream.peer.take() {
                 peer = *learned;
-                peer.set_listener(&guard.listener.name);
+                peer.set_listener(&guard.listener.by);
             }
             stream
         }

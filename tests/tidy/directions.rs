@@ -24,6 +24,8 @@ const ROOMS: &[&str] = &[
     "connection",
     "runtime",
     "host",
+    "network",
+    "listener_rules",
     "transport",
     "access",
     "listener_config",
