@@ -62,6 +62,13 @@ mod transport {
         }
     }
 
+    /// Without certificates.
+    pub(crate) mod tls {
+        mod options;
+
+        pub use options::{CertificateName, ClientCertificate, TlsVersion};
+    }
+
     pub(crate) mod ws {
         mod frame;
         mod stream;

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod ws;
 
 /// Accepts peers on one address.

@@ -44,6 +44,9 @@ impl ListenerConfig {
     /// A dropped call leaves nothing bound.
     pub async fn bind(&self, limits: &Limits) -> io::Result<BoundListener> {
         self.validate().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        if self.is_tls() || self.is_unix() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let (host, port) = (self.host(), self.port());
         Ok(BoundListener(if self.is_websocket() {
             let (path, origins) = (Some(self.path()), self.origins.clone());
