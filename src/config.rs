@@ -28,6 +28,7 @@ mod access_keys;
 mod errors;
 mod json;
 mod keys;
+mod listener_keys;
 mod read;
 mod values;
 
@@ -157,6 +158,7 @@ impl fmt::Display for Config {
             }
             writeln!(f)?;
         }
+        keys::listener_settings(self).try_for_each(|line| writeln!(f, "{line}"))?;
         keys::settings(self).try_for_each(|line| writeln!(f, "{line}"))
     }
 }

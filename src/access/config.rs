@@ -13,7 +13,7 @@ use std::time::Duration;
 ///                 "access": { "passwordFile": "passwords", "aclFile": "acl" } }"#;
 /// let access = Config::from_json(text, "config.json")?.access;
 /// assert_eq!(access.password_file.as_deref(), Some(std::path::Path::new("passwords")));
-/// assert!(!access.lets_in_anonymous("tcp"));
+/// assert!(!access.lets_in_anonymous(None));
 /// # Ok::<(), hrotti::config::ConfigErrors>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,8 +22,6 @@ pub struct AccessConfig {
     /// Whether Clients without a user name are let in. Without a value they are let in exactly if there is no other
     /// access setting.
     pub anonymous: Option<bool>,
-    /// Listeners that have a setting of their own for anonymous Clients, by name: it takes the place of `anonymous`.
-    pub anonymous_at: Vec<(String, bool)>,
     /// Users and their passwords, in mosquitto's format.
     pub password_file: Option<PathBuf>,
     /// What users may publish and receive, in mosquitto's format.
@@ -130,14 +128,13 @@ impl AccessConfig {
     /// Whether a setting says who may connect or what Clients may do.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        AccessConfig { anonymous_at: Vec::new(), ..self.clone() } != AccessConfig::default()
+        *self != AccessConfig::default()
     }
 
-    /// Whether the listener of this name lets in Clients without a user name.
+    /// Whether Clients without a user name are let in, at a listener that has this setting of its own.
     #[must_use]
-    pub fn lets_in_anonymous(&self, listener: &str) -> bool {
-        let own = self.anonymous_at.iter().find(|(name, _)| name == listener);
-        own.map_or(self.anonymous.unwrap_or(!self.is_set()), |(_, anonymous)| *anonymous)
+    pub fn lets_in_anonymous(&self, listener: Option<bool>) -> bool {
+        listener.or(self.anonymous).unwrap_or(!self.is_set())
     }
 }
 
@@ -148,7 +145,7 @@ mod tests {
     #[test]
     fn anonymous_clients_are_let_in_until_any_access_setting_is_there() {
         let nothing = AccessConfig::default();
-        assert!(!nothing.is_set() && nothing.lets_in_anonymous("tcp"));
+        assert!(!nothing.is_set() && nothing.lets_in_anonymous(None));
         let some = |change: fn(&mut AccessConfig)| {
             let mut config = AccessConfig::default();
             change(&mut config);
@@ -166,19 +163,17 @@ mod tests {
             some(|c| c.denied_publish = Some(DeniedPublish::Drop)),
             some(|c| c.anonymous = Some(false)),
         ] {
-            assert!(config.is_set() && !config.lets_in_anonymous("tcp"), "{config:?}");
+            assert!(config.is_set() && !config.lets_in_anonymous(None), "{config:?}");
             let said = AccessConfig { anonymous: Some(true), ..config };
-            assert!(said.lets_in_anonymous("tcp"), "{said:?}");
+            assert!(said.lets_in_anonymous(None), "{said:?}");
         }
     }
 
     #[test]
     fn a_listener_may_differ_from_the_others() {
-        let mut config = AccessConfig { anonymous: Some(true), ..AccessConfig::default() };
-        config.anonymous_at.push(("outside".to_owned(), false));
-        assert!(config.lets_in_anonymous("inside") && !config.lets_in_anonymous("outside"));
-        config.anonymous = Some(false);
-        config.anonymous_at.push(("inside".to_owned(), true));
-        assert!(config.lets_in_anonymous("inside") && !config.lets_in_anonymous("other"));
+        for anonymous in [None, Some(false), Some(true)] {
+            let config = AccessConfig { anonymous, ..AccessConfig::default() };
+            assert!(config.lets_in_anonymous(Some(true)) && !config.lets_in_anonymous(Some(false)));
+        }
     }
 }

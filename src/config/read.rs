@@ -9,6 +9,7 @@ use super::access_keys::incomplete;
 use super::errors::nearest;
 use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
+use super::listener_keys::ListenerDraft;
 use super::values::whole_number;
 use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
 use crate::access::AccessConfig;
@@ -60,12 +61,65 @@ fn is_comment(text: &str, line: usize, column: usize) -> bool {
 }
 
 /// A listener as far as it was read.
+#[derive(Default)]
 struct Draft {
     name: String,
     url: Option<ListenerConfig>,
     /// Whether there is a `url`, good or not.
     has_url: bool,
     origins: Vec<String>,
+    settings: ListenerDraft,
+}
+
+impl Draft {
+    /// Puts the settings into the listener, and names the keys that are wrong together. `value` is the listener's
+    /// object; `faulty` if there are errors of it already.
+    fn complete(&mut self, value: &Json, faulty: bool) -> Vec<(&'static str, String)> {
+        let Some(mut listener) = self.url.clone() else { return Vec::new() };
+        let origins = std::mem::take(&mut self.origins);
+        match listener.clone().with_origins(origins) {
+            Ok(with_origins) => listener = with_origins,
+            Err(error) => return vec![("origins", error.to_string())],
+        }
+        let has_tls =
+            matches!(value, Json::Object(pairs) if pairs.iter().any(|(name, _)| name == "tls"));
+        match self.settings.tls(has_tls) {
+            // What is missing may be what is wrong.
+            Err(_) if faulty => return Vec::new(),
+            Err(missing) => {
+                let add = |(key, example)| {
+                    (
+                        key,
+                        format!("is missing; add the path of a PEM file, for example {example:?}"),
+                    )
+                };
+                return missing.into_iter().map(add).collect();
+            }
+            Ok(None) => {}
+            Ok(Some(tls)) => match listener.clone().with_tls(tls) {
+                Ok(with_tls) => listener = with_tls,
+                Err(error) => return vec![("tls", error.to_string())],
+            },
+        }
+        let forwarded = &self.settings.rules.forwarded_for;
+        if !forwarded.is_empty() && !listener.is_websocket() {
+            let problem = format!(
+                "\"{listener}\" has no HTTP headers; only ws:// and wss:// have; remove the key"
+            );
+            return vec![("forwardedFor", problem)];
+        }
+        listener.rules = self.settings.rules.clone();
+        listener.socket = self.settings.socket.clone();
+        if faulty {
+            return Vec::new();
+        }
+        let valid = listener.validate();
+        self.url = Some(listener);
+        match valid {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![("url", error.to_string())],
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -147,7 +201,7 @@ impl<'a> Reader<'a> {
             let problem = "is no name for a listener; write one or more visible letters";
             return self.error(path, problem.to_owned());
         }
-        let draft = Draft { name: name.to_owned(), url: None, has_url: false, origins: Vec::new() };
+        let draft = Draft { name: name.to_owned(), ..Draft::default() };
         self.drafts.push(draft);
         self.object(path, &join("listeners", ANY_NAME), value);
         let Some(draft) = self.drafts.last_mut() else { return };
@@ -157,15 +211,10 @@ impl<'a> Reader<'a> {
             let problem = "is missing; add it, for example \"url\": \"tcp://0.0.0.0:1883\"";
             return self.error(&join(path, "url"), problem.to_owned());
         }
-        let origins = std::mem::take(&mut draft.origins);
-        let with_origins = draft.url.take().map(|listener| listener.with_origins(origins));
-        match with_origins {
-            None => {}
-            Some(Ok(listener)) => match listener.validate() {
-                Ok(()) => draft.url = Some(listener),
-                Err(error) => self.error(&join(path, "url"), error.to_string()),
-            },
-            Some(Err(error)) => self.error(&join(path, "origins"), error.to_string()),
+        let errors =
+            draft.complete(value, self.errors.iter().any(|error| error.at.starts_with(path)));
+        for (name, problem) in errors {
+            self.error(&join(path, name), problem);
         }
     }
 
@@ -180,6 +229,10 @@ impl<'a> Reader<'a> {
             }),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
             Kind::Access(key) => (key.read)(&mut self.access, value),
+            Kind::Listener(key) => match self.drafts.last_mut() {
+                Some(draft) => (key.read)(&mut draft.settings, value),
+                None => Ok(()),
+            },
             Kind::Url => self.url(value),
             Kind::Origins => origins(value).map(|origins| {
                 if let Some(draft) = self.drafts.last_mut() {
@@ -234,8 +287,12 @@ impl<'a> Reader<'a> {
             return Err(ConfigErrors(self.errors));
         }
         let listeners = self.drafts.into_iter().filter_map(|draft| Some((draft.name, draft.url?)));
-        let listeners = listeners.collect();
-        let Reader { access, limits, workers, logging, .. } = self;
+        let listeners: Vec<(String, ListenerConfig)> = listeners.collect();
+        // Closed to anonymous Clients, the listener must not let in Clients that only say a name.
+        if !access.is_set() && listeners.iter().any(|(_, l)| l.rules.anonymous == Some(false)) {
+            access.anonymous = Some(true);
+        }
+        let Reader { mut access, limits, workers, logging, .. } = self;
         Ok(Config { listeners, access, limits, workers, logging })
     }
 
@@ -267,7 +324,7 @@ fn join(path: &str, name: &str) -> String {
 }
 
 /// A key of the file for people: quoted where it would not be one word.
-fn escaped(name: &str) -> String {
+pub(super) fn escaped(name: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | ':');
     if !name.is_empty() && name.chars().count() <= 60 && name.chars().all(plain) {
         return name.to_owned();

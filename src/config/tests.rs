@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod access;
+mod listeners;
 
 const ORIGINAL: &str = include_str!("../../examples/config.json");
 
@@ -380,7 +381,7 @@ fn check_shows_every_setting() {
 #[test]
 fn the_table_has_every_key() {
     let table = table();
-    let access = access_keys::ACCESS_KEYS.len();
+    let access = access_keys::ACCESS_KEYS.len() + listener_keys::LISTENER_KEYS.len();
     assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 1 + 4);
     for line in table.lines() {
         assert_eq!(line.matches('|').count(), 7, "{line}");

@@ -209,6 +209,6 @@ fn any_access_key_closes_the_broker_to_anonymous_clients_pitfall_10() {
         r#"{"bansFile": "b"}"#,
         r#"{"flapping": {"banSecs": 7}}"#,
     ] {
-        assert!(!access(text).lets_in_anonymous("tcp"), "{text}");
+        assert!(!access(text).lets_in_anonymous(None), "{text}");
     }
 }
