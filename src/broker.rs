@@ -21,6 +21,7 @@ use crate::runtime::EventLoops;
 use crate::transport::Transport;
 
 mod client;
+mod explain;
 mod lifecycle;
 mod session_info;
 

@@ -7,6 +7,7 @@ mod connect;
 pub(crate) mod dispatch;
 mod due;
 pub(crate) mod errand;
+mod explain;
 pub(crate) mod outbox;
 pub(crate) mod registry;
 mod route;

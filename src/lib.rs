@@ -66,6 +66,7 @@ mod connection;
 mod counters;
 mod engine;
 mod error;
+mod explanation;
 mod host;
 mod ledger;
 mod limits;
@@ -92,6 +93,7 @@ pub use broker::{
     Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
 };
 pub use counters::Counters;
+pub use explanation::{Cause, Explanation, Finding, KeepsAway};
 pub use ledger::{DropReason, FilterReason, Ledger};
 pub use limits::Limits;
 pub use listener_config::{ListenerConfig, ListenerConfigError, SocketFile, TlsConfig};

@@ -23,6 +23,7 @@ pub(crate) mod inflight;
 pub(crate) mod outgoing;
 pub(crate) mod queue;
 pub(crate) mod replay;
+pub(crate) mod standing;
 pub(crate) mod will;
 
 pub(crate) use attached::Terms;

@@ -84,6 +84,11 @@ impl Registry {
         Claim::New { cell, replaced }
     }
 
+    /// The Session of a Client Identifier.
+    pub(crate) fn find(&self, client_id: &str) -> Option<Arc<SessionCell>> {
+        lock(self.shard(client_id)).get(client_id).cloned()
+    }
+
     /// Whether a Client with this Client Identifier is connected, so that a CONNECT would take over its Session.
     pub(crate) fn is_connected(&self, client_id: &str) -> bool {
         lock(self.shard(client_id)).get(client_id).is_some_and(|cell| cell.is_connected())

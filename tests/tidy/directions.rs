@@ -28,6 +28,7 @@ const ROOMS: &[&str] = &[
     "listener_rules",
     "transport",
     "access",
+    "explanation",
     "listener_config",
     "config",
     "engine",
@@ -58,13 +59,14 @@ const PARTS: &[(&str, &[&str])] = &[
             "subscribe",
             "due",
             "dispatch",
+            "explain",
         ],
     ),
     (
         "net",
         &["peer_stream", "read_buffer", "turn_buffers", "closing", "driver", "bound", "listener"],
     ),
-    ("broker", &["session_info", "lifecycle", "client"]),
+    ("broker", &["session_info", "lifecycle", "client", "explain"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.
