@@ -76,8 +76,9 @@ pub trait Policy: Send + Sync + 'static {
     /// The future is dropped when the time is over or the peer has gone.
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating;
 
-    /// Decides about an action of a Client that was let in. The answer is remembered for the Session and the topic
-    /// until the policy is replaced or [reported as changed](crate::Broker::policy_changed).
+    /// Decides about an action of a Client that was let in. Answers about [`Action::Publish`] and [`Action::Receive`]
+    /// are remembered for the Session and the topic until the policy is replaced or
+    /// [reported as changed](crate::Broker::policy_changed). A panic is a no.
     fn authorize(&self, request: &Request<'_>) -> Decision;
 
     /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy

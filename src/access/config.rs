@@ -42,14 +42,15 @@ pub struct AccessConfig {
     pub flapping: Option<FlappingConfig>,
 }
 
-/// What happens to a PUBLISH of an MQTT 3.x Client that is denied. MQTT 5 has Reason Code 0x87 for it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a PUBLISH of MQTT 3.x that the policy denies leads to. MQTT 5 Clients get 0x87 in PUBACK or PUBREC; their
+/// QoS 0 messages are dropped. The default is `Drop`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeniedPublish {
-    /// It is acknowledged and thrown away, as mosquitto does.
+    /// The message is acknowledged and dropped.
     #[default]
     Drop,
-    /// The connection is closed.
+    /// The Network Connection is closed.
     Disconnect,
 }
 

@@ -44,6 +44,7 @@ const PARTS: &[(&str, &[&str])] = &[
         "engine",
         &[
             "access",
+            "authentication",
             "timers",
             "share",
             "session_cell",
@@ -54,6 +55,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "route",
             "batch",
             "errand",
+            "policy_change",
             "session_end",
             "connect",
             "subscribe",
