@@ -289,10 +289,11 @@ impl<'a> Reader<'a> {
         let listeners = self.drafts.into_iter().filter_map(|draft| Some((draft.name, draft.url?)));
         let listeners: Vec<(String, ListenerConfig)> = listeners.collect();
         // Closed to anonymous Clients, the listener must not let in Clients that only say a name.
-        if !access.is_set() && listeners.iter().any(|(_, l)| l.rules.anonymous == Some(false)) {
-            access.anonymous = Some(true);
+        if !self.access.is_set() && listeners.iter().any(|(_, l)| l.rules.anonymous == Some(false))
+        {
+            self.access.anonymous = Some(true);
         }
-        let Reader { mut access, limits, workers, logging, .. } = self;
+        let Reader { access, limits, workers, logging, .. } = self;
         Ok(Config { listeners, access, limits, workers, logging })
     }
 

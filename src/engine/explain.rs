@@ -55,11 +55,16 @@ impl Engine {
             explanation.add(Cause::NoTopicName(error), KeepsAway::All);
             return explanation;
         }
-        self.look(&view, message, &mut explanation);
+        self.look_at_message(&view, message, &mut explanation);
         explanation
     }
 
-    fn look(&self, view: &View, message: Option<&Message>, explanation: &mut Explanation) {
+    fn look_at_message(
+        &self,
+        view: &View,
+        message: Option<&Message>,
+        explanation: &mut Explanation,
+    ) {
         let topic = explanation.topic.clone();
         let Some(wanted) = Wanted::merge(&view.subscriptions()) else {
             let filters = view.others.iter().map(TopicFilter::filter_str);
