@@ -11,6 +11,8 @@ mod books;
 mod brokers;
 #[path = "api/client.rs"]
 mod client;
+#[path = "api/explain.rs"]
+mod explain;
 #[path = "api/hostile.rs"]
 mod hostile;
 #[path = "api/limits.rs"]

@@ -92,7 +92,6 @@ impl Subject {
         Box::new(Subject { unchecked: true, ..*Subject::new(Identity::new(rule)) })
     }
 
-    #[allow(dead_code, reason = "for explanations")]
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -283,7 +282,6 @@ impl AccessControl {
     }
 
     /// The decision about an action and its rule. It is neither remembered nor counted.
-    #[allow(dead_code, reason = "for explanations")]
     pub(crate) fn decision(
         &self,
         asker: Asker<'_>,
@@ -370,7 +368,7 @@ fn decide(policy: &dyn Policy, request: &Request<'_>) -> Decision {
 }
 
 /// Whether the Topic Name may be written by the Server and the program that runs it alone.
-fn is_reserved_for(asker: Asker<'_>, topic: &str) -> bool {
+pub(crate) fn is_reserved_for(asker: Asker<'_>, topic: &str) -> bool {
     !asker.trusted
         && topic.starts_with('$')
         && ["$SYS", "$share"].iter().any(|root| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::access::Asker;
+use super::access::{Asker, is_reserved_for};
 use super::route::delivery;
 use super::session_cell::SessionCell;
 use super::state::Engine;
@@ -161,6 +161,9 @@ impl Engine {
         topic: &str,
     ) -> Decision {
         let asker: Asker<'_> = cell.asker();
+        if action == Action::Publish && is_reserved_for(asker, topic) {
+            return Decision::Deny(RESERVED);
+        }
         let unchecked;
         let identity = match identity {
             Some(identity) => identity,
@@ -184,6 +187,9 @@ impl Engine {
         near.min().map(|(_, client_id)| client_id.to_string())
     }
 }
+
+/// What no policy can allow.
+const RESERVED: Rule = Rule::named("only the server publishes to $SYS and $share");
 
 /// A Client that connected while there was no policy.
 const UNCHECKED: Rule = Rule::named("no access rules were in force when the Client connected");
