@@ -55,6 +55,7 @@ mod transport {
     }
 
     pub(crate) mod ws {
+        mod forwarded;
         mod frame;
         mod stream;
         mod upgrade;
