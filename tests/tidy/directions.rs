@@ -42,6 +42,7 @@ const PARTS: &[(&str, &[&str])] = &[
         "engine",
         &[
             "access",
+            "authentication",
             "timers",
             "share",
             "session_cell",
@@ -52,6 +53,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "route",
             "batch",
             "errand",
+            "policy_change",
             "session_end",
             "connect",
             "subscribe",
