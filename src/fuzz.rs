@@ -70,6 +70,7 @@ mod transport {
     }
 
     pub(crate) mod ws {
+        mod forwarded;
         mod frame;
         mod stream;
         mod upgrade;

@@ -5,5 +5,6 @@ mod closing;
 mod driver;
 pub(crate) mod listener;
 mod peer_stream;
+mod rates;
 mod read_buffer;
 mod turn_buffers;

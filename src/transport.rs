@@ -17,6 +17,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use crate::listener_rules::ListenerRules;
 
 pub mod memory;
+pub mod proxy_protocol;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
@@ -379,6 +380,13 @@ impl ByteStream {
     pub fn with_peer(mut self, peer: PeerInfo) -> ByteStream {
         self.peer = Some(Box::new(peer));
         self
+    }
+
+    /// What the handshake has learned of the peer, if anything: a transport that is built on another reads it before it
+    /// says more.
+    #[must_use]
+    pub fn peer(&self) -> Option<&PeerInfo> {
+        self.peer.as_deref()
     }
 
     /// Adds an inline writer, by which other tasks write to the stream. Bytes must leave in the order of the calls,

@@ -6,7 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,17 +15,19 @@ use async_channel::{Receiver, Sender};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use futures_lite::future;
 use hashbrown::HashMap;
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::driver::{Admission, Driver};
+use super::rates::AddressRates;
 use crate::counters::count_one;
 use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::listener_rules::ListenerRules;
+use crate::network::Network;
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
-use crate::transport::{AcceptedBy, Incoming, Transport};
+use crate::transport::{AcceptedBy, Incoming, PeerInfo, Transport};
 
 /// The first pause after the transport could not accept.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -54,6 +56,8 @@ pub struct ListenerInfo {
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     all: Mutex<Vec<Arc<Listener>>>,
+    /// How often each address connects, over all listeners; made with the first of them.
+    addresses: OnceLock<Option<Arc<AddressRates>>>,
 }
 
 /// One listener and its Network Connections.
@@ -68,6 +72,7 @@ pub(crate) struct Listener {
     gone: Receiver<()>,
     connections: Mutex<HashMap<u64, Arc<Mailbox>, RandomState>>,
     numbers: AtomicU64,
+    addresses: Option<Arc<AddressRates>>,
 }
 
 impl Listeners {
@@ -82,6 +87,9 @@ impl Listeners {
     ) -> Result<String, String> {
         let endpoint = transport.local_endpoint();
         let (stop, stopped) = async_channel::bounded(1);
+        let addresses = self
+            .addresses
+            .get_or_init(|| AddressRates::new(&engine.limits, &engine.hasher).map(Arc::new));
         let (alive, gone) = async_channel::bounded(1);
         let listener = Arc::new(Listener {
             by: Arc::new(AcceptedBy { name: name.into(), rules }),
@@ -91,6 +99,7 @@ impl Listeners {
             gone,
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
             numbers: AtomicU64::new(0),
+            addresses: addresses.clone(),
         });
         {
             let mut all = lock(&self.all);
@@ -138,6 +147,31 @@ impl Listener {
             endpoints: self.endpoints.clone(),
             connections: lock(&self.connections).len(),
         }
+    }
+
+    /// Whether a peer may be a proxy, so that its own address says nothing of the Client.
+    fn may_be_a_proxy(&self, peer: &PeerInfo) -> bool {
+        let rules = &self.by.rules;
+        let address = peer.address();
+        rules.proxy_protocol.is_some()
+            || address.is_some_and(|at| Network::any_contains(&rules.forwarded_for, at.ip()))
+    }
+
+    /// Whether a peer is let in. One that is not is counted.
+    fn lets_in(&self, engine: &Engine, peer: &PeerInfo) -> bool {
+        let address = peer.address().map(|address| address.ip());
+        if !self.by.rules.lets_in(address) {
+            count_one(&engine.counts.networks_refused);
+            debug!("listener {:?} lets in no peer of the network of {peer}", self.by.name);
+            return false;
+        }
+        let (Some(address), Some(rates)) = (address, &self.addresses) else { return true };
+        let admits = rates.admits(address, engine.now());
+        if !admits {
+            count_one(&engine.counts.address_connects_refused);
+            debug!("listener {:?}: {peer} connects too often", self.by.name);
+        }
+        admits
     }
 
     /// Stops accepting peers.
@@ -230,6 +264,11 @@ impl Accepting {
     /// Gives a peer its task.
     fn serve(&self, incoming: Incoming, permit: SemaphoreGuardArc) {
         let Some(engine) = self.engine.upgrade() else { return };
+        let proxied = self.listener.may_be_a_proxy(&incoming.peer);
+        // Before the handshake, which costs more than all else.
+        if !proxied && !self.listener.lets_in(&engine, &incoming.peer) {
+            return;
+        }
         let mailbox = Arc::new(Mailbox::new());
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
@@ -283,6 +322,8 @@ async fn shake_hands(
 ) -> Option<Driver> {
     let Incoming { mut peer, handshake } = incoming;
     peer.set_listener(&guard.listener.by);
+    let proxied = guard.listener.may_be_a_proxy(&peer);
+    let accepted_from = peer.address();
     let mut handshake = Box::pin(contained(handshake));
     // Most handshakes finish at once and need no timer.
     let shaken = match future::poll_once(&mut handshake).await {
@@ -312,7 +353,7 @@ async fn shake_hands(
             } else {
                 &counts.handshakes_failed
             });
-            log::debug!("{peer}: the handshake failed: {}", escaped(&error));
+            debug!("{peer}: the handshake failed: {}", escaped(&error));
             return None;
         }
         None => {
@@ -322,6 +363,10 @@ async fn shake_hands(
             return None;
         }
     };
+    let unseen = proxied || peer.address() != accepted_from;
+    if unseen && !guard.listener.lets_in(&engine, &peer) {
+        return None;
+    }
     Some(Driver::new(engine, stream, peer, mailbox, Box::new(guard)))
 }
 

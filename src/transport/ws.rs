@@ -5,6 +5,7 @@
 //! it is unmasked in the reader's own buffer as it comes, so that a connection holds no read buffer and
 //! a frame may be of any size.
 
+mod forwarded;
 mod frame;
 mod stream;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use super::tcp::TcpTransport;
 use super::{ByteStream, Incoming, Transport};
 use crate::limits::Limits;
+use crate::network::Network;
 use upgrade::{Rules, upgrade};
 
 /// Listening TCP sockets whose peers upgrade to WebSocket.
@@ -85,6 +87,16 @@ impl WsTransport {
         self
     }
 
+    /// Trusts the proxies in these networks: the address of their Clients is the one that `Forwarded` (RFC 7239) or
+    /// `X-Forwarded-For` names, which becomes [`Incoming::peer`]. Of a list it is the right-most address outside of the
+    /// trusted networks. A proxy that names no address, or different ones in the two headers, is refused with 400.
+    /// The headers of other peers are ignored. Without this call no proxy is trusted.
+    #[must_use]
+    pub fn with_forwarded_for(mut self, proxies: Vec<Network>) -> WsTransport {
+        Arc::make_mut(&mut self.rules).set_proxies(proxies);
+        self
+    }
+
     /// The first bound address: an IPv4 address if there is one.
     pub fn local_addr(&self) -> SocketAddr {
         self.tcp.local_addr()
@@ -105,7 +117,13 @@ impl Transport for WsTransport {
         let (accepted, peer) = self.tcp.accept_stream().await?;
         let rules = self.rules.clone();
         Ok(Incoming::with_handshake(peer, async move {
-            Ok(ByteStream::new(upgrade(accepted.into_stream()?, &rules).await?))
+            let upgraded = upgrade(accepted.into_stream()?, &rules, Some(peer.ip())).await?;
+            let (stream, origin) = upgraded;
+            let stream = ByteStream::new(stream);
+            Ok(match origin {
+                Some(address) => stream.with_peer(address.into()),
+                None => stream,
+            })
         }))
     }
 

@@ -66,7 +66,16 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
     (
         "net",
-        &["peer_stream", "read_buffer", "turn_buffers", "closing", "driver", "bound", "listener"],
+        &[
+            "rates",
+            "peer_stream",
+            "read_buffer",
+            "turn_buffers",
+            "closing",
+            "driver",
+            "bound",
+            "listener",
+        ],
     ),
     ("broker", &["session_info", "lifecycle", "client", "explain"]),
 ];
