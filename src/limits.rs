@@ -136,6 +136,9 @@ pub struct Limits {
     /// Header lines of such a request. Default 124, range 16 to 124. One with more is refused with the
     /// status 431.
     pub ws_request_headers_max: u16,
+    /// TLS sessions that a listener keeps for resumption. Default 4 096, range 0 to 1 000 000; 0 keeps none. At the
+    /// limit the oldest is forgotten, and its Client shakes hands in full.
+    pub tls_sessions_max: usize,
 }
 
 impl Default for Limits {
@@ -177,6 +180,7 @@ impl Default for Limits {
             tcp_user_timeout: Duration::from_secs(180),
             ws_request_bytes_max: 16 * 1024,
             ws_request_headers_max: 124,
+            tls_sessions_max: 4_096,
         }
     }
 }
@@ -401,6 +405,9 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.wsRequestHeadersMax", ws_request_headers_max, "headers", 16..=124,
         "header lines of such a request",
         "it is refused with the status 431"),
+    limit!("limits.tlsSessionsMax", tls_sessions_max, "sessions", 0..=1_000_000,
+        "TLS sessions that a listener keeps for resumption; 0 keeps none",
+        "the oldest is forgotten, and its Client shakes hands in full"),
 ];
 
 #[cfg(test)]

@@ -6,4 +6,6 @@ mod driver;
 pub(crate) mod listener;
 mod peer_stream;
 mod read_buffer;
+#[cfg(feature = "tls")]
+mod tls_files;
 mod turn_buffers;

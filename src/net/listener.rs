@@ -24,6 +24,8 @@ use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsHandle;
 use crate::transport::{Incoming, Transport};
 
 /// The first pause after the transport could not accept.
@@ -60,6 +62,9 @@ pub(crate) struct Listener {
     name: Arc<str>,
     endpoint: String,
     endpoints: Vec<String>,
+    /// The material of a TLS listener.
+    #[cfg(feature = "tls")]
+    tls: Option<TlsHandle>,
     /// Closed to stop accepting.
     stop: Sender<()>,
     /// Closed when the accept loop and all connections are gone.
@@ -84,6 +89,8 @@ impl Listeners {
             name: name.into(),
             endpoint: endpoint.clone(),
             endpoints: transport.local_endpoints(),
+            #[cfg(feature = "tls")]
+            tls: transport.tls(),
             stop,
             gone,
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
@@ -120,6 +127,13 @@ impl Listeners {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         lock(&self.all).iter().any(|listener| *listener.name == *name)
+    }
+
+    /// The handle of a listener's TLS material: `None` for an unknown listener, `Some(None)` for one without TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self, name: &str) -> Option<Option<TlsHandle>> {
+        let all = lock(&self.all);
+        all.iter().find(|listener| *listener.name == *name).map(|listener| listener.tls.clone())
     }
 
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {

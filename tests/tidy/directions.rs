@@ -59,7 +59,16 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
     (
         "net",
-        &["peer_stream", "read_buffer", "turn_buffers", "closing", "driver", "bound", "listener"],
+        &[
+            "peer_stream",
+            "read_buffer",
+            "turn_buffers",
+            "closing",
+            "driver",
+            "tls_files",
+            "bound",
+            "listener",
+        ],
     ),
     ("broker", &["session_info", "lifecycle", "client"]),
 ];
