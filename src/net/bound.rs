@@ -5,6 +5,12 @@ use std::io;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::transport::tcp::TcpTransport;
+#[cfg(feature = "tls")]
+use crate::transport::tls::{TlsHandle, TlsMaterial, TlsTransport};
+#[cfg(unix)]
+use crate::transport::unix::UnixTransport;
+#[cfg(feature = "tls")]
+use crate::transport::ws::WsOver;
 use crate::transport::ws::WsTransport;
 use crate::transport::{Incoming, Transport};
 
@@ -19,11 +25,21 @@ enum Kind {
     Tcp(TcpTransport),
     /// `ws://`
     Ws(WsTransport),
+    /// `mqtts://`
+    #[cfg(feature = "tls")]
+    Tls(TlsTransport<TcpTransport>),
+    /// `wss://`
+    #[cfg(feature = "tls")]
+    Wss(WsOver<TlsTransport<TcpTransport>>),
+    /// `unix://`
+    #[cfg(unix)]
+    Unix(UnixTransport),
 }
 
 impl ListenerConfig {
     /// Binds the address without accepting peers, so that a program can bind several listeners before any of them
-    /// accepts. `limits` has the TCP keep-alive settings; see [`TcpTransport::with_limits`].
+    /// accepts. `limits` has the TCP keep-alive settings; see [`TcpTransport::with_limits`]. A TLS listener reads its
+    /// files, which blocks.
     ///
     /// ```
     /// use futures_lite::future::block_on;
@@ -37,15 +53,20 @@ impl ListenerConfig {
     /// ```
     ///
     /// # Errors
-    /// As [`TcpTransport::bind`]; [`io::ErrorKind::InvalidInput`] if [`ListenerConfig::validate`] refuses the
-    /// configuration.
+    /// As [`TcpTransport::bind`] and, for a Unix socket, `UnixTransport::bind`; [`io::ErrorKind::InvalidInput`] if
+    /// [`ListenerConfig::validate`] refuses the configuration, or if a certificate, a key or the like cannot be read
+    /// or used: then the inner error is a `TlsErrors`. [`io::ErrorKind::Unsupported`] for TLS without the feature
+    /// `tls`, and for Unix sockets on other systems.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing bound.
     pub async fn bind(&self, limits: &Limits) -> io::Result<BoundListener> {
         self.validate().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        if self.is_tls() || self.is_unix() {
-            return Err(io::ErrorKind::Unsupported.into());
+        if self.is_tls() {
+            return self.bind_with_files(limits).await;
+        }
+        if self.is_unix() {
+            return self.bind_file();
         }
         let (host, port) = (self.host(), self.port());
         Ok(BoundListener(if self.is_websocket() {
@@ -55,28 +76,101 @@ impl ListenerConfig {
             Kind::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits))
         }))
     }
+
+    #[cfg(feature = "tls")]
+    async fn bind_with_files(&self, limits: &Limits) -> io::Result<BoundListener> {
+        let missing = || io::Error::from(io::ErrorKind::InvalidInput);
+        let material = self.tls.as_ref().ok_or_else(missing)?.load();
+        let material =
+            material.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        self.bind_with_tls(limits, &material).await
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn bind_with_files(&self, _limits: &Limits) -> io::Result<BoundListener> {
+        let text = "this program was built without TLS (the feature `tls`)";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    }
+
+    /// As [`ListenerConfig::bind`], for a TLS listener whose certificate is in memory: [`ListenerConfig::tls`] is not
+    /// used.
+    ///
+    /// # Errors
+    /// As [`ListenerConfig::bind`]; [`io::ErrorKind::InvalidInput`] if it is not a TLS listener.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing bound.
+    #[cfg(feature = "tls")]
+    pub async fn bind_with_tls(
+        &self,
+        limits: &Limits,
+        material: &TlsMaterial,
+    ) -> io::Result<BoundListener> {
+        let invalid = |error: Box<dyn std::error::Error + Send + Sync>| {
+            io::Error::new(io::ErrorKind::InvalidInput, error)
+        };
+        self.validate_without_tls().map_err(|error| invalid(error.into()))?;
+        if !self.is_tls() {
+            return Err(invalid("a listener without TLS has no certificate".into()));
+        }
+        let tcp = TcpTransport::bind(self.host(), self.port()).await?.with_limits(limits);
+        Ok(BoundListener(if self.is_websocket() {
+            let tls = TlsTransport::for_websocket(tcp, material, limits);
+            let tls = tls.map_err(|errors| invalid(errors.into()))?;
+            Kind::Wss(WsOver::new(tls, Some(self.path()), &self.origins, limits)?)
+        } else {
+            let tls = TlsTransport::new(tcp, material, limits);
+            Kind::Tls(tls.map_err(|errors| invalid(errors.into()))?)
+        }))
+    }
+
+    #[cfg(unix)]
+    fn bind_file(&self) -> io::Result<BoundListener> {
+        let path = self.socket_path().ok_or(io::ErrorKind::InvalidInput)?;
+        let socket = &self.socket;
+        let owner = (socket.owner.as_deref(), socket.group.as_deref());
+        Ok(BoundListener(Kind::Unix(UnixTransport::bind_as(&path, socket.mode, owner)?)))
+    }
+
+    #[cfg(not(unix))]
+    fn bind_file(&self) -> io::Result<BoundListener> {
+        let text = "there are no Unix sockets on this system";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    }
+}
+
+/// Calls a method of the transport, whichever it is.
+macro_rules! each {
+    ($kind:expr, $transport:ident => $call:expr) => {
+        match $kind {
+            Kind::Tcp($transport) => $call,
+            Kind::Ws($transport) => $call,
+            #[cfg(feature = "tls")]
+            Kind::Tls($transport) => $call,
+            #[cfg(feature = "tls")]
+            Kind::Wss($transport) => $call,
+            #[cfg(unix)]
+            Kind::Unix($transport) => $call,
+        }
+    };
 }
 
 impl Transport for BoundListener {
     async fn accept(&mut self) -> io::Result<Incoming> {
-        match &mut self.0 {
-            Kind::Tcp(transport) => transport.accept().await,
-            Kind::Ws(transport) => transport.accept().await,
-        }
+        each!(&mut self.0, transport => transport.accept().await)
     }
 
     fn local_endpoint(&self) -> String {
-        match &self.0 {
-            Kind::Tcp(transport) => transport.local_endpoint(),
-            Kind::Ws(transport) => transport.local_endpoint(),
-        }
+        each!(&self.0, transport => transport.local_endpoint())
     }
 
     fn local_endpoints(&self) -> Vec<String> {
-        match &self.0 {
-            Kind::Tcp(transport) => transport.local_endpoints(),
-            Kind::Ws(transport) => transport.local_endpoints(),
-        }
+        each!(&self.0, transport => transport.local_endpoints())
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<TlsHandle> {
+        each!(&self.0, transport => transport.tls())
     }
 }
 

@@ -27,6 +27,8 @@ use crate::listener_rules::ListenerRules;
 use crate::network::Network;
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsHandle;
 use crate::transport::{AcceptedBy, Incoming, PeerInfo, Transport};
 
 /// The first pause after the transport could not accept.
@@ -66,6 +68,9 @@ pub(crate) struct Listener {
     by: Arc<AcceptedBy>,
     endpoint: String,
     endpoints: Vec<String>,
+    /// The material of a TLS listener.
+    #[cfg(feature = "tls")]
+    tls: Option<TlsHandle>,
     /// Closed to stop accepting.
     stop: Sender<()>,
     /// Closed when the accept loop and all connections are gone.
@@ -95,6 +100,8 @@ impl Listeners {
             by: Arc::new(AcceptedBy { name: name.into(), rules }),
             endpoint: endpoint.clone(),
             endpoints: transport.local_endpoints(),
+            #[cfg(feature = "tls")]
+            tls: transport.tls(),
             stop,
             gone,
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
@@ -132,6 +139,13 @@ impl Listeners {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         lock(&self.all).iter().any(|listener| *listener.by.name == *name)
+    }
+
+    /// The handle of a listener's TLS material: `None` for an unknown listener, `Some(None)` for one without TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self, name: &str) -> Option<Option<TlsHandle>> {
+        let all = lock(&self.all);
+        all.iter().find(|listener| *listener.by.name == *name).map(|listener| listener.tls.clone())
     }
 
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {

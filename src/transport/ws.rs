@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::tcp::TcpTransport;
-use super::{ByteStream, Incoming, Transport};
+use super::{ByteStream, Incoming, PeerInfo, Transport};
 use crate::limits::Limits;
 use crate::network::Network;
 use upgrade::{Rules, upgrade};
@@ -109,6 +109,88 @@ impl WsTransport {
 
     fn endpoint(&self, local: SocketAddr) -> String {
         format!("ws://{local}{}", self.rules.path())
+    }
+}
+
+/// WebSocket over another transport, such as TLS. Clients upgrade as with [`WsTransport`].
+///
+/// ```
+/// use hrotti::Limits;
+/// use hrotti::transport::{Transport, memory::MemoryTransport, ws::WsOver};
+///
+/// let (memory, _connector) = MemoryTransport::new("inside", 1024);
+/// let transport = WsOver::new(memory, Some("/mqtt"), &[], &Limits::default())?;
+/// assert_eq!(transport.local_endpoint(), "ws+memory://inside/mqtt");
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct WsOver<T> {
+    inner: T,
+    rules: Arc<Rules>,
+}
+
+impl<T: Transport> WsOver<T> {
+    /// Serves `path` and `origins` as [`WsTransport::bind`] does, with the bounds of [`WsTransport::with_limits`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if the path does not begin with `/`, or holds `?` or `#`.
+    pub fn new(
+        inner: T,
+        path: Option<&str>,
+        origins: &[String],
+        limits: &Limits,
+    ) -> io::Result<WsOver<T>> {
+        let mut rules = Rules::new(path, origins)?;
+        rules.set_limits(limits);
+        Ok(WsOver { inner, rules: Arc::new(rules) })
+    }
+
+    fn endpoint(&self, inner: &str) -> String {
+        let path = self.rules.path();
+        let (scheme, rest) = inner.split_once("://").unwrap_or(("", inner));
+        match scheme {
+            "tcp" => format!("ws://{rest}{path}"),
+            "mqtts" => format!("wss://{rest}{path}"),
+            _ => format!("ws+{inner}{path}"),
+        }
+    }
+}
+
+impl<T: Transport> Transport for WsOver<T> {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        let Incoming { peer, handshake } = self.inner.accept().await?;
+        let rules = self.rules.clone();
+        let address = peer.address();
+        Ok(Incoming::with_handshake(peer, async move {
+            let mut stream = handshake.await?;
+            let learned = stream.peer.take();
+            let address = learned.as_ref().map_or(address, |peer| peer.address());
+            let (stream, origin) =
+                upgrade(stream, &rules, address.map(|address| address.ip())).await?;
+            let upgraded = ByteStream::new(stream);
+            let identity = learned.as_ref().and_then(|peer| peer.identity().cloned());
+            Ok(match (origin, learned) {
+                (Some(address), _) => upgraded.with_peer(match identity {
+                    Some(identity) => PeerInfo::from(address).with_identity(identity),
+                    None => address.into(),
+                }),
+                (None, Some(peer)) => upgraded.with_peer(*peer),
+                (None, None) => upgraded,
+            })
+        }))
+    }
+
+    fn local_endpoint(&self) -> String {
+        self.endpoint(&self.inner.local_endpoint())
+    }
+
+    fn local_endpoints(&self) -> Vec<String> {
+        self.inner.local_endpoints().iter().map(|inner| self.endpoint(inner)).collect()
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<super::tls::TlsHandle> {
+        self.inner.tls()
     }
 }
 

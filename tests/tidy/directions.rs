@@ -73,6 +73,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "turn_buffers",
             "closing",
             "driver",
+            "tls_files",
             "bound",
             "listener",
         ],

@@ -1,0 +1,1 @@
+//! TLS as a Client sees it.
