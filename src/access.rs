@@ -53,10 +53,12 @@ use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
 mod chain;
+mod file_error;
 mod rule;
 mod secret;
 
 pub use chain::Chain;
+pub use file_error::{FileError, FileErrors};
 pub use rule::Rule;
 pub use secret::Secret;
 
