@@ -52,13 +52,17 @@ use crate::packet::ProtocolVersion;
 use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
+mod acl_file;
 mod chain;
 mod file_error;
+mod files;
 mod rule;
 mod secret;
 
+pub use acl_file::{AclFile, Coverage};
 pub use chain::Chain;
 pub use file_error::{FileError, FileErrors};
+pub use files::{AllowAll, Anonymous};
 pub use rule::Rule;
 pub use secret::Secret;
 
