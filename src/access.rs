@@ -52,9 +52,11 @@ use crate::packet::ProtocolVersion;
 use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
+mod acl_file;
 mod chain;
 mod config;
 mod file_error;
+mod files;
 mod hashing;
 #[cfg(feature = "access-files")]
 mod password_hash;
@@ -62,9 +64,11 @@ mod rule;
 mod secret;
 mod secret_file;
 
+pub use acl_file::{AclFile, Coverage};
 pub use chain::Chain;
 pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
 pub use file_error::{FileError, FileErrors};
+pub use files::{AllowAll, Anonymous};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
 #[cfg(feature = "access-files")]
 pub use password_hash::{HashError, HashMethod, PasswordHash};
