@@ -54,11 +54,17 @@ use crate::transport::PeerInfo;
 
 mod chain;
 mod file_error;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod rule;
 mod secret;
+#[cfg(any(feature = "jwt", feature = "http-access"))]
+mod topic_lists;
 
 pub use chain::Chain;
 pub use file_error::{FileError, FileErrors};
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
 pub use rule::Rule;
 pub use secret::Secret;
 
