@@ -57,6 +57,8 @@ mod file_error;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod rule;
+#[cfg(feature = "scram")]
+mod scram;
 mod secret;
 #[cfg(any(feature = "jwt", feature = "http-access"))]
 mod topic_lists;
@@ -66,6 +68,8 @@ pub use file_error::{FileError, FileErrors};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
 pub use rule::Rule;
+#[cfg(feature = "scram")]
+pub use scram::{ScramError, ScramMechanism, ScramPolicy, ScramUsers};
 pub use secret::Secret;
 
 /// The access rules of a broker.
