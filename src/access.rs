@@ -58,11 +58,17 @@ mod config;
 mod file_error;
 mod files;
 mod hashing;
+#[cfg(feature = "jwt")]
+mod jwt;
 #[cfg(feature = "access-files")]
 mod password_hash;
 mod rule;
+#[cfg(feature = "scram")]
+mod scram;
 mod secret;
 mod secret_file;
+#[cfg(any(feature = "jwt", feature = "http-access"))]
+mod topic_lists;
 
 pub use acl_file::{AclFile, Coverage};
 pub use chain::Chain;
@@ -70,9 +76,13 @@ pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtCon
 pub use file_error::{FileError, FileErrors};
 pub use files::{AllowAll, Anonymous};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
 #[cfg(feature = "access-files")]
 pub use password_hash::{HashError, HashMethod, PasswordHash};
 pub use rule::Rule;
+#[cfg(feature = "scram")]
+pub use scram::{ScramError, ScramMechanism, ScramPolicy, ScramUsers};
 pub use secret::Secret;
 pub use secret_file::{AccessFile, FileContent};
 
