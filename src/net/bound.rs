@@ -221,4 +221,36 @@ mod tests {
             block_on(config(&first.local_endpoint()).bind(&Limits::default())).expect_err("in use");
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
     }
+
+    #[test]
+    fn a_tls_listener_without_its_files_is_not_bound_pitfall_10() {
+        let bind = |config: &ListenerConfig| block_on(config.bind(&Limits::default()));
+        for url in ["mqtts://127.0.0.1:0", "tls://127.0.0.1:0", "wss://127.0.0.1:0"] {
+            let error = bind(&config(url)).expect_err("no certificate");
+            assert!(error.to_string().contains("needs a certificate"), "{error}");
+            let mut config = config(url);
+            config.tls = Some(crate::TlsConfig::new("no-such.pem", "no-such.key"));
+            let error = bind(&config).expect_err("no such files");
+            if cfg!(feature = "tls") {
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+                let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
+                assert_eq!(lines.len(), 2, "{lines:?}");
+                assert!(lines[1].starts_with("no-such.key: cannot be read: "), "{lines:?}");
+            } else {
+                assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_path_is_bound_as_a_unix_socket() {
+        let name = format!("hrotti-bound-{}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let url = format!("unix://{}", path.display());
+        let bound = block_on(config(&url).bind(&Limits::default())).expect("a free path");
+        assert_eq!((bound.local_endpoint(), bound.local_endpoints().len()), (url, 1));
+        drop(bound);
+        assert!(!path.exists());
+    }
 }

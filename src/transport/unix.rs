@@ -270,3 +270,6 @@ fn percent_encoded(path: &Path) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

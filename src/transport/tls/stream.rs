@@ -36,7 +36,10 @@ const RECORD_PAYLOAD: usize = 16 * 1024;
 const EMPTY_READS_MAX: usize = 16;
 
 thread_local! {
+    /// What was read; it never becomes shorter.
     static CIPHER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// What is to be written, before and after it is encrypted.
+    static SEALED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static PLAIN: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -344,7 +347,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                 &gathered[..]
             }
         };
-        let mut sealed = CIPHER.take();
+        let mut sealed = SEALED.take();
         sealed.clear();
         let late = &mut self.plain;
         let processed =
@@ -367,7 +370,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             self.out.extend_from_slice(&sealed[sent..]);
             total
         });
-        CIPHER.set(sealed);
+        SEALED.set(sealed);
         PLAIN.set(gathered);
         Poll::Ready(result)
     }
