@@ -60,6 +60,7 @@ mod files;
 mod hashing;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod load;
 #[cfg(feature = "access-files")]
 mod password_hash;
 mod rule;
@@ -78,6 +79,7 @@ pub use files::{AllowAll, Anonymous};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
+pub use load::{AccessPart, LoadedAccess};
 #[cfg(feature = "access-files")]
 pub use password_hash::{HashError, HashMethod, PasswordHash};
 pub use rule::Rule;

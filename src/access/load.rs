@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    AccessConfig, AccessFile, AclFile, AllowAll, Anonymous, Answer, Authenticating, Chain, Credentials, Decision,
-    FileContent, FileError, Identity, Policy, Request, Rule,
+    AccessConfig, AccessFile, AclFile, AllowAll, Anonymous, Answer, Authenticating, Chain,
+    Credentials, Decision, FileContent, FileError, HashingPool, Identity, Policy, Request, Rule,
 };
 use crate::limits::Limits;
 use crate::transport::PeerIdentity;
+
+mod sources;
 
 /// The access rules of a configuration, with everything that they need read from files.
 ///
@@ -133,23 +135,23 @@ impl AccessConfig {
 struct Loading<'a> {
     base: &'a Path,
     limits: &'a Limits,
-    #[cfg(feature = "access-files")]
-    hashing: super::HashingPool,
+    #[allow(dead_code, reason = "not with all features")]
+    hashing: HashingPool,
     loaded: LoadedAccess,
-    /// Policies that say who may connect, with their place in the order of authorization.
+    /// The policies that say what may be done, with their turns.
+    authorizers: Vec<(Turn, AccessPart)>,
+    /// Some policy checks user names.
     checks_names: bool,
     errors: Vec<String>,
 }
 
-/// The place of a policy in the order of authorization.
+/// The place of a policy in the order in which they say what may be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(dead_code, reason = "not with all features")]
 enum Turn {
     Acl,
-    #[cfg(feature = "access-files")]
     DynamicSecurity,
-    #[cfg(feature = "jwt")]
     Jwt,
-    #[cfg(feature = "http-access")]
     Http,
 }
 
@@ -158,9 +160,9 @@ impl<'a> Loading<'a> {
         Loading {
             base,
             limits,
-            #[cfg(feature = "access-files")]
-            hashing: super::HashingPool::with_limits(limits),
+            hashing: HashingPool::with_limits(limits),
             loaded: LoadedAccess::default(),
+            authorizers: Vec::new(),
             checks_names: false,
             errors: Vec::new(),
         }
@@ -197,8 +199,8 @@ impl<'a> Loading<'a> {
         self.loaded.authenticators.push(AccessPart { key, what, policy });
     }
 
-    fn authorizes(&mut self, key: &'static str, what: String, policy: Arc<dyn Policy>) {
-        self.loaded.authorizers.push(AccessPart { key, what, policy });
+    fn authorizes(&mut self, turn: Turn, key: &'static str, what: String, policy: Arc<dyn Policy>) {
+        self.authorizers.push((turn, AccessPart { key, what, policy }));
     }
 
     fn acl(&mut self, config: &AccessConfig) {
@@ -210,7 +212,7 @@ impl<'a> Loading<'a> {
         let acl = Arc::new(acl);
         let what = shown(self.base, path);
         self.authenticates(key, what.clone(), acl.clone());
-        self.authorizes(key, what, acl.clone());
+        self.authorizes(Turn::Acl, key, what, acl.clone());
         self.loaded.acl = Some(acl);
     }
 
@@ -224,10 +226,14 @@ impl<'a> Loading<'a> {
         let default = config.lets_in_anonymous(None);
         let what = match (default, self.checks_names) {
             (true, true) => "Clients without a user name are let in",
-            (true, false) => "every Client is let in, with any user name, because nothing checks passwords",
-            (false, _) => "Clients without a user name are not let in, unless their listener lets them in",
+            (true, false) => {
+                "every Client is let in, with any user name, because nothing checks passwords"
+            }
+            (false, _) => {
+                "Clients without a user name are not let in, unless their listener lets them in"
+            }
         };
-        if default && !self.checks_names && !self.loaded.authorizers.is_empty() {
+        if default && !self.checks_names && !self.authorizers.is_empty() {
             self.loaded.warnings.push(
                 "access.anonymous: true lets Clients take any user name, because nothing checks passwords, so rules for \
                  users protect nothing; set access.passwordFile"
@@ -238,7 +244,7 @@ impl<'a> Loading<'a> {
         self.authenticates("access.anonymous", what.to_owned(), policy);
     }
 
-    /// A part of the configuration for which this build has no code.
+    /// A key for which this build has no code.
     #[allow(dead_code, reason = "not with all features")]
     fn lacks(&mut self, key: &str, feature: &str) {
         self.errors.push(format!(
@@ -250,10 +256,12 @@ impl<'a> Loading<'a> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        if self.loaded.authorizers.is_empty() {
+        if self.authorizers.is_empty() {
             let what = "every Client may publish and subscribe to every topic".to_owned();
-            self.authorizes("access.aclFile", what, Arc::new(AllowAll));
+            self.authorizes(Turn::Acl, "access.aclFile", what, Arc::new(AllowAll));
         }
+        self.authorizers.sort_by_key(|(turn, _)| *turn);
+        self.loaded.authorizers = self.authorizers.into_iter().map(|(_, part)| part).collect();
         let chain = |parts: &[AccessPart]| {
             Chain::new(parts.iter().map(|part| part.policy.clone()).collect())
         };
