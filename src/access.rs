@@ -55,12 +55,18 @@ use crate::transport::PeerInfo;
 mod acl_file;
 mod chain;
 mod config;
+#[cfg(feature = "access-files")]
+mod dynamic_security;
 mod file_error;
 mod files;
 mod hashing;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod load;
+#[cfg(feature = "access-files")]
+mod password_check;
+#[cfg(feature = "access-files")]
+mod password_file;
 #[cfg(feature = "access-files")]
 mod password_hash;
 mod rule;
@@ -74,12 +80,16 @@ mod topic_lists;
 pub use acl_file::{AclFile, Coverage};
 pub use chain::Chain;
 pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
+#[cfg(feature = "access-files")]
+pub use dynamic_security::DynamicSecurity;
 pub use file_error::{FileError, FileErrors};
 pub use files::{AllowAll, Anonymous};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
 pub use load::{AccessPart, LoadedAccess};
+#[cfg(feature = "access-files")]
+pub use password_file::PasswordFile;
 #[cfg(feature = "access-files")]
 pub use password_hash::{HashError, HashMethod, PasswordHash};
 pub use rule::Rule;
