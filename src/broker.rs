@@ -237,6 +237,10 @@ pub enum ListenerError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The listener of this name has no TLS.
+    NoTls(String),
+    /// The certificate, the key or the like cannot be used. The text has one line for each problem.
+    Tls(String),
     /// The broker has been stopped.
     Stopped,
 }
@@ -250,6 +254,8 @@ impl fmt::Display for ListenerError {
             ListenerError::Unknown(name) => write!(f, "there is no listener named {name:?}"),
             ListenerError::Config(error) => error.fmt(f),
             ListenerError::Bind { url, source } => write!(f, "cannot listen on {url}: {source}"),
+            ListenerError::NoTls(name) => write!(f, "the listener named {name:?} has no TLS"),
+            ListenerError::Tls(problems) => f.write_str(problems),
             ListenerError::Stopped => f.write_str("the broker has been stopped"),
         }
     }
@@ -303,7 +309,7 @@ impl Broker {
         &self.engine().limits
     }
 
-    /// Adds a listener on a `tcp://`, `mqtt://` or `ws://` URL and returns the endpoint that was bound, with the
+    /// Adds a listener on the URL of a [`ListenerConfig`] and returns the endpoint that was bound, with the
     /// port that the operating system chose if the URL has port 0. If the host has several addresses, all are
     /// bound and the first is returned, an IPv4 address if there is one. May be called at any time.
     ///
@@ -409,6 +415,38 @@ impl Broker {
             listener.gone().await;
         }
         Ok(())
+    }
+
+    /// Replaces certificate, key, authorities and revocation lists of a TLS listener together, and what it demands of
+    /// its Clients. Handshakes that begin afterwards use them; connections stay. Returns warnings, such as an expired
+    /// certificate, which are logged, too.
+    ///
+    /// ```
+    /// use hrotti::transport::memory::MemoryTransport;
+    /// use hrotti::transport::tls::TlsMaterial;
+    /// use hrotti::{Broker, ListenerError};
+    ///
+    /// let broker = Broker::new(100);
+    /// let (transport, _connector) = MemoryTransport::new("inside", 1024);
+    /// futures_lite::future::block_on(broker.add_transport("inside", transport))?;
+    /// let replaced = broker.replace_tls("inside", &TlsMaterial::new("", ""));
+    /// assert!(matches!(replaced, Err(ListenerError::NoTls(_))));
+    /// # Ok::<(), ListenerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ListenerError::Unknown`], [`ListenerError::NoTls`], or [`ListenerError::Tls`] if anything is wrong with the
+    /// new material: then the old material stays in use.
+    #[cfg(feature = "tls")]
+    pub fn replace_tls(
+        &self,
+        listener: &str,
+        material: &crate::transport::tls::TlsMaterial,
+    ) -> Result<Vec<String>, ListenerError> {
+        let found = self.listening().tls(listener);
+        let handle = found.ok_or_else(|| ListenerError::Unknown(listener.to_owned()))?;
+        let handle = handle.ok_or_else(|| ListenerError::NoTls(listener.to_owned()))?;
+        handle.replace(material).map_err(|errors| ListenerError::Tls(errors.to_string()))
     }
 
     /// The listeners in the order in which they were added, without those that are stopping.

@@ -79,7 +79,8 @@ impl Config {
     /// # Errors
     /// The URL cannot be served by a listener.
     pub fn from_url(url: &str, source: &str) -> Result<Config, ConfigErrors> {
-        match ListenerConfig::new(url) {
+        let listener = ListenerConfig::new(url);
+        match listener.and_then(|listener| listener.validate().map(|()| listener)) {
             Ok(listener) => Ok(Config::with_listener(listener)),
             Err(error) => Err(ConfigErrors::one(source, "", error.to_string())),
         }
@@ -144,6 +145,9 @@ impl fmt::Display for Config {
             write!(f, "listener {name}: {listener}")?;
             if !listener.origins.is_empty() {
                 write!(f, " for pages of {}", listener.origins.join(", "))?;
+            }
+            if let Some(tls) = &listener.tls {
+                write!(f, " ({tls})")?;
             }
             writeln!(f)?;
         }

@@ -54,6 +54,13 @@ mod transport {
         }
     }
 
+    /// Without certificates.
+    pub(crate) mod tls {
+        mod options;
+
+        pub use options::{CertificateName, ClientCertificate, TlsVersion};
+    }
+
     pub(crate) mod ws {
         mod forwarded;
         mod frame;

@@ -93,7 +93,7 @@ pub use broker::{
 pub use counters::Counters;
 pub use ledger::{DropReason, FilterReason, Ledger};
 pub use limits::Limits;
-pub use listener_config::{ListenerConfig, ListenerConfigError};
+pub use listener_config::{ListenerConfig, ListenerConfigError, SocketFile, TlsConfig};
 pub use listener_rules::{ListenerRules, MountPoint, MountPointError, ProtocolVersions};
 pub use message::{Message, PropertyError};
 pub use net::bound::BoundListener;

@@ -158,6 +158,9 @@ pub struct Limits {
     /// Bans that are kept ([`Bans`](crate::access::Bans)). Default 100 000, range 0 to 1 000 000 000. A further ban is
     /// refused, and a file with more is refused as a whole.
     pub bans_max: usize,
+    /// TLS sessions that a listener keeps for resumption. Default 4 096, range 0 to 1 000 000; 0 keeps none. At the
+    /// limit the oldest is forgotten, and its Client shakes hands in full.
+    pub tls_sessions_max: usize,
 }
 
 impl Default for Limits {
@@ -205,6 +208,7 @@ impl Default for Limits {
             client_bytes_per_sec_max: 0,
             address_connects_per_sec_max: 0,
             bans_max: 100_000,
+            tls_sessions_max: 4_096,
         }
     }
 }
@@ -447,6 +451,9 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.bansMax", bans_max, "bans", 0..=COUNT,
         "bans that are kept",
         "a further ban is refused"),
+    limit!("limits.tlsSessionsMax", tls_sessions_max, "sessions", 0..=1_000_000,
+        "TLS sessions that a listener keeps for resumption; 0 keeps none",
+        "the oldest is forgotten, and its Client shakes hands in full"),
 ];
 
 #[cfg(test)]

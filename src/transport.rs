@@ -1,7 +1,7 @@
 //! Transports: a [`Transport`] accepts peers, and each peer becomes a [`ByteStream`] that carries MQTT.
 //!
-//! A transport knows nothing of packets, Sessions or the broker. [`tcp`], [`ws`] and [`memory`] are included;
-//! `examples/custom_transport.rs` implements a fourth, over Unix sockets. Pass your own to
+//! A transport knows nothing of packets, Sessions or the broker. [`tcp`], [`tls`], [`ws`], `unix` and [`memory`] are
+//! included; `examples/custom_transport.rs` implements a simple one. Pass your own to
 //! [`Broker::add_transport`](crate::Broker::add_transport).
 
 use std::fmt;
@@ -19,9 +19,13 @@ use crate::listener_rules::{ListenerRules, MountPoint};
 
 pub mod memory;
 pub mod proxy_protocol;
+mod socket;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+#[cfg(unix)]
+pub mod unix;
 pub mod ws;
 
 /// Accepts peers on one address.
@@ -94,6 +98,13 @@ pub trait Transport: Send + 'static {
     /// returns only that one.
     fn local_endpoints(&self) -> Vec<String> {
         vec![self.local_endpoint()]
+    }
+
+    /// The handle of its TLS material, by which
+    /// [`Broker::replace_tls`](crate::Broker::replace_tls) replaces the material. The default implementation has none.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<tls::TlsHandle> {
+        None
     }
 }
 

@@ -150,7 +150,10 @@ impl<'a> Reader<'a> {
         let with_origins = draft.url.take().map(|listener| listener.with_origins(origins));
         match with_origins {
             None => {}
-            Some(Ok(listener)) => draft.url = Some(listener),
+            Some(Ok(listener)) => match listener.validate() {
+                Ok(()) => draft.url = Some(listener),
+                Err(error) => self.error(&join(path, "url"), error.to_string()),
+            },
             Some(Err(error)) => self.error(&join(path, "origins"), error.to_string()),
         }
     }

@@ -226,7 +226,7 @@ fn listeners_must_be_there() {
 fn urls_and_origins_are_checked() {
     assert_one(
         r#"{"listeners": {"websockets": {"url": "wss://h/mqtt"}}}"#,
-        &["listeners.websockets.url: ", "\"wss://h/mqtt\"", "TLS is not served"],
+        &["listeners.websockets.url: ", "\"wss://h/mqtt\"", "needs a certificate"],
     );
     assert_one(
         r#"{"listeners": {"a": {"url": "nonsense"}}}"#,

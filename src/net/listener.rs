@@ -27,6 +27,8 @@ use crate::listener_rules::ListenerRules;
 use crate::network::Network;
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsHandle;
 use crate::transport::{AcceptedBy, Incoming, PeerInfo, Transport};
 
 /// The first pause after the transport could not accept.
@@ -67,6 +69,9 @@ pub(crate) struct Listener {
     by: Arc<AcceptedBy>,
     endpoint: String,
     endpoints: Vec<String>,
+    /// The material of a TLS listener.
+    #[cfg(feature = "tls")]
+    tls: Option<TlsHandle>,
     /// Closed to stop accepting.
     stop: Sender<()>,
     /// Closed when the accept loop and all connections are gone.
@@ -101,6 +106,8 @@ impl Listeners {
             }),
             endpoint: endpoint.clone(),
             endpoints: transport.local_endpoints(),
+            #[cfg(feature = "tls")]
+            tls: transport.tls(),
             stop,
             gone,
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
@@ -138,6 +145,13 @@ impl Listeners {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         lock(&self.all).iter().any(|listener| *listener.by.name == *name)
+    }
+
+    /// The handle of a listener's TLS material: `None` for an unknown listener, `Some(None)` for one without TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self, name: &str) -> Option<Option<TlsHandle>> {
+        let all = lock(&self.all);
+        all.iter().find(|listener| *listener.by.name == *name).map(|listener| listener.tls.clone())
     }
 
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {

@@ -112,6 +112,90 @@ impl WsTransport {
     }
 }
 
+/// WebSocket over another transport, such as TLS. Clients upgrade as with [`WsTransport`].
+///
+/// ```
+/// use hrotti::Limits;
+/// use hrotti::transport::{Transport, memory::MemoryTransport, ws::WsOver};
+///
+/// let (memory, _connector) = MemoryTransport::new("inside", 1024);
+/// let transport = WsOver::new(memory, Some("/mqtt"), &[], &Limits::default())?;
+/// assert_eq!(transport.local_endpoint(), "ws+memory://inside/mqtt");
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct WsOver<T> {
+    inner: T,
+    rules: Arc<Rules>,
+}
+
+impl<T: Transport> WsOver<T> {
+    /// Serves `path` and `origins` as [`WsTransport::bind`] does, with the bounds of [`WsTransport::with_limits`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if the path does not begin with `/`, or holds `?` or `#`.
+    pub fn new(
+        inner: T,
+        path: Option<&str>,
+        origins: &[String],
+        limits: &Limits,
+    ) -> io::Result<WsOver<T>> {
+        let mut rules = Rules::new(path, origins)?;
+        rules.set_limits(limits);
+        Ok(WsOver { inner, rules: Arc::new(rules) })
+    }
+
+    /// As [`WsTransport::with_forwarded_for`].
+    #[must_use]
+    pub fn with_forwarded_for(mut self, proxies: Vec<Network>) -> WsOver<T> {
+        Arc::make_mut(&mut self.rules).set_proxies(proxies);
+        self
+    }
+
+    fn endpoint(&self, inner: &str) -> String {
+        let path = self.rules.path();
+        let (scheme, rest) = inner.split_once("://").unwrap_or(("", inner));
+        match scheme {
+            "tcp" => format!("ws://{rest}{path}"),
+            "mqtts" => format!("wss://{rest}{path}"),
+            _ => format!("ws+{inner}{path}"),
+        }
+    }
+}
+
+impl<T: Transport> Transport for WsOver<T> {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        let Incoming { peer, handshake } = self.inner.accept().await?;
+        let (rules, accepted_from) = (self.rules.clone(), peer.clone());
+        Ok(Incoming::with_handshake(peer, async move {
+            let mut stream = handshake.await?;
+            let learned = stream.peer.take();
+            let from = learned.as_deref().unwrap_or(&accepted_from).address();
+            let (upgraded, origin) = upgrade(stream, &rules, from.map(|at| at.ip())).await?;
+            let upgraded = ByteStream::new(upgraded);
+            Ok(match (origin, learned) {
+                // A certificate would be the proxy's own.
+                (Some(address), _) => upgraded.with_peer(address.into()),
+                (None, Some(peer)) => upgraded.with_peer(*peer),
+                (None, None) => upgraded,
+            })
+        }))
+    }
+
+    fn local_endpoint(&self) -> String {
+        self.endpoint(&self.inner.local_endpoint())
+    }
+
+    fn local_endpoints(&self) -> Vec<String> {
+        self.inner.local_endpoints().iter().map(|inner| self.endpoint(inner)).collect()
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<super::tls::TlsHandle> {
+        self.inner.tls()
+    }
+}
+
 impl Transport for WsTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
         let (accepted, peer) = self.tcp.accept_stream().await?;

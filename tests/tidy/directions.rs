@@ -70,6 +70,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "turn_buffers",
             "closing",
             "driver",
+            "tls_files",
             "bound",
             "listener",
         ],
