@@ -117,6 +117,18 @@ pub trait Policy: Send + Sync + 'static {
     /// [reported as changed](crate::Broker::policy_changed). A panic is a no.
     fn authorize(&self, request: &Request<'_>) -> Decision;
 
+    /// Whether a connected Client would still be let in, by all that is known of it. The default asks
+    /// [`Policy::is_current`] for its identity.
+    fn still_admits(&self, client: &Present<'_>) -> bool {
+        self.is_current(client.identity)
+    }
+
+    /// Told when the Network Connection of a Client that was let in has ended, for whatever reason. The default does
+    /// nothing.
+    fn disconnected(&self, client: &Present<'_>) {
+        let _ = client;
+    }
+
     /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy
     /// was replaced or reported as changed; the connections of other identities are closed with 0x98. The
     /// default is yes.
@@ -353,6 +365,17 @@ pub enum Action {
     Unsubscribe,
     /// Receive a message with a Topic Name.
     Receive,
+}
+
+/// A Client that was let in.
+#[derive(Debug, Clone, Copy)]
+pub struct Present<'a> {
+    /// The identity that [`Policy::authenticate`] gave the Client.
+    pub identity: &'a Identity,
+    /// The Client Identifier.
+    pub client_id: &'a str,
+    /// The address and the listener; `None` for a client in process.
+    pub peer: Option<&'a PeerInfo>,
 }
 
 /// One question to [`Policy::authorize`].

@@ -103,6 +103,8 @@ pub(crate) struct Connection {
     keep_alive_overridden: bool,
     bridge: bool,
     maximum_packet_size: Option<u32>,
+    /// The highest QoS of the listener.
+    qos_max: QoS,
     problem_information: bool,
     /// Incoming Topic Aliases, the first at index 0 (MQTT-3.3.2-7: of this Network Connection alone).
     aliases: Vec<Option<Arc<str>>>,
@@ -127,10 +129,16 @@ impl Connection {
             keep_alive_overridden: false,
             bridge: false,
             maximum_packet_size: None,
+            qos_max: QoS::ExactlyOnce,
             problem_information: true,
             aliases: Vec::new(),
             method: None,
         }
+    }
+
+    /// Sets the highest QoS of a PUBLISH, which CONNACK tells the Client (section 3.2.2.3.4).
+    pub(crate) fn set_qos_max(&mut self, qos: QoS) {
+        self.qos_max = qos;
     }
 
     /// The next packet of `buffer`, which holds all that was read and not taken.
@@ -268,6 +276,10 @@ impl Connection {
     ) -> Result<Action<'p>, Fault> {
         Ok(match decode::decode(self.version(), header, body) {
             Err(fault) => return Err(fault),
+            Ok(FromClient::Publish(publish)) if publish.qos > self.qos_max => {
+                let detail = "MQTT-3.2.2-11: the QoS exceeds Maximum QoS";
+                return Err(Fault::Refused(ReasonCode::QOS_NOT_SUPPORTED, detail));
+            }
             Ok(FromClient::Publish(publish)) => {
                 let topic = self.resolve_topic(&publish)?;
                 Action::Publish(publish, topic)
@@ -394,6 +406,7 @@ impl Connection {
             reason: ReasonCode::SUCCESS,
             session_expiry_secs: accepted.session_expiry_secs,
             receive_maximum: Some(limits.receive_maximum).filter(|&max| max != u16::MAX),
+            maximum_qos: Some(self.qos_max).filter(|&max| max != QoS::ExactlyOnce),
             maximum_packet_size: Some(limits.packet_bytes_max)
                 .filter(|&max| (max as usize) < PACKET_BYTES_MAX)
                 .map(|max| max.min(REMAINING_LENGTH_MAX)),

@@ -126,8 +126,6 @@ counters! {
         listener_rules_refused,
         /// Times that reading stopped because of `client_messages_per_sec_max` or `client_bytes_per_sec_max`.
         readers_slowed,
-        /// Messages that were not delivered because they are outside of the mount point of the Client's listener.
-        unmounted,
         /// CONNECTs and re-authentications that the policy refused by 0x86: a wrong User Name or Password.
         connects_bad_credentials,
         /// CONNECTs and re-authentications that the policy refused by 0x87 or 0x8C, or that no policy answered.

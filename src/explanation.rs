@@ -105,6 +105,9 @@ pub enum Cause {
         /// The rule that decided; `None` if no rule allows it.
         rule: Option<Rule>,
     },
+    /// The Topic Name is outside the mount point of the Client's listener
+    /// ([`ListenerRules::mount_point`](crate::ListenerRules::mount_point)).
+    Unmounted,
     /// The Client is not connected: messages of QoS 0 are dropped, others wait for it.
     Away {
         /// The QoS of such a message; without a message, the highest that was granted.
@@ -167,6 +170,7 @@ impl fmt::Display for Cause {
             Cause::Authorized { rule } => write!(f, "it may receive them: {rule}"),
             Cause::NotAuthorized { rule: Some(rule) } => write!(f, "it may not receive them: {rule}"),
             Cause::NotAuthorized { rule: None } => f.write_str("it may not receive them: no rule allows it"),
+            Cause::Unmounted => f.write_str("the topic is outside the mount point of the Client's listener"),
             Cause::Away { qos: QoS::AtMostOnce } => {
                 f.write_str("the Client is not connected, so messages of QoS 0 are dropped")
             }

@@ -176,7 +176,24 @@ impl ListenerConfig {
         self.check_url(&self.to_string())?;
         self.check_origins()?;
         self.check_tls()?;
+        self.check_rules()?;
         self.check_socket()
+    }
+
+    /// Refuses rules that would have no effect, or that would let nobody in.
+    fn check_rules(&self) -> Result<(), ListenerConfigError> {
+        let rules = &self.rules;
+        let networks = rules.networks_allowed.is_some() || !rules.networks_denied.is_empty();
+        let (rule, needs) = if !rules.forwarded_for.is_empty() && !self.is_websocket() {
+            ("forwardedFor", "a ws:// or wss:// listener")
+        } else if rules.proxy_protocol.is_some() && self.is_unix() {
+            ("proxyProtocol", "a listener whose peers have network addresses")
+        } else if networks && self.is_unix() {
+            ("networksAllowed or networksDenied", "a listener whose peers have network addresses")
+        } else {
+            return Ok(());
+        };
+        Err(ListenerConfigError::Rule { value: self.to_string(), rule, needs })
     }
 
     /// Checks the URL; `value` is the URL as errors name it.

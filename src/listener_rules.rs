@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::network::Network;
 use crate::packet::{ProtocolVersion, QoS};
-use crate::topic::{TopicError, check_name};
+use crate::topic::{TopicError, TopicFilter, check_name};
 
 /// What a listener asks of its peers. The default asks nothing and changes nothing.
 ///
@@ -27,7 +27,8 @@ use crate::topic::{TopicError, check_name};
 #[non_exhaustive]
 pub struct ListenerRules {
     /// Whether Clients without a User Name may connect. `Some(false)` refuses them with 0x87 (3.x: return code 5)
-    /// before any policy is asked, unless the transport established who they are. `Some(true)` lets the policy
+    /// before any policy is asked, unless the transport gives them a user name, by a certificate for example, or they
+    /// name an Authentication Method. `Some(true)` lets the policy
     /// [`Anonymous`](crate::access) accept them on this listener. `None`, the default, leaves it to the policy.
     pub anonymous: Option<bool>,
     /// The versions of MQTT that are served; a CONNECT of another version is refused with 0x84 (3.x: return code 1).
@@ -186,6 +187,26 @@ impl MountPoint {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The prefix, shared.
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.0
+    }
+
+    /// The whole Topic Name of a Client's one.
+    pub(crate) fn name(&self, name: &str) -> String {
+        [self.as_str(), name].concat()
+    }
+
+    /// The whole Topic Filter of a Client's one. Of a shared subscription the Share Name stays in front.
+    ///
+    /// # Errors
+    /// The whole is too long.
+    pub(crate) fn filter(&self, filter: &TopicFilter) -> Result<TopicFilter, TopicError> {
+        let (share, rest) =
+            filter.as_str().split_at(filter.as_str().len() - filter.filter_str().len());
+        TopicFilter::new(&[share, self.as_str(), rest].concat())
     }
 }
 

@@ -10,11 +10,12 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::listener_rules::ListenerRules;
+use crate::listener_rules::{ListenerRules, MountPoint};
 
 pub mod memory;
 pub mod proxy_protocol;
@@ -211,11 +212,23 @@ impl From<CertificateNames> for PeerIdentity {
 }
 
 /// The listener that accepted a peer, shared by all its peers.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct AcceptedBy {
     pub(crate) name: Box<str>,
     pub(crate) rules: ListenerRules,
+    /// Tells the listeners of one broker apart; not 0.
+    pub(crate) number: u32,
+    /// Its Network Connections with an accepted CONNECT.
+    pub(crate) connections: AtomicUsize,
 }
+
+impl PartialEq for AcceptedBy {
+    fn eq(&self, other: &AcceptedBy) -> bool {
+        self.name == other.name && self.rules == other.rules
+    }
+}
+
+impl Eq for AcceptedBy {}
 
 /// Small, because every Network Connection has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,6 +284,16 @@ impl PeerInfo {
     #[must_use]
     pub fn identity(&self) -> Option<&PeerIdentity> {
         self.identity.as_deref()
+    }
+
+    /// The mount point of the listener that accepted the peer.
+    #[inline]
+    pub(crate) fn mount_point(&self) -> Option<&MountPoint> {
+        self.listener.as_deref()?.rules.mount_point.as_ref()
+    }
+
+    pub(crate) fn accepted_by(&self) -> Option<&Arc<AcceptedBy>> {
+        self.listener.as_ref()
     }
 
     pub(crate) fn set_listener(&mut self, listener: &Arc<AcceptedBy>) {

@@ -27,5 +27,7 @@ mod peer;
 mod races;
 #[path = "api/raw.rs"]
 mod raw;
+#[path = "api/rules.rs"]
+mod rules;
 #[path = "api/statements.rs"]
 mod statements;

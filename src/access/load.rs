@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{
     AccessConfig, AccessFile, AclFile, AllowAll, Anonymous, Answer, Authenticating, Chain,
-    Credentials, Decision, FileContent, FileError, HashingPool, Identity, Policy, Request, Rule,
+    Credentials, Decision, FileContent, FileError, HashingPool, Identity, Policy, Present, Request,
+    Rule,
 };
 use crate::limits::Limits;
 use crate::transport::PeerIdentity;
@@ -293,6 +294,15 @@ impl Policy for Composed {
 
     fn is_current(&self, identity: &Identity) -> bool {
         self.authenticators.is_current(identity) && self.authorizers.is_current(identity)
+    }
+
+    fn still_admits(&self, client: &Present<'_>) -> bool {
+        self.authenticators.still_admits(client) && self.authorizers.still_admits(client)
+    }
+
+    /// Only a policy that lets Clients in or refuses them needs to know.
+    fn disconnected(&self, client: &Present<'_>) {
+        self.authenticators.disconnected(client);
     }
 }
 

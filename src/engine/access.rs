@@ -13,12 +13,15 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use log::{Level, log, log_enabled, warn};
 
-use crate::access::{Action, Decision, DeniedPublish, Identity, Policy, Refusal, Request, Rule};
+use crate::access::{
+    Action, Decision, DeniedPublish, Identity, Policy, Present, Refusal, Request, Rule,
+};
 use crate::counters::{Counts, count_one};
 use crate::reason_code::ReasonCode;
 use crate::runtime::contain;
 use crate::sync::{read, write};
 use crate::time::Timestamp;
+use crate::transport::PeerInfo;
 
 /// The target of the log lines about what was denied.
 pub(crate) const ACCESS_LOG: &str = "hrotti::access";
@@ -64,6 +67,8 @@ enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Subject {
     identity: Identity,
+    /// The origin of the Client; `None` of a client in process.
+    peer: Option<PeerInfo>,
     /// The Client connected while the broker had no policy.
     unchecked: bool,
     /// Of the rules that made the decisions below.
@@ -83,7 +88,14 @@ struct Verdicts {
 impl Subject {
     pub(crate) fn new(identity: Identity) -> Box<Subject> {
         let others = HashMap::with_hasher(RandomState::new());
-        Box::new(Subject { identity, unchecked: false, generation: 0, last: None, others })
+        let peer = None;
+        Box::new(Subject { identity, peer, unchecked: false, generation: 0, last: None, others })
+    }
+
+    /// The Client has this origin.
+    pub(crate) fn with_peer(mut self: Box<Subject>, peer: &PeerInfo) -> Box<Subject> {
+        self.peer = Some(peer.clone());
+        self
     }
 
     /// The identity of a Client that connected while the broker had no policy.
@@ -299,7 +311,20 @@ impl AccessControl {
     pub(crate) fn is_current(&self, asker: Asker<'_>, subject: Option<&Subject>) -> bool {
         let (Some(policy), false) = (self.policy().0, asker.trusted) else { return true };
         let Some(subject) = subject.filter(|subject| !subject.unchecked) else { return false };
-        contain("an access policy", || policy.is_current(&subject.identity)).unwrap_or(false)
+        let present = Present {
+            identity: &subject.identity,
+            client_id: asker.client_id,
+            peer: subject.peer.as_ref(),
+        };
+        contain("an access policy", || policy.still_admits(&present)).unwrap_or(false)
+    }
+
+    /// Tells the policy that the Network Connection of a Client that it let in has ended.
+    pub(crate) fn disconnected(&self, client_id: &str, identity: &Identity, peer: &PeerInfo) {
+        if let Some(policy) = self.policy().0 {
+            let present = Present { identity, client_id, peer: Some(peer) };
+            let _told = contain("an access policy", || policy.disconnected(&present));
+        }
     }
 
     // ---- What was denied -------------------------------------------------------------------------

@@ -79,6 +79,9 @@ impl Engine {
             explanation.add(Cause::Subscription { filter, qos }, KeepsAway::None);
         }
         self.look_at_access(view, &topic, explanation);
+        if view.cell.lock().session.is_unmounted(&topic) {
+            explanation.add(Cause::Unmounted, KeepsAway::All);
+        }
         let plain = || view.matching.iter().filter(|(filter, _)| !filter.is_shared());
         if plain().count() > 0 && view.matching.iter().all(|(_, one)| one.options.no_local) {
             explanation.add(Cause::NoLocal, KeepsAway::Some);

@@ -101,6 +101,15 @@ impl Registry {
         lock(self.shard(client_id)).get(client_id).is_some_and(|cell| cell.is_connected())
     }
 
+    /// Whether a Client with this Client Identifier is connected through a listener.
+    pub(crate) fn is_connected_through(&self, client_id: &str, listener: u32) -> bool {
+        let cell = lock(self.shard(client_id)).get(client_id).cloned();
+        cell.is_some_and(|cell| {
+            let state = cell.lock();
+            state.link.as_ref().is_some_and(|link| link.mailbox.listener == listener)
+        })
+    }
+
     /// Removes an ended Session, unless another Session has its Client Identifier.
     pub(crate) fn remove(&self, cell: &Arc<SessionCell>) {
         let mut shard = lock(self.shard(&cell.client_id));

@@ -44,6 +44,15 @@ pub enum ListenerConfigError {
         /// The URL.
         value: String,
     },
+    /// A rule that a listener of this kind cannot keep.
+    Rule {
+        /// The URL.
+        value: String,
+        /// The rule.
+        rule: &'static str,
+        /// The listeners that can keep it.
+        needs: &'static str,
+    },
     /// The address is link-local, and the URL does not name its interface.
     NoInterface {
         /// The URL.
@@ -148,6 +157,9 @@ impl fmt::Display for ListenerConfigError {
                 f,
                 "{value:?} has a mode, an owner or a group, which only the file of a unix:// listener has; remove them"
             ),
+            ListenerConfigError::Rule { value, rule, needs } => {
+                write!(f, "{value:?} has {rule}, which needs {needs}; remove it")
+            }
             ListenerConfigError::OriginsOnTcp { value } => write!(
                 f,
                 "{value:?} has origins, which only browsers send; remove them or make it a ws:// listener"

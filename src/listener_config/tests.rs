@@ -347,3 +347,24 @@ fn relative_paths_of_tls_are_under_the_base() {
     assert_eq!(tls.key.as_os_str(), "/a.key");
     assert_eq!(tls.crl, [PathBuf::from("/etc/a.crl"), PathBuf::from("/b.crl")]);
 }
+
+#[test]
+fn a_rule_that_a_listener_cannot_keep_is_refused() {
+    let proxies = || vec!["10.0.0.0/8".parse().unwrap()];
+    let refused = |url: &str, change: &dyn Fn(&mut ListenerRules)| {
+        let mut config = ListenerConfig::new(url).unwrap();
+        change(&mut config.rules);
+        let validated = config.validate_without_tls();
+        validated.err().map(|error| error.to_string())
+    };
+    let forwarded = |rules: &mut ListenerRules| rules.forwarded_for = proxies();
+    let proxied = |rules: &mut ListenerRules| rules.proxy_protocol = Some(proxies());
+    let denied = |rules: &mut ListenerRules| rules.networks_denied = proxies();
+    assert!(refused("tcp://127.0.0.1", &forwarded).unwrap().contains("forwardedFor"));
+    assert!(refused("mqtts://127.0.0.1", &forwarded).unwrap().contains("remove it"));
+    assert!(refused("unix:///run/s", &proxied).unwrap().contains("proxyProtocol"));
+    assert!(refused("unix:///run/s", &denied).unwrap().contains("networksDenied"));
+    assert_eq!(refused("ws://127.0.0.1", &forwarded), None);
+    assert_eq!(refused("wss://127.0.0.1", &proxied), None);
+    assert_eq!(refused("tcp://127.0.0.1", &denied), None);
+}

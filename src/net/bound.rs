@@ -4,14 +4,14 @@ use std::io;
 
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
+use crate::network::Network;
+use crate::transport::proxy_protocol::ProxyProtocol;
 use crate::transport::tcp::TcpTransport;
 #[cfg(feature = "tls")]
 use crate::transport::tls::{TlsHandle, TlsMaterial, TlsTransport};
 #[cfg(unix)]
 use crate::transport::unix::UnixTransport;
-#[cfg(feature = "tls")]
-use crate::transport::ws::WsOver;
-use crate::transport::ws::WsTransport;
+use crate::transport::ws::{WsOver, WsTransport};
 use crate::transport::{Incoming, Transport};
 
 /// The bound transport of a [`ListenerConfig`], as [`ListenerConfig::bind`] returns it. It accepts peers once
@@ -25,15 +25,51 @@ enum Kind {
     Tcp(TcpTransport),
     /// `ws://`
     Ws(WsTransport),
+    /// `tcp://` behind proxies
+    Proxied(ProxyProtocol<TcpTransport>),
+    /// `ws://` behind proxies
+    ProxiedWs(WsOver<ProxyProtocol<TcpTransport>>),
     /// `mqtts://`
     #[cfg(feature = "tls")]
-    Tls(TlsTransport<TcpTransport>),
+    Tls(TlsTransport<Base>),
     /// `wss://`
     #[cfg(feature = "tls")]
-    Wss(WsOver<TlsTransport<TcpTransport>>),
+    Wss(WsOver<TlsTransport<Base>>),
     /// `unix://`
     #[cfg(unix)]
     Unix(UnixTransport),
+}
+
+/// What TLS is built on.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+enum Base {
+    Tcp(TcpTransport),
+    Proxied(ProxyProtocol<TcpTransport>),
+}
+
+#[cfg(feature = "tls")]
+impl Transport for Base {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        match self {
+            Base::Tcp(transport) => transport.accept().await,
+            Base::Proxied(transport) => transport.accept().await,
+        }
+    }
+
+    fn local_endpoint(&self) -> String {
+        match self {
+            Base::Tcp(transport) => transport.local_endpoint(),
+            Base::Proxied(transport) => transport.local_endpoint(),
+        }
+    }
+
+    fn local_endpoints(&self) -> Vec<String> {
+        match self {
+            Base::Tcp(transport) => transport.local_endpoints(),
+            Base::Proxied(transport) => transport.local_endpoints(),
+        }
+    }
 }
 
 impl ListenerConfig {
@@ -69,12 +105,30 @@ impl ListenerConfig {
             return self.bind_file();
         }
         let (host, port) = (self.host(), self.port());
-        Ok(BoundListener(if self.is_websocket() {
-            let (path, origins) = (Some(self.path()), self.origins.clone());
-            Kind::Ws(WsTransport::bind(host, port, path, origins).await?.with_limits(limits))
-        } else {
-            Kind::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits))
+        let (path, origins) = (Some(self.path()), &self.origins);
+        let forwarded_for = self.rules.forwarded_for.clone();
+        Ok(BoundListener(match (&self.rules.proxy_protocol, self.is_websocket()) {
+            (None, false) => Kind::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits)),
+            (None, true) => {
+                let ws = WsTransport::bind(host, port, path, origins.clone()).await?;
+                Kind::Ws(ws.with_limits(limits).with_forwarded_for(forwarded_for))
+            }
+            (Some(proxies), false) => Kind::Proxied(self.bind_proxied(proxies, limits).await?),
+            (Some(proxies), true) => {
+                let proxied = self.bind_proxied(proxies, limits).await?;
+                let ws = WsOver::new(proxied, path, origins, limits)?;
+                Kind::ProxiedWs(ws.with_forwarded_for(forwarded_for))
+            }
         }))
+    }
+
+    async fn bind_proxied(
+        &self,
+        proxies: &[Network],
+        limits: &Limits,
+    ) -> io::Result<ProxyProtocol<TcpTransport>> {
+        let tcp = TcpTransport::bind(self.host(), self.port()).await?.with_limits(limits);
+        Ok(ProxyProtocol::new(tcp, proxies.to_vec()).with_limits(limits))
     }
 
     #[cfg(feature = "tls")]
@@ -113,13 +167,20 @@ impl ListenerConfig {
         if !self.is_tls() {
             return Err(invalid("a listener without TLS has no certificate".into()));
         }
-        let tcp = TcpTransport::bind(self.host(), self.port()).await?.with_limits(limits);
+        let base = match &self.rules.proxy_protocol {
+            Some(proxies) => Base::Proxied(self.bind_proxied(proxies, limits).await?),
+            None => {
+                let tcp = TcpTransport::bind(self.host(), self.port()).await?;
+                Base::Tcp(tcp.with_limits(limits))
+            }
+        };
         Ok(BoundListener(if self.is_websocket() {
-            let tls = TlsTransport::for_websocket(tcp, material, limits);
+            let tls = TlsTransport::for_websocket(base, material, limits);
             let tls = tls.map_err(|errors| invalid(errors.into()))?;
-            Kind::Wss(WsOver::new(tls, Some(self.path()), &self.origins, limits)?)
+            let ws = WsOver::new(tls, Some(self.path()), &self.origins, limits)?;
+            Kind::Wss(ws.with_forwarded_for(self.rules.forwarded_for.clone()))
         } else {
-            let tls = TlsTransport::new(tcp, material, limits);
+            let tls = TlsTransport::new(base, material, limits);
             Kind::Tls(tls.map_err(|errors| invalid(errors.into()))?)
         }))
     }
@@ -145,6 +206,8 @@ macro_rules! each {
         match $kind {
             Kind::Tcp($transport) => $call,
             Kind::Ws($transport) => $call,
+            Kind::Proxied($transport) => $call,
+            Kind::ProxiedWs($transport) => $call,
             #[cfg(feature = "tls")]
             Kind::Tls($transport) => $call,
             #[cfg(feature = "tls")]

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -60,6 +60,7 @@ pub(crate) struct Listeners {
     all: Mutex<Vec<Arc<Listener>>>,
     /// How often each address connects, over all listeners; made with the first of them.
     addresses: OnceLock<Option<Arc<AddressRates>>>,
+    numbers: AtomicU32,
 }
 
 /// One listener and its Network Connections.
@@ -97,7 +98,12 @@ impl Listeners {
             .get_or_init(|| AddressRates::new(&engine.limits, &engine.hasher).map(Arc::new));
         let (alive, gone) = async_channel::bounded(1);
         let listener = Arc::new(Listener {
-            by: Arc::new(AcceptedBy { name: name.into(), rules }),
+            by: Arc::new(AcceptedBy {
+                name: name.into(),
+                rules,
+                number: self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
+                connections: AtomicUsize::new(0),
+            }),
             endpoint: endpoint.clone(),
             endpoints: transport.local_endpoints(),
             #[cfg(feature = "tls")]
@@ -283,7 +289,7 @@ impl Accepting {
         if !proxied && !self.listener.lets_in(&engine, &incoming.peer) {
             return;
         }
-        let mailbox = Arc::new(Mailbox::new());
+        let mailbox = Arc::new(Mailbox::of_listener(self.listener.by.number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
         let guard = Entered {

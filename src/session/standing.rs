@@ -1,7 +1,7 @@
 //! What the next message would meet in a Session, for explanations.
 
 use super::Session;
-use super::attached::{fits, publish_head};
+use super::attached::fits;
 use super::queue::Delivery;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -51,8 +51,14 @@ impl Session {
     /// The bytes of a PUBLISH, if it is larger than the connected Client takes.
     pub(crate) fn too_large(&self, delivery: &Delivery, now: Timestamp) -> Option<usize> {
         let attached = self.attached.as_ref()?;
-        let head = publish_head(&attached.terms, delivery, now, None, false);
+        let head = attached.head(delivery, now, None, false)?;
         (!fits(&attached.terms, &head)).then(|| head.packet_len())
+    }
+
+    /// Whether the Topic Name is outside the mount point of the connected Client's listener.
+    pub(crate) fn is_unmounted(&self, topic: &str) -> bool {
+        let attached = self.attached.as_ref();
+        attached.is_some_and(|attached| attached.name_for_client(topic.as_bytes()).is_none())
     }
 
     /// The subscriptions, in no order.

@@ -99,6 +99,11 @@ impl<T: Transport> Transport for ProxyProtocol<T> {
     fn local_endpoints(&self) -> Vec<String> {
         self.inner.local_endpoints()
     }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<super::tls::TlsHandle> {
+        self.inner.tls()
+    }
 }
 
 impl<T> fmt::Debug for ProxyProtocol<T> {

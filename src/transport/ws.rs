@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::tcp::TcpTransport;
-use super::{ByteStream, Incoming, PeerInfo, Transport};
+use super::{ByteStream, Incoming, Transport};
 use crate::limits::Limits;
 use crate::network::Network;
 use upgrade::{Rules, upgrade};
@@ -145,6 +145,13 @@ impl<T: Transport> WsOver<T> {
         Ok(WsOver { inner, rules: Arc::new(rules) })
     }
 
+    /// As [`WsTransport::with_forwarded_for`].
+    #[must_use]
+    pub fn with_forwarded_for(mut self, proxies: Vec<Network>) -> WsOver<T> {
+        Arc::make_mut(&mut self.rules).set_proxies(proxies);
+        self
+    }
+
     fn endpoint(&self, inner: &str) -> String {
         let path = self.rules.path();
         let (scheme, rest) = inner.split_once("://").unwrap_or(("", inner));
@@ -159,21 +166,16 @@ impl<T: Transport> WsOver<T> {
 impl<T: Transport> Transport for WsOver<T> {
     async fn accept(&mut self) -> io::Result<Incoming> {
         let Incoming { peer, handshake } = self.inner.accept().await?;
-        let rules = self.rules.clone();
-        let address = peer.address();
+        let (rules, accepted_from) = (self.rules.clone(), peer.clone());
         Ok(Incoming::with_handshake(peer, async move {
             let mut stream = handshake.await?;
             let learned = stream.peer.take();
-            let address = learned.as_ref().map_or(address, |peer| peer.address());
-            let (stream, origin) =
-                upgrade(stream, &rules, address.map(|address| address.ip())).await?;
-            let upgraded = ByteStream::new(stream);
-            let identity = learned.as_ref().and_then(|peer| peer.identity().cloned());
+            let from = learned.as_deref().unwrap_or(&accepted_from).address();
+            let (upgraded, origin) = upgrade(stream, &rules, from.map(|at| at.ip())).await?;
+            let upgraded = ByteStream::new(upgraded);
             Ok(match (origin, learned) {
-                (Some(address), _) => upgraded.with_peer(match identity {
-                    Some(identity) => PeerInfo::from(address).with_identity(identity),
-                    None => address.into(),
-                }),
+                // A certificate would be the proxy's own.
+                (Some(address), _) => upgraded.with_peer(address.into()),
                 (None, Some(peer)) => upgraded.with_peer(*peer),
                 (None, None) => upgraded,
             })

@@ -8,6 +8,44 @@ use crate::access::AccessConfig;
 #[allow(unused_imports, reason = "not with all features")]
 use crate::access::FileContent;
 
+#[cfg(feature = "access-files")]
+mod files {
+    use super::super::Turn;
+    use super::*;
+    use crate::access::{DynamicSecurity, PasswordFile};
+
+    impl Loading<'_> {
+        pub(in super::super) fn passwords(&mut self, config: &AccessConfig) {
+            let Some(path) = &config.password_file else { return };
+            self.checks_names = true;
+            let key = "access.passwordFile";
+            let file = self.file(key, path, FileContent::Secrets, PasswordFile::parse);
+            let Some(file) = file else { return };
+            let users = file.len();
+            let what = format!(
+                "{}: {users} user{}",
+                shown(self.base, path),
+                if users == 1 { "" } else { "s" }
+            );
+            let policy = Arc::new(file.with_hashing(self.hashing.clone()));
+            self.authenticates(key, what, policy);
+        }
+
+        pub(in super::super) fn dynamic_security(&mut self, config: &AccessConfig) {
+            let Some(path) = &config.dynamic_security_file else { return };
+            self.checks_names = true;
+            let key = "access.dynamicSecurityFile";
+            let file = self.file(key, path, FileContent::Secrets, DynamicSecurity::parse);
+            let Some(file) = file else { return };
+            let what = shown(self.base, path);
+            let policy = Arc::new(file.with_hashing(self.hashing.clone()));
+            self.authenticates(key, what.clone(), policy.clone());
+            self.authorizes(Turn::DynamicSecurity, key, what, policy);
+        }
+    }
+}
+
+#[cfg(not(feature = "access-files"))]
 impl Loading<'_> {
     pub(super) fn passwords(&mut self, config: &AccessConfig) {
         if config.password_file.is_some() {
