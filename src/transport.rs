@@ -296,6 +296,24 @@ impl PeerInfo {
         self.listener.as_ref()
     }
 
+    /// Says which listener accepted the peer, for a test of a policy. The broker does so by itself.
+    ///
+    /// ```
+    /// use hrotti::ListenerRules;
+    /// use hrotti::transport::PeerInfo;
+    ///
+    /// let mut rules = ListenerRules::default();
+    /// rules.anonymous = Some(true);
+    /// let peer = PeerInfo::from("a test").at_listener("inside", rules);
+    /// assert_eq!((peer.listener(), peer.listener_allows_anonymous()), ("inside", Some(true)));
+    /// ```
+    #[must_use]
+    pub fn at_listener(mut self, name: &str, rules: ListenerRules) -> PeerInfo {
+        let (number, connections) = (u32::MAX, AtomicUsize::new(0));
+        self.set_listener(&Arc::new(AcceptedBy { name: name.into(), rules, number, connections }));
+        self
+    }
+
     pub(crate) fn set_listener(&mut self, listener: &Arc<AcceptedBy>) {
         self.listener = Some(listener.clone());
     }

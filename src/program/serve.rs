@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::descriptors::{self, Descriptors};
+use super::loaded::Loaded;
 use super::logging;
 use super::stdout::Guard;
 
@@ -20,6 +21,7 @@ use super::stdout::Guard;
 /// the log level of the command line.
 pub(crate) fn until_stopped(
     config: &Config,
+    loaded: &Loaded,
     level: Option<LevelFilter>,
 ) -> Result<(), Vec<String>> {
     let one = |what: &str, error: &io::Error| vec![format!("{what}: {error}")];
@@ -37,7 +39,7 @@ pub(crate) fn until_stopped(
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
-    let served = block_on(start(config, &descriptors)).and_then(|broker| {
+    let served = block_on(start(config, loaded, &descriptors)).and_then(|broker| {
         wait(&broker, &mut signals)
             .map_err(|error| one("the broker cannot be stopped in good order", &error))
     });
@@ -48,12 +50,20 @@ pub(crate) fn until_stopped(
 }
 
 /// Binds every listener, and only then lets the broker accept.
-async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec<String>> {
+async fn start(
+    config: &Config,
+    loaded: &Loaded,
+    descriptors: &Descriptors,
+) -> Result<Broker, Vec<String>> {
     let mut bound = Vec::new();
     let mut errors = Vec::new();
-    for (name, listener) in &config.listeners {
-        match listener.bind(&config.limits).await {
-            Ok(transport) => bound.push((name, transport)),
+    for ((name, listener), material) in config.listeners.iter().zip(&loaded.tls) {
+        let transport = match material {
+            Some(material) => listener.bind_with_tls(&config.limits, material).await,
+            None => listener.bind(&config.limits).await,
+        };
+        match transport {
+            Ok(transport) => bound.push((name, transport, listener.rules.clone())),
             Err(error) => errors.push(format!(
                 "listener {name}: {} cannot be bound: {error}; {}",
                 listener,
@@ -64,12 +74,21 @@ async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec
     if !errors.is_empty() {
         return Err(errors);
     }
+    for warning in &loaded.warnings {
+        log::warn!(target: "hrotti", "{warning}");
+    }
     let threads = if cfg!(target_os = "linux") { config.workers.get() } else { 0 };
-    let broker = Broker::builder().limits(config.limits.clone()).event_loops(threads).try_build();
+    let denied_publish = config.access.denied_publish.unwrap_or_default();
+    let builder = Broker::builder().limits(config.limits.clone()).event_loops(threads);
+    let builder = builder.denied_publish(denied_publish);
+    let broker = match loaded.access.policy() {
+        Some(policy) => builder.policy(policy).try_build(),
+        None => builder.try_build(),
+    };
     let broker = broker.map_err(|error| vec![no_workers(threads, &error)])?;
-    for (name, transport) in bound {
+    for (name, transport, rules) in bound {
         let endpoints = transport.local_endpoints();
-        let added = broker.add_transport(name, transport).await;
+        let added = broker.add_transport_with(name, transport, rules).await;
         added.map_err(|error| vec![refused(name, &error)])?;
         // A closed standard output is no error.
         let mut out = io::stdout().lock();
@@ -90,6 +109,20 @@ fn no_workers(workers: usize, error: &BuildError) -> String {
 /// The remedy for a listener that cannot be bound.
 fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
     let port = listener.port();
+    if let Some(path) = listener.socket_path() {
+        let path = path.display();
+        return match error.kind() {
+            ErrorKind::AddrInUse => {
+                format!("stop the program that listens on {path}, or choose another path")
+            }
+            ErrorKind::PermissionDenied => {
+                format!(
+                    "let the user of this program write to the directory of {path}, and own what owner and group say"
+                )
+            }
+            _ => format!("check the path {path}, owner and group"),
+        };
+    }
     match error.kind() {
         ErrorKind::AddrInUse => {
             format!("stop the program that listens on port {port}, or choose another port")
