@@ -53,12 +53,16 @@ use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
 mod chain;
+mod file_error;
 mod rule;
 mod secret;
+mod secret_file;
 
 pub use chain::Chain;
+pub use file_error::{FileError, FileErrors};
 pub use rule::Rule;
 pub use secret::Secret;
+pub use secret_file::{AccessFile, FileContent};
 
 /// The access rules of a broker.
 ///
