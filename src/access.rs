@@ -54,12 +54,18 @@ use crate::transport::PeerInfo;
 
 mod chain;
 mod file_error;
+mod hashing;
+#[cfg(feature = "access-files")]
+mod password_hash;
 mod rule;
 mod secret;
 mod secret_file;
 
 pub use chain::Chain;
 pub use file_error::{FileError, FileErrors};
+pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "access-files")]
+pub use password_hash::{HashError, HashMethod, PasswordHash};
 pub use rule::Rule;
 pub use secret::Secret;
 pub use secret_file::{AccessFile, FileContent};

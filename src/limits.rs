@@ -136,6 +136,13 @@ pub struct Limits {
     /// Header lines of such a request. Default 124, range 16 to 124. One with more is refused with the
     /// status 431.
     pub ws_request_headers_max: u16,
+    /// Threads that check passwords. Default 1, range 1 to 64. Further checks wait. Each may need the memory of
+    /// one check: 46 MiB for mosquitto's Argon2id hashes. A `HashingPool` with these limits has this bound and
+    /// the next.
+    pub hashing_threads: usize,
+    /// CONNECTs that wait for the check of their passwords. Default 256, range 1 to 1 000 000. A further one, or that
+    /// of the address with the most of them, is refused with 0x89 (3.x: 0x03).
+    pub hashes_waiting_max: usize,
 }
 
 impl Default for Limits {
@@ -177,6 +184,8 @@ impl Default for Limits {
             tcp_user_timeout: Duration::from_secs(180),
             ws_request_bytes_max: 16 * 1024,
             ws_request_headers_max: 124,
+            hashing_threads: 1,
+            hashes_waiting_max: 256,
         }
     }
 }
@@ -401,6 +410,12 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.wsRequestHeadersMax", ws_request_headers_max, "headers", 16..=124,
         "header lines of such a request",
         "it is refused with the status 431"),
+    limit!("limits.hashingThreads", hashing_threads, "threads", 1..=64,
+        "threads that check passwords",
+        "further checks wait"),
+    limit!("limits.hashesWaitingMax", hashes_waiting_max, "CONNECTs", 1..=1_000_000,
+        "CONNECTs that wait for the check of their passwords",
+        "one of the address with the most of them is refused with 0x89 (3.x: 0x03)"),
 ];
 
 #[cfg(test)]
