@@ -56,6 +56,10 @@ mod chain;
 mod file_error;
 mod hashing;
 #[cfg(feature = "access-files")]
+mod password_check;
+#[cfg(feature = "access-files")]
+mod password_file;
+#[cfg(feature = "access-files")]
 mod password_hash;
 mod rule;
 mod secret;
@@ -64,6 +68,8 @@ mod secret_file;
 pub use chain::Chain;
 pub use file_error::{FileError, FileErrors};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "access-files")]
+pub use password_file::PasswordFile;
 #[cfg(feature = "access-files")]
 pub use password_hash::{HashError, HashMethod, PasswordHash};
 pub use rule::Rule;
