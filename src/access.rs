@@ -53,6 +53,8 @@ use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
 mod chain;
+#[cfg(feature = "access-files")]
+mod dynamic_security;
 mod file_error;
 mod hashing;
 #[cfg(feature = "access-files")]
@@ -66,6 +68,8 @@ mod secret;
 mod secret_file;
 
 pub use chain::Chain;
+#[cfg(feature = "access-files")]
+pub use dynamic_security::DynamicSecurity;
 pub use file_error::{FileError, FileErrors};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
 #[cfg(feature = "access-files")]
