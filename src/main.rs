@@ -15,13 +15,14 @@ use std::process::ExitCode;
 use hrotti::config::Config;
 
 use self::program::args::{Args, Usage};
-use self::program::serve;
+use self::program::{passwd, serve};
 
 mod program {
     pub(crate) mod args;
     pub(crate) mod descriptors;
     pub(crate) mod lines;
     pub(crate) mod logging;
+    pub(crate) mod passwd;
     pub(crate) mod serve;
     pub(crate) mod stdout;
 }
@@ -30,6 +31,9 @@ mod program {
 const VARIABLE: &str = "HROTTI_URL";
 
 fn main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|command| command == "passwd") {
+        return passwd::run(env::args_os().skip(2));
+    }
     let args = match Args::read(env::args_os()) {
         Ok(args) => args,
         Err(Usage::Asked(text)) => return say(&text, ExitCode::SUCCESS),

@@ -1,3 +1,5 @@
+//! Password files: who is let in, what unknown users cost, and wrong files.
+
 use std::sync::mpsc;
 
 use futures_lite::future::block_on;
