@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use hrotti::config::Config;
 
 use self::program::args::{Args, Command, Usage};
-use self::program::{explain, loaded, serve};
+use self::program::{explain, loaded, passwd, serve};
 
 mod program {
     pub(crate) mod args;
@@ -25,6 +25,7 @@ mod program {
     pub(crate) mod lines;
     pub(crate) mod loaded;
     pub(crate) mod logging;
+    pub(crate) mod passwd;
     pub(crate) mod serve;
     pub(crate) mod stdout;
 }
@@ -33,6 +34,9 @@ mod program {
 const VARIABLE: &str = "HROTTI_URL";
 
 fn main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|command| command == "passwd") {
+        return passwd::run(env::args_os().skip(2));
+    }
     let args = match Args::read(env::args_os()) {
         Ok(args) => args,
         Err(Usage::Asked(text)) => return say(&text, ExitCode::SUCCESS),

@@ -87,6 +87,11 @@ impl Case {
         self.acl.as_deref().unwrap_or_default()
     }
 
+    /// Whether more than the start is asked for.
+    pub(crate) fn is_served(&self) -> bool {
+        self.rows.iter().any(|row| row.action != Action::Load)
+    }
+
     /// Whether a pattern has this level.
     pub(crate) fn puts_in(&self, name: &str) -> bool {
         let mut patterns = self.acl().lines().filter(|line| line.starts_with("pattern "));
@@ -369,7 +374,7 @@ fn patterns() -> Vec<Case> {
     let clients = ["+", "#", "i+d us", "id +", "id #", "id u+s", "a/# us", "+/+ us", "# #"];
     for client in clients {
         wild =
-            wild.both(client, &["c/+", "c/id", "none", "t/%c", "u/us", "+/f"]).connects(&[client]);
+            wild.both(client, &["c/x", "c/id", "none", "t/%c", "u/us", "x/f"]).connects(&[client]);
     }
     let mut plain = Case::new(
         "wildcards in names without patterns",

@@ -41,7 +41,10 @@ struct Served {
 }
 
 impl Served {
-    fn new(address: SocketAddr) -> Served {
+    fn new(address: SocketAddr, case: &Case) -> Served {
+        if !case.is_served() {
+            return Served { address, observer: None, messages: 0 };
+        }
         let (name, password) = OBSERVER;
         let observer = Client::connect(address, "the observer", Some(name), Some(password));
         let observer = observer.expect("a connection").map(|mut observer| {
@@ -99,11 +102,10 @@ impl Served {
 
 /// The text of a case's files; the observer is in both.
 fn files(case: &Case) -> (Option<String>, Option<String>) {
-    let observed = case.rows.iter().any(|row| row.action != Action::Load);
     let acl = case
         .acl
         .as_ref()
-        .map(|acl| if observed { format!("{acl}{OBSERVER_RULES}") } else { acl.clone() });
+        .map(|acl| if case.is_served() { format!("{acl}{OBSERVER_RULES}") } else { acl.clone() });
     let passwords = case.passwords.map(|users| hashed(users.iter().chain([&OBSERVER])));
     (acl, passwords)
 }
@@ -184,8 +186,10 @@ impl Mosquitto {
     pub(crate) fn start(case: &Case) -> Mosquitto {
         let directory = Directory::new();
         let (acl, passwords) = files(case);
-        let mut settings =
-            format!("allow_anonymous {}\nlog_dest stdout\nuser root\n", case.anonymous);
+        let mut settings = format!(
+            "allow_anonymous {}\nlog_dest stderr\nuser root\nset_tcp_nodelay true\n",
+            case.anonymous
+        );
         for (setting, text) in [("acl_file", acl), ("password_file", passwords)] {
             if let Some(text) = text {
                 settings += &format!("{setting} {}\n", directory.write(setting, &text).display());
@@ -202,7 +206,7 @@ impl Mosquitto {
             if log.contains("Address already in use") {
                 continue;
             }
-            let served = log.contains(" running").then(|| Served::new(address));
+            let served = log.contains(" running").then(|| Served::new(address, case));
             return Mosquitto { served, _process: process, _directory: directory };
         }
         panic!("no free port");
@@ -212,9 +216,9 @@ impl Mosquitto {
 /// Starts mosquitto, and waits until it runs or has ended.
 fn run(config: &Path) -> (Process, String) {
     let mut command = tool("mosquitto");
-    command.arg("-c").arg(config).stdout(Stdio::piped()).stderr(Stdio::null()).stdin(Stdio::null());
+    command.arg("-c").arg(config).stderr(Stdio::piped()).stdout(Stdio::null()).stdin(Stdio::null());
     let mut process = Process(command.spawn().expect("mosquitto"));
-    let out = process.0.stdout.take().expect("its output");
+    let out = process.0.stderr.take().expect("its output");
     let (lines, log) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(out).lines().map_while(Result::ok) {
@@ -335,7 +339,7 @@ impl Hrotti {
             let bound = block_on(broker.add_listener("test", listener)).expect("a listener");
             let url = bound.to_string();
             let address = url.strip_prefix("tcp://").and_then(|address| address.parse().ok());
-            (Served::new(address.expect("an address")), broker)
+            (Served::new(address.expect("an address"), case), broker)
         });
         Hrotti { served }
     }
@@ -353,7 +357,9 @@ impl Server for Hrotti {
 
 impl Drop for Hrotti {
     fn drop(&mut self) {
-        if let Some((_, broker)) = self.served.take() {
+        if let Some((served, broker)) = self.served.take() {
+            // The broker waits for Clients to close.
+            drop(served);
             block_on(broker.stop());
         }
     }

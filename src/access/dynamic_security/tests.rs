@@ -1,3 +1,5 @@
+//! Dynamic security against its rules, a file of mosquitto, and wrong files.
+
 use futures_lite::future::block_on;
 use proptest::prelude::*;
 
@@ -110,6 +112,9 @@ fn a_client_is_let_in_unless_it_is_disabled_or_pinned_to_another_identifier() {
     let without = Credentials::new("c", PeerInfo::from("test"));
     let answer = block_on(file.clone().authenticate(without.clone()));
     assert!(matches!(answer, Answer::NoAnswer));
+    let empty = without.clone().with_password("", b"open sesame");
+    let answer = block_on(file.clone().authenticate(empty));
+    assert!(matches!(answer, Answer::NoAnswer), "an empty User Name is none");
     let mut no_password = without;
     no_password.user_name = Some("ann".into());
     assert_eq!(refusal(&block_on(file.clone().authenticate(no_password))).0, bad);
@@ -314,82 +319,79 @@ fn a_name_is_no_wildcard_wherever_it_is_put_in_pitfall_8() {
     assert_eq!(refusal(&answer), (ReasonCode::BAD_USER_NAME_OR_PASSWORD, rule));
 }
 
-/// Pitfall 10.
-#[test]
-fn every_error_has_its_path_and_remedy_pitfall_10() {
-    for (text, errors) in [
-        ("[]", "d.json: the file must be an object in {}"),
-        (r#"{"roles": {}}"#, "d.json: roles must be a list in []"),
-        (r#"{"role": []}"#, "d.json: role is no known key; did you mean \"roles\"?"),
-        (r#"{"clients": [7]}"#, "d.json: clients[0] must be an object in {}"),
-        (r#"{"clients": [{}]}"#, "d.json: clients[0].username is missing; write a text"),
-        (
-            r#"{"clients": [{"username": ""}]}"#,
-            "d.json: clients[0].username is empty; write a text",
-        ),
-        (
-            r#"{"clients": [{"username": 1}]}"#,
-            "d.json: clients[0].username must be a text in quotes",
-        ),
-        (
-            r#"{"clients": [{"username": "a"}, {"username": "a"}]}"#,
-            "d.json: clients[1].username: \"a\" is there twice; delete one of the two",
-        ),
-        (
-            r#"{"clients": [{"username": "a", "disabled": "yes"}]}"#,
-            "d.json: clients[0].disabled must be true or false",
-        ),
-        (
-            r#"{"clients": [{"username": "a", "disabled": true, "Disabled": false}]}"#,
-            "d.json: clients[0].Disabled is there twice; delete one of the two",
-        ),
-        (
-            r#"{"clients": [{"username": "a", "dissabled": true}]}"#,
-            "d.json: clients[0].dissabled is no known key; did you mean \"disabled\"?",
-        ),
-        (
-            r#"{"clients": [{"username": "a", "password": "x"}]}"#,
-            "d.json: clients[0].password needs salt and iterations beside it",
-        ),
-        (
-            r#"{"clients": [{"username": "a", "password": "x", "salt": "x", "iterations": 0}]}"#,
-            "d.json: clients[0].password: its number of iterations 0 is not from 1 to 10000000; \
+/// Wrong files and all their errors.
+const WRONG: &[(&str, &str)] = &[
+    ("[]", "d.json: the file must be an object in {}"),
+    (r#"{"roles": {}}"#, "d.json: roles must be a list in []"),
+    (r#"{"role": []}"#, "d.json: role is no known key; did you mean \"roles\"?"),
+    (r#"{"clients": [7]}"#, "d.json: clients[0] must be an object in {}"),
+    (r#"{"clients": [{}]}"#, "d.json: clients[0].username is missing; write a text"),
+    (r#"{"clients": [{"username": ""}]}"#, "d.json: clients[0].username is empty; write a text"),
+    (r#"{"clients": [{"username": 1}]}"#, "d.json: clients[0].username must be a text in quotes"),
+    (
+        r#"{"clients": [{"username": "a"}, {"username": "a"}]}"#,
+        "d.json: clients[1].username: \"a\" is there twice; delete one of the two",
+    ),
+    (
+        r#"{"clients": [{"username": "a", "disabled": "yes"}]}"#,
+        "d.json: clients[0].disabled must be true or false",
+    ),
+    (
+        r#"{"clients": [{"username": "a", "disabled": true, "Disabled": false}]}"#,
+        "d.json: clients[0].Disabled is there twice; delete one of the two",
+    ),
+    (
+        r#"{"clients": [{"username": "a", "dissabled": true}]}"#,
+        "d.json: clients[0].dissabled is no known key; did you mean \"disabled\"?",
+    ),
+    (
+        r#"{"clients": [{"username": "a", "password": "x"}]}"#,
+        "d.json: clients[0].password needs salt and iterations beside it",
+    ),
+    (
+        r#"{"clients": [{"username": "a", "password": "x", "salt": "x", "iterations": 0}]}"#,
+        "d.json: clients[0].password: its number of iterations 0 is not from 1 to 10000000; \
              set the password again with mosquitto_ctrl dynsec setClientPassword",
-        ),
-        (
-            r#"{"clients": [{"username": "a", "encoded_password": "secret"}]}"#,
-            "d.json: clients[0].encoded_password: it is no hash; \
+    ),
+    (
+        r#"{"clients": [{"username": "a", "encoded_password": "secret"}]}"#,
+        "d.json: clients[0].encoded_password: it is no hash; \
              set the password again with mosquitto_ctrl dynsec setClientPassword",
-        ),
-        (
-            r#"{"clients": [{"username": "a", "roles": [{"rolename": "r"}], "groups": [{"groupname": "g"}]}]}"#,
-            "d.json: clients[0].groups[0].groupname: there is no group \"g\" in the file; add or delete it\n\
+    ),
+    (
+        r#"{"clients": [{"username": "a", "roles": [{"rolename": "r"}], "groups": [{"groupname": "g"}]}]}"#,
+        "d.json: clients[0].groups[0].groupname: there is no group \"g\" in the file; add or delete it\n\
              d.json: clients[0].roles[0].rolename: there is no role \"r\" in the file; add or delete it",
-        ),
-        (
-            r#"{"anonymousGroup": "g"}"#,
-            "d.json: anonymousGroup: there is no group \"g\" in the file; add or delete it",
-        ),
-        (
-            r#"{"groups": [{"groupname": "g", "clients": [{"username": "a"}]}]}"#,
-            "d.json: groups[0].clients[0].username: there is no client \"a\" in the file; add or delete it",
-        ),
-        (
-            r#"{"roles": [{"rolename": "r", "acls": [{"acltype": "publish", "topic": "a#", "priority": 1.5}]}]}"#,
-            "d.json: roles[0].acls[0].allow is missing; write true or false\n\
+    ),
+    (
+        r#"{"anonymousGroup": "g"}"#,
+        "d.json: anonymousGroup: there is no group \"g\" in the file; add or delete it",
+    ),
+    (
+        r#"{"groups": [{"groupname": "g", "clients": [{"username": "a"}]}]}"#,
+        "d.json: groups[0].clients[0].username: there is no client \"a\" in the file; add or delete it",
+    ),
+    (
+        r#"{"roles": [{"rolename": "r", "acls": [{"acltype": "publish", "topic": "a#", "priority": 1.5}]}]}"#,
+        "d.json: roles[0].acls[0].allow is missing; write true or false\n\
              d.json: roles[0].acls[0].priority must be a whole number\n\
              d.json: roles[0].acls[0].acltype: \"publish\" is no type; use one of publishClientSend, \
              publishClientReceive, subscribeLiteral, subscribePattern, unsubscribeLiteral, unsubscribePattern\n\
              d.json: roles[0].acls[0].topic: \"a#\" is no Topic Filter: '#' must stand alone in its level, \
              and that level must be the last [MQTT-4.7.1-1]",
-        ),
-        (
-            r#"{"defaultACLAccess": {"subscribe": 1}}"#,
-            "d.json: defaultACLAccess.subscribe must be true or false",
-        ),
-    ] {
+    ),
+    (
+        r#"{"defaultACLAccess": {"subscribe": 1}}"#,
+        "d.json: defaultACLAccess.subscribe must be true or false",
+    ),
+];
+
+/// Pitfall 10.
+#[test]
+fn every_error_has_its_path_and_remedy_pitfall_10() {
+    for (text, errors) in WRONG {
         let found = DynamicSecurity::parse(text, "d.json").expect_err(text).to_string();
-        assert_eq!(found, errors, "{text}");
+        assert_eq!(found, *errors, "{text}");
     }
     for text in ["", "{", "{\"roles\": [\n}", "null x", &"[".repeat(100_000)] {
         let found = DynamicSecurity::parse(text, "d.json").expect_err("no JSON").to_string();

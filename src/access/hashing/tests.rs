@@ -1,3 +1,5 @@
+//! The pool with jobs that the tests hold and release, and its queue against a model.
+
 use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;

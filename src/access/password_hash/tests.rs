@@ -1,3 +1,5 @@
+//! Hashes of other programs, wrong hashes, and what is written and read again.
+
 use proptest::prelude::*;
 
 use super::*;
