@@ -58,7 +58,6 @@ fn all_else_with_a_user_name_is_refused() {
         ("ann", "pässwörd", "passwords:3: user ann"),
         ("ann", "", "passwords:3: user ann"),
         ("ann ", "open sesame", "passwords: no user of this name"),
-        ("", "open sesame", "passwords: no user of this name"),
         ("# comment", "with colon", "passwords: no user of this name"),
         ("carol", "open sesame", "passwords: no user of this name"),
     ] {
