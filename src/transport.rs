@@ -369,6 +369,13 @@ impl ByteStream {
         self
     }
 
+    /// What the handshake has learned of the peer, for a transport that is built on this one; see
+    /// [`ByteStream::with_peer`].
+    #[must_use]
+    pub fn peer(&self) -> Option<&PeerInfo> {
+        self.peer.as_deref()
+    }
+
     /// Adds an inline writer, by which other tasks write to the stream. Bytes must leave in the order of the calls,
     /// whether they come through the stream or through `inline`, so a stream that buffers bytes, because it encrypts
     /// or frames them, needs a lock around them. The broker never lets two writes overlap. It may hold `inline` for a

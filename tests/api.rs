@@ -3,6 +3,9 @@
 
 #[path = "api/addresses.rs"]
 mod addresses;
+#[cfg(feature = "tls")]
+#[path = "../src/transport/tls/tests/authority.rs"]
+mod authority;
 #[path = "api/back_pressure.rs"]
 mod back_pressure;
 #[path = "api/books.rs"]
@@ -27,3 +30,6 @@ mod races;
 mod raw;
 #[path = "api/statements.rs"]
 mod statements;
+#[cfg(feature = "tls")]
+#[path = "api/tls.rs"]
+mod tls;
