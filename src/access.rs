@@ -55,6 +55,8 @@ use crate::transport::PeerInfo;
 mod chain;
 mod file_error;
 mod hashing;
+#[cfg(feature = "http-access")]
+mod http;
 #[cfg(feature = "jwt")]
 mod jwt;
 #[cfg(feature = "access-files")]
@@ -70,6 +72,8 @@ mod topic_lists;
 pub use chain::Chain;
 pub use file_error::{FileError, FileErrors};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "http-access")]
+pub use http::{HttpAnswers, HttpCounters, HttpForm, HttpPolicy, HttpSettings};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
 #[cfg(feature = "access-files")]
@@ -98,6 +102,12 @@ pub trait Policy: Send + Sync + 'static {
     /// are remembered for the Session and the topic until the policy is replaced or
     /// [reported as changed](crate::Broker::policy_changed). A panic is a no.
     fn authorize(&self, request: &Request<'_>) -> Decision;
+
+    /// Whether the engine may remember answers of [`Policy::authorize`]. The default is yes. A policy whose answers end
+    /// by themselves says no and is asked for each message, so it has to answer from memory.
+    fn is_remembered(&self) -> bool {
+        true
+    }
 
     /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy
     /// was replaced or reported as changed; the connections of other identities are closed with 0x98. The

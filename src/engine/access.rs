@@ -269,7 +269,9 @@ impl AccessControl {
                 Decision::Deny(rule) => Verdict::Denied(Some(rule)),
                 Decision::NoAnswer => Verdict::Denied(None),
             };
-            subject.remember(action, topic, &verdict);
+            if policy.is_remembered() {
+                subject.remember(action, topic, &verdict);
+            }
             verdict
         });
         match verdict {
