@@ -313,10 +313,11 @@ impl HttpPolicy {
         let shared = self.shared.clone();
         let deadline = deadline(shared.settings.timeout);
         let answer = self.pool.submit(asked.address, move || shared.ask_access(&asked, deadline));
-        let shared = self.shared.clone();
+        let policy = self.clone();
         async move {
+            // Holds the policy, because the pool ends with its last clone.
             if answer.await.is_err() {
-                count_one(&shared.refused);
+                count_one(&policy.shared.refused);
             }
         }
     }
@@ -508,10 +509,10 @@ impl Policy for HttpPolicy {
             Some(server) => shared.ask_user(server, &shown, &user, &password, deadline),
             None => Answer::NoAnswer,
         });
-        let shared = self.shared.clone();
         Box::pin(async move {
+            // Holds the policy, because the pool ends with its last clone.
             answer.await.unwrap_or_else(|_| {
-                count_one(&shared.refused);
+                count_one(&self.shared.refused);
                 let rule = Rule::named("too many questions wait for the HTTP server");
                 Answer::Refuse(Refusal::new(ReasonCode::SERVER_BUSY, rule))
             })

@@ -240,6 +240,14 @@ fn a_hung_server_holds_up_no_thread_but_the_policys() {
 }
 
 #[test]
+fn an_answer_that_is_awaited_outlives_the_policy_in_its_place() {
+    let server = TestServer::with(|_, _| status(200));
+    let policy = policy(|settings| settings.user_url = server.url("/"));
+    let answer = block_on(policy.authenticate(shown("ann", b"secret")));
+    assert!(matches!(answer, Answer::Accept { .. }), "{answer:?}");
+}
+
+#[test]
 fn json_answers_carry_yes_no_and_the_access_list() {
     let server = TestServer::with(|_, content| {
         assert!(content.starts_with('{'), "{content}");
