@@ -389,7 +389,12 @@ impl Session {
             let quota_left = self.quota_left(&attached);
             let Some(delivery) = self.queue.pop(quota_left) else { break };
             match self.outcome_before_sending(&delivery, now, context) {
-                Some(outcome) => self.books.end(outcome),
+                Some(outcome) => {
+                    self.books.end(outcome);
+                    if context.is_over() {
+                        break;
+                    }
+                }
                 None => self.send(delivery, now, out, &mut attached),
             }
         }
@@ -436,9 +441,9 @@ impl Session {
         attached: &mut Attached,
         context: &mut impl SendContext,
     ) {
-        // Messages that cannot be sent again, each with its outcome.
-        let mut given_up = Vec::new();
-        while has_room(out) {
+        // Messages that cannot be sent again, each with its outcome; and those that the Client may hold as of QoS 2.
+        let (mut given_up, mut released) = (Vec::new(), Vec::new());
+        while has_room(out) && (given_up.is_empty() || !context.is_over()) {
             match self.inflight.next_resend(attached.terms.quota) {
                 None => break,
                 Some(Resend::PubRel(id)) => {
@@ -447,7 +452,18 @@ impl Session {
                 }
                 Some(Resend::Publish { id, dup, waiting, delivery }) => {
                     let head = publish_head(&attached.terms, delivery, now, Some(id), dup);
-                    if !context.may_receive(delivery.message.topic_bytes()) {
+                    let denied = !context.may_receive(delivery.message.topic_bytes());
+                    if denied && delivery.qos == QoS::ExactlyOnce && waiting.is_none() {
+                        let version = attached.terms.version;
+                        encode::ack(
+                            out.buffer(),
+                            version,
+                            AckKind::PubRel,
+                            id,
+                            ReasonCode::SUCCESS,
+                        );
+                        released.push(id);
+                    } else if denied {
                         given_up.push((id, Outcome::Filtered(FilterReason::NotAuthorized)));
                     } else if fits(&attached.terms, &head) {
                         let start = out.len();
@@ -464,6 +480,7 @@ impl Session {
                 }
             }
         }
+        released.into_iter().for_each(|id| self.inflight.release(id));
         for (id, outcome) in given_up {
             if self.inflight.abandon(id) {
                 self.books.end(outcome);
@@ -510,6 +527,9 @@ impl Session {
             };
             if let Some(outcome) = self.outcome_before_sending(&delivery, now, context) {
                 self.books.end(outcome);
+                if context.is_over() {
+                    return None;
+                }
                 continue;
             }
             self.books.end(Outcome::Delivered);
@@ -715,6 +735,6 @@ impl Session {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
