@@ -60,6 +60,8 @@ mod dynamic_security;
 mod file_error;
 mod files;
 mod hashing;
+#[cfg(feature = "http-access")]
+mod http;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod load;
@@ -85,6 +87,8 @@ pub use dynamic_security::DynamicSecurity;
 pub use file_error::{FileError, FileErrors};
 pub use files::{AllowAll, Anonymous};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "http-access")]
+pub use http::{HttpAnswers, HttpCounters, HttpForm, HttpPolicy, HttpSettings};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
 pub use load::{AccessPart, LoadedAccess};
@@ -134,6 +138,12 @@ pub trait Policy: Send + Sync + 'static {
     /// nothing.
     fn disconnected(&self, client: &Present<'_>) {
         let _ = client;
+    }
+
+    /// Whether the engine may remember answers of [`Policy::authorize`]. The default is yes. A policy whose answers end
+    /// by themselves says no and is asked for each message, so it has to answer from memory.
+    fn is_remembered(&self) -> bool {
+        true
     }
 
     /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy

@@ -39,3 +39,6 @@ mod statements;
 #[cfg(feature = "tls")]
 #[path = "api/tls.rs"]
 mod tls;
+#[cfg(all(feature = "jwt", feature = "scram", feature = "http-access"))]
+#[path = "api/tokens.rs"]
+mod tokens;

@@ -300,6 +300,10 @@ impl Policy for Composed {
         self.authenticators.still_admits(client) && self.authorizers.still_admits(client)
     }
 
+    fn is_remembered(&self) -> bool {
+        self.authorizers.is_remembered()
+    }
+
     /// Only a policy that lets Clients in or refuses them needs to know.
     fn disconnected(&self, client: &Present<'_>) {
         self.authenticators.disconnected(client);

@@ -295,7 +295,9 @@ impl AccessControl {
                     Decision::Deny(rule) => Verdict::Denied(Some(rule)),
                     Decision::NoAnswer => Verdict::Denied(None),
                 };
-                subject.remember(generation, action, topic, &verdict);
+                if policy.is_remembered() {
+                    subject.remember(generation, action, topic, &verdict);
+                }
                 verdict
             }
         };
