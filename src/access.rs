@@ -52,11 +52,17 @@ use crate::packet::ProtocolVersion;
 use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
+mod bans;
 mod chain;
+mod file_error;
+mod flapping;
 mod rule;
 mod secret;
 
+pub use bans::{Ban, BanTarget, Bans, BansFull};
 pub use chain::Chain;
+pub use file_error::{FileError, FileErrors};
+pub use flapping::Flapping;
 pub use rule::Rule;
 pub use secret::Secret;
 
