@@ -398,7 +398,12 @@ impl Session {
             let quota_left = self.quota_left(&attached);
             let Some(delivery) = self.queue.pop(quota_left) else { break };
             match outcome_before_sending(&delivery, now, Some(&attached), context) {
-                Some(outcome) => self.books.end(outcome),
+                Some(outcome) => {
+                    self.books.end(outcome);
+                    if context.is_over() {
+                        break;
+                    }
+                }
                 None => self.send(delivery, now, out, &mut attached),
             }
         }
@@ -430,9 +435,9 @@ impl Session {
         attached: &mut Attached,
         context: &mut impl SendContext,
     ) {
-        // Messages that cannot be sent again, each with its outcome.
-        let mut given_up = Vec::new();
-        while has_room(out) {
+        // Messages that cannot be sent again, each with its outcome; and those that the Client may hold as of QoS 2.
+        let (mut given_up, mut released) = (Vec::new(), Vec::new());
+        while has_room(out) && (given_up.is_empty() || !context.is_over()) {
             match self.inflight.next_resend(attached.terms.quota) {
                 None => break,
                 Some(Resend::PubRel(id)) => {
@@ -440,12 +445,22 @@ impl Session {
                     encode::ack(out.buffer(), version, AckKind::PubRel, id, ReasonCode::SUCCESS);
                 }
                 Some(Resend::Publish { id, dup, waiting, delivery }) => {
-                    if !context.may_receive(delivery.message.topic_bytes()) {
-                        given_up.push((id, Outcome::Filtered(FilterReason::NotAuthorized)));
-                        continue;
-                    }
-                    let Some(head) = attached.head(delivery, now, Some(id), dup) else {
-                        given_up.push((id, Outcome::Filtered(FilterReason::Unmounted)));
+                    let topic = delivery.message.topic_bytes();
+                    let reason = if context.may_receive(topic) {
+                        FilterReason::Unmounted
+                    } else {
+                        FilterReason::NotAuthorized
+                    };
+                    let head = attached.head(delivery, now, Some(id), dup);
+                    let head = head.filter(|_| reason != FilterReason::NotAuthorized);
+                    let Some(head) = head else {
+                        if delivery.qos == QoS::ExactlyOnce && waiting.is_none() {
+                            let (out, version) = (out.buffer(), attached.terms.version);
+                            encode::ack(out, version, AckKind::PubRel, id, ReasonCode::SUCCESS);
+                            released.push(id);
+                        } else {
+                            given_up.push((id, Outcome::Filtered(reason)));
+                        }
                         continue;
                     };
                     if fits(&attached.terms, &head) {
@@ -463,6 +478,7 @@ impl Session {
                 }
             }
         }
+        released.into_iter().for_each(|id| self.inflight.release(id));
         for (id, outcome) in given_up {
             if self.inflight.abandon(id) {
                 self.books.end(outcome);
@@ -510,6 +526,9 @@ impl Session {
             };
             if let Some(outcome) = outcome_before_sending(&delivery, now, None, context) {
                 self.books.end(outcome);
+                if context.is_over() {
+                    return None;
+                }
                 continue;
             }
             self.books.end(Outcome::Delivered);
@@ -714,8 +733,6 @@ impl Session {
     }
 }
 
-#[cfg(test)]
-mod testing;
 /// The outcome of a message that must not be sent, found when it would leave the Session; `None` if it is to be sent.
 fn outcome_before_sending(
     delivery: &Delivery,
@@ -734,5 +751,7 @@ fn outcome_before_sending(
     denied.then_some(Outcome::Filtered(FilterReason::NotAuthorized))
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,9 @@ use crate::sync::lock;
 use crate::transport::Transport;
 use crate::transport::memory::{MemoryStream, MemoryTransport};
 
+mod access;
+mod routes;
+
 struct Nobody;
 
 impl Admission for Nobody {
