@@ -1,7 +1,7 @@
 //! An MQTT server for versions 3.1, 3.1.1 and 5.0, to embed or to run as a program.
 //!
 //! A [`Broker`] holds Sessions, subscriptions and retained messages. Clients connect through *listeners*: a
-//! listener is a name and a [`Transport`], which is TCP, WebSocket, memory, or your own. The host program can
+//! listener is a name and a [`Transport`], which is TCP, TLS, WebSocket, a Unix socket, memory, or your own. The host program can
 //! publish and subscribe through a [`Client`], without a Network Connection.
 //!
 //! ```
@@ -42,8 +42,8 @@
 //!
 //! # Limitations
 //!
-//! Sessions and retained messages are held in memory only and end with the broker. There is no authentication,
-//! no authorization and no TLS: user names and passwords are ignored.
+//! Sessions and retained messages are held in memory only and end with the broker. There is no authentication and
+//! no authorization: user names and passwords are ignored.
 //!
 //! # Versions
 //!
@@ -55,6 +55,7 @@
 //!
 //! - `program` (default): the dependencies of the program `hrotti`. Embedders turn it off with
 //!   `default-features = false`; the library is complete without it.
+//! - `tls` (on with `program`): listeners on `mqtts://` and `wss://`, by rustls and ring.
 //! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
 //!   programs that embed the broker. It adds no dependency.
 

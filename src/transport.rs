@@ -415,8 +415,8 @@ impl ByteStream {
         self
     }
 
-    /// What the handshake has learned of the peer, if anything: a transport that is built on another reads it before it
-    /// says more.
+    /// What the handshake has learned of the peer, for a transport that is built on this one; see
+    /// [`ByteStream::with_peer`].
     #[must_use]
     pub fn peer(&self) -> Option<&PeerInfo> {
         self.peer.as_deref()

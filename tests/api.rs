@@ -5,6 +5,9 @@
 mod access;
 #[path = "api/addresses.rs"]
 mod addresses;
+#[cfg(feature = "tls")]
+#[path = "../src/transport/tls/tests/authority.rs"]
+mod authority;
 #[path = "api/back_pressure.rs"]
 mod back_pressure;
 #[path = "api/books.rs"]
@@ -31,3 +34,6 @@ mod raw;
 mod rules;
 #[path = "api/statements.rs"]
 mod statements;
+#[cfg(feature = "tls")]
+#[path = "api/tls.rs"]
+mod tls;

@@ -7,6 +7,7 @@ use std::thread;
 use async_global_executor::GlobalExecutorConfig;
 use async_std::task::block_on;
 use hrotti::config::Config;
+use hrotti::transport::tls::TlsErrors;
 use hrotti::{Broker, BuildError, ListenerConfig, ListenerError, Transport};
 use log::LevelFilter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -54,11 +55,7 @@ async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec
     for (name, listener) in &config.listeners {
         match listener.bind(&config.limits).await {
             Ok(transport) => bound.push((name, transport)),
-            Err(error) => errors.push(format!(
-                "listener {name}: {} cannot be bound: {error}; {}",
-                listener,
-                remedy(&error, listener)
-            )),
+            Err(error) => errors.extend(unbound(name, listener, &error)),
         }
     }
     if !errors.is_empty() {
@@ -87,8 +84,24 @@ fn no_workers(workers: usize, error: &BuildError) -> String {
     )
 }
 
+/// What is said of a listener that cannot be bound, one line for each problem.
+fn unbound(name: &str, listener: &ListenerConfig, error: &io::Error) -> Vec<String> {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsErrors>());
+    match inner {
+        // They have their remedies.
+        Some(errors) => errors.iter().map(|error| format!("listener {name}: {error}")).collect(),
+        None => vec![format!(
+            "listener {name}: {listener} cannot be bound: {error}; {}",
+            remedy(error, listener)
+        )],
+    }
+}
+
 /// The remedy for a listener that cannot be bound.
 fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
+    if listener.is_unix() {
+        return remedy_of_a_file(error);
+    }
     let port = listener.port();
     match error.kind() {
         ErrorKind::AddrInUse => {
@@ -103,6 +116,23 @@ fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
         ),
         _ => format!("check the host {:?}", listener.host()),
     }
+}
+
+/// The remedy for a Unix socket that cannot be bound.
+fn remedy_of_a_file(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        ErrorKind::AddrInUse => "stop the program that listens there, or choose another path",
+        ErrorKind::AlreadyExists => "choose another path, or move the file away",
+        ErrorKind::PermissionDenied => {
+            "let the user of the program write in the directory and choose owner and group, or choose another path"
+        }
+        ErrorKind::NotFound => "make the directory, or choose another path",
+        ErrorKind::InvalidInput => {
+            "choose a path of at most 107 bytes, and an owner and a group of this machine"
+        }
+        _ => "choose another path",
+    };
+    remedy.to_owned()
 }
 
 fn refused(name: &str, error: &ListenerError) -> String {
@@ -164,6 +194,30 @@ mod tests {
             let text = remedy(&io::Error::from(kind), &listener);
             assert!(text.contains(part), "{kind:?}: {text}");
         }
+    }
+
+    #[test]
+    fn remedies_of_unix_sockets_and_of_tls_fit_the_error() {
+        let listener = ListenerConfig::new("unix:///run/hrotti.sock").expect("a good URL");
+        for (kind, part) in [
+            (ErrorKind::AddrInUse, "stop the program"),
+            (ErrorKind::AlreadyExists, "move the file away"),
+            (ErrorKind::PermissionDenied, "write in the directory"),
+            (ErrorKind::NotFound, "make the directory"),
+            (ErrorKind::InvalidInput, "at most 107 bytes"),
+            (ErrorKind::Other, "another path"),
+        ] {
+            let lines = unbound("u", &listener, &io::Error::from(kind));
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(lines[0].starts_with("listener u: unix:///run/hrotti.sock cannot be bound: "));
+            assert!(lines[0].contains(part) && !lines[0].contains("port"), "{kind:?}: {lines:?}");
+        }
+        let mut listener = ListenerConfig::new("mqtts://127.0.0.1:0").expect("a good URL");
+        listener.tls = Some(hrotti::TlsConfig::new("no-such.pem", "no-such.key"));
+        let error = block_on(listener.bind(&hrotti::Limits::default())).expect_err("no such files");
+        let lines = unbound("t", &listener, &error);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].starts_with("listener t: no-such.key: cannot be read: "), "{lines:?}");
     }
 
     #[test]
