@@ -53,12 +53,14 @@ use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
 mod acl_file;
+mod bans;
 mod chain;
 mod config;
 #[cfg(feature = "access-files")]
 mod dynamic_security;
 mod file_error;
 mod files;
+mod flapping;
 mod hashing;
 #[cfg(feature = "http-access")]
 mod http;
@@ -80,12 +82,14 @@ mod secret_file;
 mod topic_lists;
 
 pub use acl_file::{AclFile, Coverage};
+pub use bans::{Ban, BanTarget, Bans, BansFull};
 pub use chain::Chain;
 pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
 #[cfg(feature = "access-files")]
 pub use dynamic_security::DynamicSecurity;
 pub use file_error::{FileError, FileErrors};
 pub use files::{AllowAll, Anonymous};
+pub use flapping::Flapping;
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
 #[cfg(feature = "http-access")]
 pub use http::{HttpAnswers, HttpCounters, HttpForm, HttpPolicy, HttpSettings};

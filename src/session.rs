@@ -446,25 +446,22 @@ impl Session {
                     encode::ack(out.buffer(), version, AckKind::PubRel, id, ReasonCode::SUCCESS);
                 }
                 Some(Resend::Publish { id, dup, waiting, delivery }) => {
-                    let denied = !context.may_receive(delivery.message.topic_bytes());
-                    if denied && delivery.qos == QoS::ExactlyOnce && waiting.is_none() {
-                        let version = attached.terms.version;
-                        encode::ack(
-                            out.buffer(),
-                            version,
-                            AckKind::PubRel,
-                            id,
-                            ReasonCode::SUCCESS,
-                        );
-                        released.push(id);
-                        continue;
-                    }
-                    if denied {
-                        given_up.push((id, Outcome::Filtered(FilterReason::NotAuthorized)));
-                        continue;
-                    }
-                    let Some(head) = attached.head(delivery, now, Some(id), dup) else {
-                        given_up.push((id, Outcome::Filtered(FilterReason::Unmounted)));
+                    let topic = delivery.message.topic_bytes();
+                    let reason = if context.may_receive(topic) {
+                        FilterReason::Unmounted
+                    } else {
+                        FilterReason::NotAuthorized
+                    };
+                    let head = attached.head(delivery, now, Some(id), dup);
+                    let head = head.filter(|_| reason != FilterReason::NotAuthorized);
+                    let Some(head) = head else {
+                        if delivery.qos == QoS::ExactlyOnce && waiting.is_none() {
+                            let (out, version) = (out.buffer(), attached.terms.version);
+                            encode::ack(out, version, AckKind::PubRel, id, ReasonCode::SUCCESS);
+                            released.push(id);
+                        } else {
+                            given_up.push((id, Outcome::Filtered(reason)));
+                        }
                         continue;
                     };
                     if fits(&attached.terms, &head) {

@@ -84,7 +84,7 @@ pub struct HttpConfig {
     pub acl_url: Option<String>,
     /// Asked whether a user may do everything. Default: nobody may.
     pub superuser_url: Option<String>,
-    /// How long an answer is kept, in whole seconds, 0 to 86 400. Default 300.
+    /// How long an answer is kept, in whole seconds, 1 to 86 400. Default 300.
     pub cache: Duration,
     /// How long an answer is waited for, in whole seconds, 1 to 60. Default 5. Without an answer the Client is
     /// refused.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    AccessConfig, AccessFile, AclFile, AllowAll, Anonymous, Answer, Authenticating, Chain,
-    Credentials, Decision, FileContent, FileError, HashingPool, Identity, Policy, Present, Request,
-    Rule,
+    AccessConfig, AccessFile, AclFile, AllowAll, Anonymous, Answer, Authenticating, Bans, Chain,
+    Credentials, Decision, FileContent, FileError, Flapping, HashingPool, Identity, Policy,
+    Present, Request, Rule,
 };
 use crate::limits::Limits;
 use crate::transport::PeerIdentity;
@@ -34,6 +34,7 @@ pub struct LoadedAccess {
     authenticators: Vec<AccessPart>,
     authorizers: Vec<AccessPart>,
     acl: Option<Arc<AclFile>>,
+    bans: Option<Arc<Bans>>,
     warnings: Vec<String>,
 }
 
@@ -74,6 +75,12 @@ impl LoadedAccess {
     #[must_use]
     pub fn acl(&self) -> Option<&AclFile> {
         self.acl.as_deref()
+    }
+
+    /// The bans, if there is a file of them or flapping Clients are banned. More may be added while the broker runs.
+    #[must_use]
+    pub fn bans(&self) -> Option<&Arc<Bans>> {
+        self.bans.as_ref()
     }
 
     /// What an operator should change, although everything can be used: one line each, with the remedy.
@@ -204,6 +211,37 @@ impl<'a> Loading<'a> {
         self.authorizers.push((turn, AccessPart { key, what, policy }));
     }
 
+    fn bans(&mut self, config: &AccessConfig) {
+        let max = self.limits.bans_max;
+        let key = "access.bansFile";
+        let from_file = config.bans_file.as_ref().map(|path| {
+            let parse = |text: &str, source: &str| Bans::parse(text, source, max);
+            (self.file(key, path, FileContent::Rules, parse), shown(self.base, path))
+        });
+        let (bans, what) = match from_file {
+            Some((None, _)) => return,
+            Some((Some(bans), what)) => (bans, what),
+            None if config.flapping.is_some() => {
+                (Bans::new(max), "bans of flapping Clients".to_owned())
+            }
+            None => return,
+        };
+        let bans = Arc::new(bans);
+        let what = format!("{what}: {} in force", bans.list().len());
+        self.authenticates(key, what, bans.clone());
+        if let Some(flapping) = &config.flapping {
+            let (disconnects, window, ban) = (flapping.disconnects, flapping.window, flapping.ban);
+            let what = format!(
+                "{disconnects} disconnects in {} s ban a Client for {} s",
+                window.as_secs(),
+                ban.as_secs()
+            );
+            let policy = Arc::new(Flapping::new(bans.clone(), disconnects, window, ban));
+            self.authenticates("access.flapping", what, policy);
+        }
+        self.loaded.bans = Some(bans);
+    }
+
     fn acl(&mut self, config: &AccessConfig) {
         let Some(path) = &config.acl_file else { return };
         let key = "access.aclFile";
@@ -268,7 +306,12 @@ impl<'a> Loading<'a> {
         };
         let authenticators = Arc::new(chain(&self.loaded.authenticators));
         let authorizers = chain(&self.loaded.authorizers);
-        self.loaded.policy = Some(Arc::new(Composed { authenticators, authorizers }));
+        let composed = Arc::new(Composed { authenticators, authorizers });
+        self.loaded.policy = Some(match &self.loaded.bans {
+            // Also for the user name that comes out of the others' answers.
+            Some(bans) => bans.guard(composed),
+            None => composed,
+        });
         Ok(self.loaded)
     }
 }

@@ -245,11 +245,11 @@ pub(super) const ACCESS_KEYS: &[AccessKey] = &[
         columns: [
             "how long an answer is kept; each answer 10 % more or less",
             "seconds",
-            "0 to 86400",
+            "1 to 86400",
             "300",
             "the server is asked again",
         ],
-        read: |access, value| seconds(value, 0, 86_400).map(|time| http(access).cache = time),
+        read: |access, value| seconds(value, 1, 86_400).map(|time| http(access).cache = time),
         show: |access| Some(format!("{} seconds", access.http.as_ref()?.cache.as_secs())),
     },
     AccessKey {

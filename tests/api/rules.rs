@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hrotti::access::{
-    Answer, Authenticating, Credentials, Decision, Identity, Policy, Refusal, Request, Rule,
+    Answer, Authenticating, Ban, BanTarget, Bans, Chain, Credentials, Decision, Flapping, Identity,
+    Policy, Refusal, Request, Rule,
 };
 use hrotti::{Broker, FilterReason, Limits, ListenerConfig, ListenerRules, Message};
 use hrotti::{Network, ProtocolVersion, QoS};
@@ -583,4 +584,75 @@ fn an_address_that_connects_too_often_is_closed() {
     let wait = Duration::from_millis(20);
     let closed = peers.iter_mut().map(|peer| peer.is_closed_within(wait));
     assert!((1..=17).contains(&closed.filter(|closed| *closed).count()));
+}
+
+// ---- Bans ------------------------------------------------------------------------------------------
+
+/// Lets in everybody.
+struct Everybody;
+
+impl Policy for Everybody {
+    fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating {
+        let identity = Identity::new(Rule::named("everybody"));
+        let identity = match &shown.user_name {
+            Some(name) => identity.with_user_name(name),
+            None => identity,
+        };
+        Box::pin(async { Answer::accept(identity) })
+    }
+
+    fn authorize(&self, _: &Request<'_>) -> Decision {
+        Decision::Allow(Rule::named("everybody"))
+    }
+}
+
+#[test]
+fn a_ban_refuses_with_0x8a_and_disconnects_who_is_connected() {
+    let bans = Arc::new(Bans::new(10));
+    let broker = Broker::builder().policy(bans.guard(Arc::new(Everybody))).build();
+    let endpoint = listen(&broker, "l", |_| {});
+    let mut named = Peer::dial(&endpoint);
+    named.send(&with_user("named", "ann"));
+    assert_eq!(named.packet(), [0x20, 2, 0, 0]);
+    let mut five = Connect::new(5, "five").accepted(&endpoint);
+    let mut other = Connect::new(5, "other").accepted(&endpoint);
+    bans.add(Ban::new(BanTarget::Client("five".to_owned()))).unwrap();
+    bans.add(Ban::new(BanTarget::User("ann".to_owned()))).unwrap();
+    broker.policy_changed();
+    five.expect_disconnect(0x98);
+    named.expect_silent_close();
+    other.ping();
+    assert_eq!(Connect::new(5, "five").send(&endpoint).1[3], 0x8A);
+    assert_eq!(Connect::new(4, "five").send(&endpoint).1[3], 5);
+    bans.add(Ban::new(BanTarget::Address("127.0.0.0/8".parse().unwrap()))).unwrap();
+    broker.policy_changed();
+    other.expect_disconnect(0x98);
+    assert_eq!(broker.counters().connects_banned, 2);
+    for ban in bans.list() {
+        bans.remove(&ban.target);
+    }
+    Connect::new(5, "five").accepted(&endpoint).ping();
+}
+
+#[test]
+fn a_client_that_connects_and_disconnects_again_and_again_is_banned() {
+    let bans = Arc::new(Bans::new(10));
+    let minute = Duration::from_secs(60);
+    let flapping = Arc::new(Flapping::new(bans.clone(), 3, minute, minute));
+    let chain = Chain::new(vec![flapping, Arc::new(Everybody)]);
+    let broker = Broker::builder().policy(bans.guard(Arc::new(chain))).build();
+    let endpoint = listen(&broker, "l", |_| {});
+    let steady = Connect::new(5, "steady").accepted(&endpoint);
+    for _ in 0..2 {
+        Connect::new(5, "a").accepted(&endpoint).vanish();
+        until("it has left", || broker.counters().connections == 1);
+    }
+    // The third is a takeover.
+    let mut first = Connect::new(5, "a").accepted(&endpoint);
+    let second = Connect::new(5, "a").accepted(&endpoint);
+    first.expect_disconnect(0x8E);
+    until("it is banned", || bans.list().len() == 1);
+    second.vanish();
+    assert_eq!(Connect::new(5, "a").send(&endpoint).1[3], 0x8A);
+    drop(steady);
 }

@@ -211,7 +211,8 @@ fn an_http_server_lets_a_user_in_with_the_access_list_of_its_answer() {
             }
             let yes = request.contains("username=ann&password=secret&");
             let body = format!(r#"{{"Ok": {yes}, "acl": {{"all": ["ann/#"]}}}}"#);
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .unwrap();
         }
     });
     let (_broker, endpoint) = broker(HttpPolicy::new(settings).unwrap());

@@ -151,16 +151,38 @@ impl Loading<'_> {
     }
 }
 
+#[cfg(feature = "http-access")]
+mod hooks {
+    use super::super::Turn;
+    use super::*;
+    use crate::access::{HttpPolicy, HttpSettings};
+
+    impl Loading<'_> {
+        pub(in super::super) fn http(&mut self, config: &AccessConfig) {
+            let Some(http) = &config.http else { return };
+            self.checks_names = true;
+            let mut settings = HttpSettings::default();
+            settings.user_url = Some(http.user_url.clone());
+            settings.acl_url.clone_from(&http.acl_url);
+            settings.superuser_url.clone_from(&http.superuser_url);
+            (settings.cache, settings.timeout) = (http.cache, http.timeout);
+            let policy = match HttpPolicy::new(settings) {
+                Ok(policy) => Arc::new(policy),
+                Err(problem) => return self.errors.push(problem),
+            };
+            self.authenticates("access.http.userUrl", http.user_url.clone(), policy.clone());
+            if let Some(url) = &http.acl_url {
+                self.authorizes(Turn::Http, "access.http.aclUrl", url.clone(), policy);
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "http-access"))]
 impl Loading<'_> {
     pub(super) fn http(&mut self, config: &AccessConfig) {
         if config.http.is_some() {
             self.lacks("access.http", "http-access");
-        }
-    }
-
-    pub(super) fn bans(&mut self, config: &AccessConfig) {
-        if config.bans_file.is_some() {
-            self.lacks("access.bansFile", "access-files");
         }
     }
 }

@@ -22,7 +22,7 @@ fn every_access_key_is_read() {
         "scramFile": "s", "bansFile": "b.json", "deniedPublish": "disconnect",
         "jwt": {"jwksFile": "k.json", "algorithms": ["RS256", "EdDSA"], "issuer": "i", "audience": "a",
                 "userNameClaim": "name", "aclClaim": "acl"},
-        "http": {"userUrl": "http://h/u", "aclUrl": "http://h/a", "superuserUrl": "http://h:7/s", "cacheSecs": 0,
+        "http": {"userUrl": "http://h/u", "aclUrl": "http://h/a", "superuserUrl": "http://h:7/s", "cacheSecs": 9,
                  "timeoutSecs": 7},
         "flapping": {"disconnects": 3, "windowSecs": 4, "banSecs": 5}
     }"#,
@@ -52,7 +52,7 @@ fn every_access_key_is_read() {
         [http.acl_url.as_deref(), http.superuser_url.as_deref()],
         [Some("http://h/a"), Some("http://h:7/s")]
     );
-    assert_eq!((http.cache.as_secs(), http.timeout.as_secs()), (0, 7));
+    assert_eq!((http.cache.as_secs(), http.timeout.as_secs()), (9, 7));
     let flapping = access.flapping.expect("it was given");
     let windows = (flapping.disconnects, flapping.window.as_secs(), flapping.ban.as_secs());
     assert_eq!(windows, (3, 4, 5));
@@ -146,7 +146,7 @@ fn every_wrong_setting_of_tokens_and_hooks_has_its_answer() {
         (r#"{"http": {"userUrl": "h/user"}}"#, &["access.http.userUrl: ", "\"h/user\" is no URL"]),
         (
             r#"{"http": {"userUrl": "http://h/u", "cacheSecs": 86401}}"#,
-            &["access.http.cacheSecs: ", "86401 is out of range", "from 0 to 86400"],
+            &["access.http.cacheSecs: ", "86401 is out of range", "from 1 to 86400"],
         ),
         (
             r#"{"http": {"userUrl": "http://h/u", "timeoutSecs": 0}}"#,
