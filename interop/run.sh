@@ -100,6 +100,11 @@ suite 'mosquitto bridge' install_mosquitto mosquitto_version timeout 900 "$here/
 suite 'paho-mqtt' install_paho paho_version timeout 900 "$work/venv/bin/python" "$here/paho_ws.py" "$ws"
 suite 'MQTT.js' install_mqttjs mqttjs_version env NODE_PATH="$work/npm/node_modules" timeout 900 node "$here/mqttjs_ws.cjs" "$ws"
 
+if [ -n "$broker" ] && command -v openssl > /dev/null; then
+    suite 'README: Secure it' install_mosquitto_clients mosquitto_clients_version \
+        timeout 120 "$here/secure_it.sh" "${CARGO_TARGET_DIR:-$here/../target}/debug" "$work"
+fi
+
 if [ -n "$broker" ]; then
     kill -TERM "$broker"
     if wait "$broker"; then

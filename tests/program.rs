@@ -11,8 +11,13 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+#[cfg(unix)]
+#[path = "program/access.rs"]
+mod access;
 #[path = "program/descriptors.rs"]
 mod descriptors;
+#[path = "program/explain.rs"]
+mod explain;
 #[path = "program/log.rs"]
 mod log;
 #[cfg(target_os = "linux")]
@@ -148,6 +153,33 @@ fn file(name: &str, text: impl AsRef<[u8]>) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&path, text).expect("a file for the test");
     path.into_os_string().into_string().expect("a path in UTF-8")
+}
+
+/// A directory of this test alone.
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).expect("a directory for the test");
+    path
+}
+
+/// A file with these permissions.
+fn write_file(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).expect("a file for the test");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
+}
+
+/// As [`file`], for its owner alone.
+fn private_file(name: &str, text: &str) -> String {
+    let path = file(name, text);
+    write_file(Path::new(&path), text, 0o600);
+    path
 }
 
 /// Nothing ran: exit code 1, nothing on the standard output, and one line with every part.
