@@ -175,7 +175,7 @@ fn what_cannot_be_answered_has_an_exit_code_of_its_own() {
         (&["publish"], &["TOPIC"]),
         (&["--user", "ann", "publish", "a/#"], &["\"a/#\" cannot be asked about"]),
         (&["--version", "4", "connect"], &["4"]),
-        (&["--address", "here", "connect"], &["here"]),
+        (&["--address", "here", "connect"], &["--address", "invalid IP address"]),
     ] {
         assert_answer(&path, args, 2, parts);
     }
