@@ -52,10 +52,12 @@ use crate::packet::ProtocolVersion;
 use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
+mod acl_file;
 mod chain;
 #[cfg(feature = "access-files")]
 mod dynamic_security;
 mod file_error;
+mod files;
 mod hashing;
 #[cfg(feature = "access-files")]
 mod password_check;
@@ -67,10 +69,12 @@ mod rule;
 mod secret;
 mod secret_file;
 
+pub use acl_file::{AclFile, Coverage};
 pub use chain::Chain;
 #[cfg(feature = "access-files")]
 pub use dynamic_security::DynamicSecurity;
 pub use file_error::{FileError, FileErrors};
+pub use files::{AllowAll, Anonymous};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
 #[cfg(feature = "access-files")]
 pub use password_file::PasswordFile;

@@ -129,6 +129,15 @@ impl Problems {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// The errors that were kept, in the order in which they were added.
+    pub(crate) fn into_errors(self) -> Vec<FileError> {
+        self.errors
+    }
+
     /// What was parsed, if there was no error.
     pub(crate) fn or<T>(mut self, parsed: T) -> Result<T, FileErrors> {
         if self.errors.is_empty() {
