@@ -18,7 +18,7 @@ mod tests;
 
 /// The users of a password file in mosquitto's format, as a policy: it lets in a Client whose User Name and Password
 /// are in the file, and refuses other User Names and Passwords with 0x86 (3.x: 4). It gives no answer to a CONNECT
-/// without a User Name or with an Authentication Method, and none about topics.
+/// without a User Name (an empty one is none) or with an Authentication Method, and none about topics.
 ///
 /// Each line is `NAME:HASH`; empty lines and lines that begin with `#` are left out. `hrotti passwd` and
 /// mosquitto_passwd write such files.
@@ -148,8 +148,9 @@ impl PasswordFile {
 impl Policy for PasswordFile {
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating {
         Box::pin(async move {
-            let Some(name) = shown.user_name.filter(|_| shown.authentication_method.is_none())
-            else {
+            // mosquitto takes an empty User Name for none.
+            let name = shown.user_name.filter(|name| !name.is_empty());
+            let Some(name) = name.filter(|_| shown.authentication_method.is_none()) else {
                 return Answer::NoAnswer;
             };
             let Some(password) = shown.password else {

@@ -58,7 +58,6 @@ fn all_else_with_a_user_name_is_refused() {
         ("ann", "pässwörd", "passwords:3: user ann"),
         ("ann", "", "passwords:3: user ann"),
         ("ann ", "open sesame", "passwords: no user of this name"),
-        ("", "open sesame", "passwords: no user of this name"),
         ("# comment", "with colon", "passwords: no user of this name"),
         ("carol", "open sesame", "passwords: no user of this name"),
     ] {
@@ -87,6 +86,8 @@ fn a_user_name_without_a_password_is_refused_and_an_empty_password_is_checked_pi
 fn it_knows_nothing_of_anonymous_clients_other_methods_and_topics() {
     let policy = two_users();
     assert!(matches!(ask(&policy, nobody()), Answer::NoAnswer));
+    let empty = nobody().with_password("", b"open sesame");
+    assert!(matches!(ask(&policy, empty), Answer::NoAnswer), "an empty User Name is none");
     let mut shown = nobody().with_password("ann", b"open sesame");
     shown.authentication_method = Some("SCRAM-SHA-256".into());
     assert!(matches!(ask(&policy, shown), Answer::NoAnswer));
