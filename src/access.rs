@@ -53,12 +53,20 @@ use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
 mod acl_file;
+mod bans;
 mod chain;
+mod config;
 #[cfg(feature = "access-files")]
 mod dynamic_security;
 mod file_error;
 mod files;
+mod flapping;
 mod hashing;
+#[cfg(feature = "http-access")]
+mod http;
+#[cfg(feature = "jwt")]
+mod jwt;
+mod load;
 #[cfg(feature = "access-files")]
 mod password_check;
 #[cfg(feature = "access-files")]
@@ -66,21 +74,35 @@ mod password_file;
 #[cfg(feature = "access-files")]
 mod password_hash;
 mod rule;
+#[cfg(feature = "scram")]
+mod scram;
 mod secret;
 mod secret_file;
+#[cfg(any(feature = "jwt", feature = "http-access"))]
+mod topic_lists;
 
 pub use acl_file::{AclFile, Coverage};
+pub use bans::{Ban, BanTarget, Bans, BansFull};
 pub use chain::Chain;
+pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
 #[cfg(feature = "access-files")]
 pub use dynamic_security::DynamicSecurity;
 pub use file_error::{FileError, FileErrors};
 pub use files::{AllowAll, Anonymous};
+pub use flapping::Flapping;
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "http-access")]
+pub use http::{HttpAnswers, HttpCounters, HttpForm, HttpPolicy, HttpSettings};
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
+pub use load::{AccessPart, LoadedAccess};
 #[cfg(feature = "access-files")]
 pub use password_file::PasswordFile;
 #[cfg(feature = "access-files")]
 pub use password_hash::{HashError, HashMethod, PasswordHash};
 pub use rule::Rule;
+#[cfg(feature = "scram")]
+pub use scram::{ScramError, ScramMechanism, ScramPolicy, ScramUsers};
 pub use secret::Secret;
 pub use secret_file::{AccessFile, FileContent};
 
@@ -109,6 +131,24 @@ pub trait Policy: Send + Sync + 'static {
     /// are remembered for the Session and the topic until the policy is replaced or
     /// [reported as changed](crate::Broker::policy_changed). A panic is a no.
     fn authorize(&self, request: &Request<'_>) -> Decision;
+
+    /// Whether a connected Client would still be let in, by all that is known of it. The default asks
+    /// [`Policy::is_current`] for its identity.
+    fn still_admits(&self, client: &Present<'_>) -> bool {
+        self.is_current(client.identity)
+    }
+
+    /// Told when the Network Connection of a Client that was let in has ended, for whatever reason. The default does
+    /// nothing.
+    fn disconnected(&self, client: &Present<'_>) {
+        let _ = client;
+    }
+
+    /// Whether the engine may remember answers of [`Policy::authorize`]. The default is yes. A policy whose answers end
+    /// by themselves says no and is asked for each message, so it has to answer from memory.
+    fn is_remembered(&self) -> bool {
+        true
+    }
 
     /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy
     /// was replaced or reported as changed; the connections of other identities are closed with 0x98. The
@@ -348,16 +388,15 @@ pub enum Action {
     Receive,
 }
 
-/// What a PUBLISH of MQTT 3.x that the policy denies leads to. MQTT 5 Clients get 0x87 in PUBACK or PUBREC; their
-/// QoS 0 messages are dropped. The default is `Drop`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DeniedPublish {
-    /// The message is acknowledged and dropped.
-    #[default]
-    Drop,
-    /// The Network Connection is closed.
-    Disconnect,
+/// A Client that was let in.
+#[derive(Debug, Clone, Copy)]
+pub struct Present<'a> {
+    /// The identity that [`Policy::authenticate`] gave the Client.
+    pub identity: &'a Identity,
+    /// The Client Identifier.
+    pub client_id: &'a str,
+    /// The address and the listener; `None` for a client in process.
+    pub peer: Option<&'a PeerInfo>,
 }
 
 /// One question to [`Policy::authorize`].

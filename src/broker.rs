@@ -16,11 +16,13 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
+use crate::listener_rules::ListenerRules;
 use crate::net::listener::{ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
 use crate::transport::Transport;
 
 mod client;
+mod explain;
 mod lifecycle;
 mod session_info;
 
@@ -236,6 +238,10 @@ pub enum ListenerError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The listener of this name has no TLS.
+    NoTls(String),
+    /// The certificate, the key or the like cannot be used. The text has one line for each problem.
+    Tls(String),
     /// The broker has been stopped.
     Stopped,
 }
@@ -249,6 +255,8 @@ impl fmt::Display for ListenerError {
             ListenerError::Unknown(name) => write!(f, "there is no listener named {name:?}"),
             ListenerError::Config(error) => error.fmt(f),
             ListenerError::Bind { url, source } => write!(f, "cannot listen on {url}: {source}"),
+            ListenerError::NoTls(name) => write!(f, "the listener named {name:?} has no TLS"),
+            ListenerError::Tls(problems) => f.write_str(problems),
             ListenerError::Stopped => f.write_str("the broker has been stopped"),
         }
     }
@@ -302,7 +310,7 @@ impl Broker {
         &self.engine().limits
     }
 
-    /// Adds a listener on a `tcp://`, `mqtt://` or `ws://` URL and returns the endpoint that was bound, with the
+    /// Adds a listener on the URL of a [`ListenerConfig`] and returns the endpoint that was bound, with the
     /// port that the operating system chose if the URL has port 0. If the host has several addresses, all are
     /// bound and the first is returned, an IPv4 address if there is one. May be called at any time.
     ///
@@ -324,7 +332,7 @@ impl Broker {
         let bound = config.bind(self.limits()).await;
         let transport =
             bound.map_err(|source| ListenerError::Bind { url: config.to_string(), source })?;
-        self.add_transport(name, transport).await
+        self.add_transport_with(name, transport, config.rules).await
     }
 
     /// Adds a listener on a transport that is already bound, and returns its [`Transport::local_endpoint`]. May
@@ -340,10 +348,42 @@ impl Broker {
         name: &str,
         transport: T,
     ) -> Result<String, ListenerError> {
+        self.add_transport_with(name, transport, ListenerRules::default()).await
+    }
+
+    /// As [`Broker::add_transport`], with rules for the peers. [`ListenerRules::proxy_protocol`] and
+    /// [`ListenerRules::forwarded_for`] have no effect here: wrap the transport in
+    /// [`ProxyProtocol`](crate::transport::proxy_protocol::ProxyProtocol), or bind it by a [`ListenerConfig`].
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use hrotti::transport::memory::MemoryTransport;
+    /// use hrotti::{Broker, ListenerRules, QoS};
+    ///
+    /// let broker = Broker::new(100);
+    /// let mut rules = ListenerRules::default();
+    /// rules.qos_max = QoS::AtLeastOnce;
+    /// let (transport, connector) = MemoryTransport::new("inside", 1024);
+    /// block_on(broker.add_transport_with("inside", transport, rules))?;
+    /// # drop(connector);
+    /// # Ok::<(), hrotti::ListenerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Broker::add_transport`].
+    ///
+    /// # Cancel safety
+    /// As [`Broker::add_transport`].
+    pub async fn add_transport_with<T: Transport>(
+        &self,
+        name: &str,
+        transport: T,
+        rules: ListenerRules,
+    ) -> Result<String, ListenerError> {
         if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
         }
-        let added = self.listening().add(self.engine(), name, transport);
+        let added = self.listening().add(self.engine(), name, transport, rules);
         let endpoint = added.map_err(ListenerError::NameInUse)?;
         // A stop that began meanwhile may have missed it.
         if self.engine().is_stopping() {
@@ -376,6 +416,38 @@ impl Broker {
             listener.gone().await;
         }
         Ok(())
+    }
+
+    /// Replaces certificate, key, authorities and revocation lists of a TLS listener together, and what it demands of
+    /// its Clients. Handshakes that begin afterwards use them; connections stay. Returns warnings, such as an expired
+    /// certificate, which are logged, too.
+    ///
+    /// ```
+    /// use hrotti::transport::memory::MemoryTransport;
+    /// use hrotti::transport::tls::TlsMaterial;
+    /// use hrotti::{Broker, ListenerError};
+    ///
+    /// let broker = Broker::new(100);
+    /// let (transport, _connector) = MemoryTransport::new("inside", 1024);
+    /// futures_lite::future::block_on(broker.add_transport("inside", transport))?;
+    /// let replaced = broker.replace_tls("inside", &TlsMaterial::new("", ""));
+    /// assert!(matches!(replaced, Err(ListenerError::NoTls(_))));
+    /// # Ok::<(), ListenerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ListenerError::Unknown`], [`ListenerError::NoTls`], or [`ListenerError::Tls`] if anything is wrong with the
+    /// new material: then the old material stays in use.
+    #[cfg(feature = "tls")]
+    pub fn replace_tls(
+        &self,
+        listener: &str,
+        material: &crate::transport::tls::TlsMaterial,
+    ) -> Result<Vec<String>, ListenerError> {
+        let found = self.listening().tls(listener);
+        let handle = found.ok_or_else(|| ListenerError::Unknown(listener.to_owned()))?;
+        let handle = handle.ok_or_else(|| ListenerError::NoTls(listener.to_owned()))?;
+        handle.replace(material).map_err(|errors| ListenerError::Tls(errors.to_string()))
     }
 
     /// The listeners in the order in which they were added, without those that are stopping.

@@ -103,10 +103,19 @@ pub(crate) struct Connection {
     keep_alive_overridden: bool,
     bridge: bool,
     maximum_packet_size: Option<u32>,
+    /// The highest QoS of the listener.
+    qos_max: QoS,
     problem_information: bool,
+    /// What most Network Connections do not have.
+    rare: Option<Box<Rare>>,
+}
+
+/// The part of the state that is in a box, because most Network Connections are idle and have none.
+#[derive(Debug, Default)]
+struct Rare {
     /// Incoming Topic Aliases, the first at index 0 (MQTT-3.3.2-7: of this Network Connection alone).
     aliases: Vec<Option<Arc<str>>>,
-    method: Option<Box<Method>>,
+    method: Option<Method>,
 }
 
 /// The enhanced authentication that the Client asked for in CONNECT.
@@ -127,10 +136,15 @@ impl Connection {
             keep_alive_overridden: false,
             bridge: false,
             maximum_packet_size: None,
+            qos_max: QoS::ExactlyOnce,
             problem_information: true,
-            aliases: Vec::new(),
-            method: None,
+            rare: None,
         }
+    }
+
+    /// Sets the highest QoS of a PUBLISH, which CONNACK tells the Client (section 3.2.2.3.4).
+    pub(crate) fn set_qos_max(&mut self, qos: QoS) {
+        self.qos_max = qos;
     }
 
     /// The next packet of `buffer`, which holds all that was read and not taken.
@@ -230,9 +244,10 @@ impl Connection {
             self.override_keep_alive();
         }
         check_client_id(&connect)?;
-        self.method = connect
-            .authentication_method
-            .map(|name| Box::new(Method { name: name.into(), data: Vec::new() }));
+        if let Some(name) = connect.authentication_method {
+            let method = Method { name: name.into(), data: Vec::new() };
+            self.rare.get_or_insert_default().method = Some(method);
+        }
         self.check_connack_fits(&connect)?;
         Ok(Action::Open(Box::new(connect)))
     }
@@ -268,6 +283,10 @@ impl Connection {
     ) -> Result<Action<'p>, Fault> {
         Ok(match decode::decode(self.version(), header, body) {
             Err(fault) => return Err(fault),
+            Ok(FromClient::Publish(publish)) if publish.qos > self.qos_max => {
+                let detail = "MQTT-3.2.2-11: the QoS exceeds Maximum QoS";
+                return Err(Fault::Refused(ReasonCode::QOS_NOT_SUPPORTED, detail));
+            }
             Ok(FromClient::Publish(publish)) => {
                 let topic = self.resolve_topic(&publish)?;
                 Action::Publish(publish, topic)
@@ -307,8 +326,12 @@ impl Connection {
         }
     }
 
+    fn method(&self) -> Option<&Method> {
+        self.rare.as_ref().and_then(|rare| rare.method.as_ref())
+    }
+
     fn auth<'p>(&self, auth: &Auth<'p>) -> Result<Action<'p>, Fault> {
-        let Some(method) = &self.method else {
+        let Some(method) = self.method() else {
             let detail = "MQTT-4.12.0-7: AUTH without an Authentication Method in CONNECT";
             return Err(Fault::Protocol(detail));
         };
@@ -341,7 +364,7 @@ impl Connection {
     }
 
     fn write_auth(&self, reason: ReasonCode, data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Some(method) = &self.method else { return Ok(()) }; // MQTT-4.12.0-6
+        let Some(method) = self.method() else { return Ok(()) }; // MQTT-4.12.0-6
         self.within_maximum(out, |out| encode::auth(out, reason, &method.name, data))
     }
 
@@ -350,7 +373,8 @@ impl Connection {
     /// # Errors
     /// CONNACK would exceed the Client's Maximum Packet Size. The Client must not get a Session then.
     pub(crate) fn grant(&mut self, connect: &Connect<'_>, data: Vec<u8>) -> Result<(), Fault> {
-        let Some(method) = &mut self.method else { return Ok(()) };
+        let method = self.rare.as_mut().and_then(|rare| rare.method.as_mut());
+        let Some(method) = method else { return Ok(()) };
         method.data = data;
         self.check_connack_fits(connect)
     }
@@ -363,10 +387,11 @@ impl Connection {
             return Err(Fault::Refused(ReasonCode::TOPIC_ALIAS_INVALID, detail));
         }
         let index = usize::from(alias.get()) - 1;
-        if self.aliases.len() <= index {
-            self.aliases.resize(index + 1, None);
+        let aliases = &mut self.rare.get_or_insert_default().aliases;
+        if aliases.len() <= index {
+            aliases.resize(index + 1, None);
         }
-        let known = &mut self.aliases[index];
+        let known = &mut aliases[index];
         if publish.topic.is_empty() {
             let detail = "section 3.3.2.3.4: no Topic Name was set for this Topic Alias";
             return known.clone().map(Topic::Alias).ok_or(Fault::Protocol(detail));
@@ -382,7 +407,7 @@ impl Connection {
         let ack = self.connack(accepted);
         let written = encode::connack(out, self.version(), &ack, self.maximum_packet_size);
         self.state = if written { State::Connected } else { State::Closed };
-        if let Some(method) = &mut self.method {
+        if let Some(method) = self.rare.as_mut().and_then(|rare| rare.method.as_mut()) {
             method.data = Vec::new();
         }
     }
@@ -394,13 +419,14 @@ impl Connection {
             reason: ReasonCode::SUCCESS,
             session_expiry_secs: accepted.session_expiry_secs,
             receive_maximum: Some(limits.receive_maximum).filter(|&max| max != u16::MAX),
+            maximum_qos: Some(self.qos_max).filter(|&max| max != QoS::ExactlyOnce),
             maximum_packet_size: Some(limits.packet_bytes_max)
                 .filter(|&max| (max as usize) < PACKET_BYTES_MAX)
                 .map(|max| max.min(REMAINING_LENGTH_MAX)),
             assigned_client_id: accepted.assigned_client_id,
             topic_alias_maximum: limits.topic_alias_maximum,
             server_keep_alive: self.keep_alive_overridden.then_some(self.keep_alive_secs),
-            authentication: self.method.as_deref().map(|method| (&*method.name, &*method.data)),
+            authentication: self.method().map(|method| (&*method.name, &*method.data)),
             ..ConnAck::default()
         }
     }

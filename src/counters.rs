@@ -116,6 +116,16 @@ counters! {
         connects_undecided,
         /// Times that reading stopped because `answer_bytes_max` bytes of answers were unsent.
         reads_paused,
+        /// Peers closed because their network is not among those of their listener.
+        networks_refused,
+        /// Peers closed by `address_connects_per_sec_max`.
+        address_connects_refused,
+        /// CONNECTs refused by the number of connections of their listener.
+        listener_connections_refused,
+        /// CONNECTs refused by the other rules of their listener: version, anonymous Client, or QoS of the Will.
+        listener_rules_refused,
+        /// Times that reading stopped because of `client_messages_per_sec_max` or `client_bytes_per_sec_max`.
+        readers_slowed,
         /// CONNECTs and re-authentications that the policy refused by 0x86: a wrong User Name or Password.
         connects_bad_credentials,
         /// CONNECTs and re-authentications that the policy refused by 0x87 or 0x8C, or that no policy answered.

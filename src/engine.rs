@@ -8,6 +8,7 @@ mod connect;
 pub(crate) mod dispatch;
 mod due;
 pub(crate) mod errand;
+mod explain;
 pub(crate) mod outbox;
 mod policy_change;
 pub(crate) mod registry;

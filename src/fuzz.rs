@@ -11,15 +11,25 @@ mod error;
 mod ledger;
 mod limits;
 mod listener_config;
+mod listener_rules;
 mod message;
+mod network;
 mod packet;
 mod reason_code;
 mod retained;
 mod session;
+mod spelling;
 mod subscription;
 mod sync;
 mod time;
 mod topic;
+
+/// The settings, without what is made of them.
+mod access {
+    mod config;
+
+    pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
+}
 
 /// Without the rest, which has locks, tasks and a clock.
 mod engine {
@@ -52,7 +62,15 @@ mod transport {
         }
     }
 
+    /// Without certificates.
+    pub(crate) mod tls {
+        mod options;
+
+        pub use options::{CertificateName, ClientCertificate, TlsVersion};
+    }
+
     pub(crate) mod ws {
+        mod forwarded;
         mod frame;
         mod stream;
         mod upgrade;

@@ -1,7 +1,7 @@
 //! An MQTT server for versions 3.1, 3.1.1 and 5.0, to embed or to run as a program.
 //!
 //! A [`Broker`] holds Sessions, subscriptions and retained messages. Clients connect through *listeners*: a
-//! listener is a name and a [`Transport`], which is TCP, WebSocket, memory, or your own. The host program can
+//! listener is a name and a [`Transport`], which is TCP, TLS, WebSocket, a Unix socket, memory, or your own. The host program can
 //! publish and subscribe through a [`Client`], without a Network Connection.
 //!
 //! ```
@@ -42,8 +42,8 @@
 //!
 //! # Limitations
 //!
-//! Sessions and retained messages are held in memory only and end with the broker. There is no authentication,
-//! no authorization and no TLS: user names and passwords are ignored.
+//! Sessions and retained messages are held in memory only and end with the broker. There is no authentication and
+//! no authorization: user names and passwords are ignored.
 //!
 //! # Versions
 //!
@@ -55,6 +55,7 @@
 //!
 //! - `program` (default): the dependencies of the program `hrotti`. Embedders turn it off with
 //!   `default-features = false`; the library is complete without it.
+//! - `tls` (on with `program`): listeners on `mqtts://` and `wss://`, by rustls and ring.
 //! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
 //!   programs that embed the broker. It adds no dependency.
 
@@ -66,17 +67,21 @@ mod connection;
 mod counters;
 mod engine;
 mod error;
+mod explanation;
 mod host;
 mod ledger;
 mod limits;
 mod listener_config;
+mod listener_rules;
 mod message;
 mod net;
+mod network;
 mod packet;
 mod reason_code;
 mod retained;
 mod runtime;
 mod session;
+mod spelling;
 mod subscription;
 mod sync;
 #[cfg(feature = "testing")]
@@ -89,13 +94,17 @@ pub use broker::{
     Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
 };
 pub use counters::Counters;
+pub use explanation::{Cause, Explanation, Finding, KeepsAway};
 pub use ledger::{DropReason, FilterReason, Ledger};
 pub use limits::Limits;
-pub use listener_config::{ListenerConfig, ListenerConfigError};
+pub use listener_config::{ListenerConfig, ListenerConfigError, SocketFile, TlsConfig};
+pub use listener_rules::{ListenerRules, MountPoint, MountPointError, ProtocolVersions};
 pub use message::{Message, PropertyError};
 pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
+pub use network::{Network, NetworkError};
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use transport::Transport;
 

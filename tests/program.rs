@@ -212,7 +212,7 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
         (
             "scheme",
             tcp("wss://127.0.0.1:0"),
-            &["listeners.a.url: ", "\"wss\"", "TLS is not served"],
+            &["listeners.a.url: ", "\"wss://127.0.0.1:0\"", "needs a certificate"],
         ),
         (
             "comment",
@@ -309,7 +309,7 @@ fn a_wrong_variable_is_refused() {
     for (url, part) in [
         ("tcp:", "has no host"),
         ("1883", "is no URL"),
-        ("mqtts://127.0.0.1", "TLS is not served"),
+        ("mqtts://127.0.0.1", "needs a certificate"),
         ("tcp://203.0.113.1:0", "no interface"),
         ("tcp://127.0.0.1:0/mqtt", "has a path"),
     ] {

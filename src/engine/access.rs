@@ -13,12 +13,15 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use log::{Level, log, log_enabled, warn};
 
-use crate::access::{Action, Decision, DeniedPublish, Identity, Policy, Refusal, Request, Rule};
+use crate::access::{
+    Action, Decision, DeniedPublish, Identity, Policy, Present, Refusal, Request, Rule,
+};
 use crate::counters::{Counts, count_one};
 use crate::reason_code::ReasonCode;
 use crate::runtime::contain;
 use crate::sync::{read, write};
 use crate::time::Timestamp;
+use crate::transport::PeerInfo;
 
 /// The target of the log lines about what was denied.
 pub(crate) const ACCESS_LOG: &str = "hrotti::access";
@@ -64,6 +67,8 @@ enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Subject {
     identity: Identity,
+    /// The origin of the Client; `None` of a client in process.
+    peer: Option<PeerInfo>,
     /// The Client connected while the broker had no policy.
     unchecked: bool,
     /// Of the rules that made the decisions below.
@@ -83,7 +88,14 @@ struct Verdicts {
 impl Subject {
     pub(crate) fn new(identity: Identity) -> Box<Subject> {
         let others = HashMap::with_hasher(RandomState::new());
-        Box::new(Subject { identity, unchecked: false, generation: 0, last: None, others })
+        let peer = None;
+        Box::new(Subject { identity, peer, unchecked: false, generation: 0, last: None, others })
+    }
+
+    /// The Client has this origin.
+    pub(crate) fn with_peer(mut self: Box<Subject>, peer: &PeerInfo) -> Box<Subject> {
+        self.peer = Some(peer.clone());
+        self
     }
 
     /// The identity of a Client that connected while the broker had no policy.
@@ -92,7 +104,6 @@ impl Subject {
         Box::new(Subject { unchecked: true, ..*Subject::new(Identity::new(rule)) })
     }
 
-    #[allow(dead_code, reason = "for explanations")]
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -104,11 +115,9 @@ impl Subject {
             && matches!(&self.last, Some((last, Verdict::Allowed)) if **last == *topic)
     }
 
-    fn recall(&mut self, generation: u64, action: Action, topic: &[u8]) -> Option<Verdict> {
+    fn recall(&self, generation: u64, action: Action, topic: &[u8]) -> Option<Verdict> {
         if self.generation != generation {
-            self.generation = generation;
-            self.last = None;
-            self.others.clear();
+            return None;
         }
         let known = self.others.get(topic);
         match action {
@@ -121,7 +130,12 @@ impl Subject {
         }
     }
 
-    fn remember(&mut self, action: Action, topic: &[u8], verdict: &Verdict) {
+    fn remember(&mut self, generation: u64, action: Action, topic: &[u8], verdict: &Verdict) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.last = None;
+            self.others.clear();
+        }
         if topic.len() > REMEMBERED_BYTES_MAX {
             return;
         }
@@ -265,35 +279,40 @@ impl AccessControl {
         action: Action,
         topic: &[u8],
     ) -> bool {
-        let (policy, generation) = self.policy();
-        let Some(policy) = policy else { return true };
         let subject = subject.get_or_insert_with(Subject::unchecked);
         let topic_text = std::str::from_utf8(topic).unwrap_or_default();
-        let recalled = subject.recall(generation, action, topic);
-        let verdict = recalled.unwrap_or_else(|| {
-            let identity = &subject.identity;
-            let request =
-                Request { identity, client_id: asker.client_id, action, topic: topic_text };
-            let verdict = match decide(&*policy, &request) {
-                Decision::Allow(_) => Verdict::Allowed,
-                Decision::Deny(rule) => Verdict::Denied(Some(rule)),
-                Decision::NoAnswer => Verdict::Denied(None),
-            };
-            subject.remember(action, topic, &verdict);
-            verdict
-        });
+        let recalled = subject.recall(self.in_force.load(Ordering::Acquire), action, topic);
+        let verdict = match recalled {
+            Some(verdict) => verdict,
+            None => {
+                let (policy, generation) = self.policy();
+                let Some(policy) = policy else { return true };
+                let identity = &subject.identity;
+                let request =
+                    Request { identity, client_id: asker.client_id, action, topic: topic_text };
+                let verdict = match decide(&*policy, &request) {
+                    Decision::Allow(_) => Verdict::Allowed,
+                    Decision::Deny(rule) => Verdict::Denied(Some(rule)),
+                    Decision::NoAnswer => Verdict::Denied(None),
+                };
+                if policy.is_remembered() {
+                    subject.remember(generation, action, topic, &verdict);
+                }
+                verdict
+            }
+        };
         match verdict {
             Verdict::Allowed => true,
             Verdict::Denied(rule) => {
-                let user = subject.identity.user_name();
-                self.denied(asker.client_id, user, action, topic_text, rule.as_ref());
+                let (client_id, user) = (asker.client_id, subject.identity.user_name());
+                let rule = rule.as_ref();
+                self.denied(&Denial { client_id, user, action, topic: topic_text, rule });
                 false
             }
         }
     }
 
     /// The decision about an action and its rule. It is neither remembered nor counted.
-    #[allow(dead_code, reason = "for explanations")]
     pub(crate) fn decision(
         &self,
         asker: Asker<'_>,
@@ -311,31 +330,36 @@ impl AccessControl {
     pub(crate) fn is_current(&self, asker: Asker<'_>, subject: Option<&Subject>) -> bool {
         let (Some(policy), false) = (self.policy().0, asker.trusted) else { return true };
         let Some(subject) = subject.filter(|subject| !subject.unchecked) else { return false };
-        contain("an access policy", || policy.is_current(&subject.identity)).unwrap_or(false)
+        let present = Present {
+            identity: &subject.identity,
+            client_id: asker.client_id,
+            peer: subject.peer.as_ref(),
+        };
+        contain("an access policy", || policy.still_admits(&present)).unwrap_or(false)
+    }
+
+    /// Tells the policy that the Network Connection of a Client that it let in has ended.
+    pub(crate) fn disconnected(&self, client_id: &str, identity: &Identity, peer: &PeerInfo) {
+        if let Some(policy) = self.policy().0 {
+            let present = Present { identity, client_id, peer: Some(peer) };
+            let _told = contain("an access policy", || policy.disconnected(&present));
+        }
     }
 
     // ---- What was denied -------------------------------------------------------------------------
 
     /// Every denial of an action comes here: it is counted and logged.
-    fn denied(
-        &self,
-        client_id: &str,
-        user: Option<&str>,
-        action: Action,
-        topic: &str,
-        rule: Option<&Rule>,
-    ) {
+    fn denied(&self, denial: &Denial<'_>) {
         let counts = &self.counts;
-        let (count, level) = match action {
+        let (count, level) = match denial.action {
             Action::Publish => (&counts.publishes_denied, Level::Warn),
             Action::Subscribe | Action::Unsubscribe => (&counts.subscribes_denied, Level::Warn),
+            // One for each message.
             Action::Receive => (&counts.receives_denied, Level::Debug),
         };
         count_one(count);
         if log_enabled!(target: ACCESS_LOG, level) && (level != Level::Warn || self.log.admits()) {
-            let (client, user, topic) = (Shown(client_id), User(user), Shown(topic));
-            let rule = Because(rule);
-            log!(target: ACCESS_LOG, level, "client {client} {user} may not {action} {topic}: {rule}");
+            log!(target: ACCESS_LOG, level, "{denial}");
         }
     }
 
@@ -370,6 +394,24 @@ impl AccessControl {
     }
 }
 
+/// An action that was denied, as a line for the log.
+#[derive(Debug)]
+struct Denial<'a> {
+    client_id: &'a str,
+    user: Option<&'a str>,
+    action: Action,
+    topic: &'a str,
+    rule: Option<&'a Rule>,
+}
+
+impl fmt::Display for Denial<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (client, user, topic) = (Shown(self.client_id), User(self.user), Shown(self.topic));
+        let (action, rule) = (self.action, Because(self.rule));
+        write!(f, "client {client} {user} may not {action} {topic}: {rule}")
+    }
+}
+
 const HOST: &str = "the program that runs the broker";
 const NO_POLICY: &str = "the broker has no access rules";
 const PANICKED: Rule = Rule::named("the policy panicked");
@@ -380,7 +422,7 @@ fn decide(policy: &dyn Policy, request: &Request<'_>) -> Decision {
 }
 
 /// Whether the Topic Name may be written by the Server and the program that runs it alone.
-fn is_reserved_for(asker: Asker<'_>, topic: &str) -> bool {
+pub(crate) fn is_reserved_for(asker: Asker<'_>, topic: &str) -> bool {
     !asker.trusted
         && topic.starts_with('$')
         && ["$SYS", "$share"].iter().any(|root| {

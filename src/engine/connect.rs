@@ -1,5 +1,6 @@
 //! Gives an accepted CONNECT its Session.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::access::{Asker, Denied, Subject};
@@ -11,11 +12,13 @@ use crate::access::Identity;
 use crate::connection::{Accepted, Connection};
 use crate::counters::count_one;
 use crate::error::Fault;
+use crate::listener_rules::MountPoint;
 use crate::message::Message;
 use crate::packet::{Connect, ConnectWill, ReasonCode};
 use crate::session::will::Will;
 use crate::time::Timestamp;
 use crate::topic;
+use crate::transport::PeerInfo;
 
 /// The Session of an accepted CONNECT.
 #[derive(Debug)]
@@ -51,14 +54,17 @@ impl Engine {
         self: &Arc<Self>,
         connect: &Connect<'_>,
         admitted: &Admitted<'_>,
+        peer: &PeerInfo,
         link: &Link,
         now: Timestamp,
         mut connack: impl FnMut(&Accepted<'_>, &mut Vec<u8>),
     ) -> Result<Opened, Fault> {
         let Admitted { client_id, assigned, .. } = *admitted;
-        let mut subject = admitted.identity.clone().map(Subject::new);
+        let mut subject =
+            admitted.identity.clone().map(|identity| Subject::new(identity).with_peer(peer));
+        let mount = peer.mount_point();
         let will = connect.will.as_ref();
-        let will = will.map(|will| self.take_will(client_id, &mut subject, will));
+        let will = will.map(|will| self.take_will(client_id, &mut subject, will, mount));
         let will = will.transpose()?;
         let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
         let terms = Connection::terms(connect, &self.limits);
@@ -80,6 +86,9 @@ impl Engine {
             }
             let torn = state.is_amid_packet();
             let (epoch, _unsent) = state.session.attach(terms, expiry_secs, will.clone());
+            if let Some(mount) = mount {
+                state.session.mount(mount.text());
+            }
             let mut first = Vec::new();
             let accepted = Accepted {
                 session_present: present,
@@ -155,14 +164,16 @@ impl Engine {
         client_id: &str,
         subject: &mut Option<Box<Subject>>,
         will: &ConnectWill<'_>,
+        mount: Option<&MountPoint>,
     ) -> Result<Will, Fault> {
-        self.check_topic_name(will.topic)?;
+        let topic = mounted_name(mount, will.topic);
+        self.check_topic_name(&topic)?;
         let asker = Asker { client_id, trusted: false };
-        if self.access.publish(asker, subject, will.topic) == Err(Denied::ByPolicy) {
+        if self.access.publish(asker, subject, &topic) == Err(Denied::ByPolicy) {
             let detail = "the Will may not be published";
             return Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, detail));
         }
-        let message = Message::from_packet(will.topic, &will.properties, will.payload, None)
+        let message = Message::from_packet(&topic, &will.properties, will.payload, None)
             .with_qos(will.qos)
             .with_retain(will.retain);
         Ok(Will { message, delay_secs: will.delay_secs })
@@ -190,5 +201,14 @@ impl Engine {
             count_one(&self.counts.topics_refused);
         }
         within
+    }
+}
+
+/// The whole Topic Name of one that a Client of this listener has sent.
+#[inline]
+pub(crate) fn mounted_name<'n>(mount: Option<&MountPoint>, name: &'n str) -> Cow<'n, str> {
+    match mount {
+        None => Cow::Borrowed(name),
+        Some(mount) => Cow::Owned(mount.name(name)),
     }
 }

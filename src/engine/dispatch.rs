@@ -11,13 +11,13 @@ use log::{debug, log_enabled, trace};
 use self::authenticate::Authentication;
 use super::access::Denied;
 use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
-use super::connect::Admitted;
+use super::connect::{Admitted, mounted_name};
 use super::errand::Errand;
 use super::route::RouteCache;
 use super::session_cell::{CellState, Link, SessionCell};
 use super::state::Engine;
 use super::subscribe::{Subscribing, Unsubscribing};
-use crate::access::DeniedPublish;
+use crate::access::{DeniedPublish, Identity};
 use crate::budget::Budget;
 use crate::connection::{Action, Connection, Topic};
 use crate::counters::count_one;
@@ -31,6 +31,9 @@ use crate::time::Timestamp;
 use crate::transport::PeerInfo;
 
 mod authenticate;
+mod listener;
+
+use listener::leave_listener;
 
 /// The target of the protocol's log lines.
 pub(crate) const PROTOCOL_LOG: &str = "hrotti::protocol";
@@ -70,6 +73,8 @@ pub(crate) struct Turn<'a> {
 pub(crate) struct Held {
     pub(crate) cell: Arc<SessionCell>,
     pub(crate) epoch: u64,
+    /// The Client's identity when it connected; `None` without a policy.
+    identity: Option<Identity>,
 }
 
 /// Work that continues in a later turn: an unfinished batch, and the packet that is not carried out yet, if any.
@@ -98,8 +103,12 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) fn new(engine: Arc<Engine>, peer: PeerInfo, link: Link) -> Dispatch {
+        let mut connection = Connection::new(engine.limits.clone());
+        if let Some(rules) = peer.listener_rules() {
+            connection.set_qos_max(rules.qos_max);
+        }
         Dispatch {
-            connection: Connection::new(engine.limits.clone()),
+            connection,
             peer,
             link,
             session: None,
@@ -160,17 +169,22 @@ impl Dispatch {
                 Ok(())
             }
             Ok(Action::Authenticate { again, data }) => self.auth(again, data, turn.now),
-            Ok(Action::Open(connect)) => self.connect(header, body, &connect, turn.now),
+            Ok(Action::Open(connect)) => {
+                self.check_rules_of_listener(&connect)?;
+                self.connect(header, body, &connect, turn.now)
+            }
             Ok(Action::Subscribe(subscribe)) => {
                 let (version, bridge) = (self.connection.version(), self.connection.is_bridge());
-                let mut work = Subscribing::new(&subscribe, version, bridge);
+                let work = Subscribing::new(&subscribe, version, bridge);
+                let mut work = work.under(self.peer.listener_rules());
                 if !self.subscribe(&mut work, body, turn)? {
                     self.park(Some(Work::Subscribe(work, owned(body, frozen))), turn);
                 }
                 Ok(())
             }
             Ok(Action::Unsubscribe(unsubscribe)) => {
-                let mut work = Unsubscribing::new(&unsubscribe);
+                let work = Unsubscribing::new(&unsubscribe);
+                let mut work = work.under(self.peer.listener_rules());
                 if !self.unsubscribe(&mut work, body, turn)? {
                     self.park(Some(Work::Unsubscribe(work, owned(body, frozen))), turn);
                 }
@@ -273,14 +287,18 @@ impl Dispatch {
                 Fault::Refused(ReasonCode::QUOTA_EXCEEDED, "connections_max is reached").into()
             );
         }
+        let listener = self.enter_listener(admitted.client_id).inspect_err(|_| {
+            counts.connections.fetch_sub(1, Ordering::AcqRel);
+        })?;
         let (connection, answers) = (&mut self.connection, &mut self.answers);
         let opened = engine
-            .open(connect, admitted, &self.link, now, |accepted, out| {
+            .open(connect, admitted, &self.peer, &self.link, now, |accepted, out| {
                 out.append(answers); // the rest of an AUTH, if the Client was quick
                 connection.accept(accepted, out);
             })
             .inspect_err(|_| {
                 counts.connections.fetch_sub(1, Ordering::AcqRel);
+                leave_listener(listener.as_deref());
             })?;
         debug!(
             target: PROTOCOL_LOG,
@@ -290,7 +308,8 @@ impl Dispatch {
             connect.version,
             if opened.session_present { "resumed" } else { "new" }
         );
-        self.session = Some(Held { cell: opened.cell, epoch: opened.epoch });
+        let identity = admitted.identity.clone();
+        self.session = Some(Held { cell: opened.cell, epoch: opened.epoch, identity });
         if self.connection.is_connected() {
             Ok(())
         } else {
@@ -308,7 +327,8 @@ impl Dispatch {
         turn: &mut Turn<'_>,
     ) -> Result<(), End> {
         let Some(held) = &self.session else { return Ok(()) };
-        self.engine.check_topic_name(topic.as_str())?;
+        let name = mounted_name(self.peer.mount_point(), topic.as_str());
+        self.engine.check_topic_name(&name)?;
         let (qos, id) = (publish.qos, publish.packet_id);
         if qos == QoS::ExactlyOnce && !self.is_new(id)? {
             // MQTT-4.3.3-10: acknowledged again, not routed again.
@@ -316,7 +336,7 @@ impl Dispatch {
             return Ok(());
         }
         let arriving = Arriving {
-            topic: topic.as_str(),
+            topic: &name,
             payload: publish.payload,
             qos,
             retain: publish.retain,
@@ -439,7 +459,7 @@ impl Dispatch {
         if !turn.batch.push_pending(&self.engine, turn.now, turn.budget) {
             return Ok(false);
         }
-        let Some(Held { cell, epoch }) = &self.session else { return Ok(true) };
+        let Some(Held { cell, epoch, .. }) = &self.session else { return Ok(true) };
         if !work.acknowledged {
             if !work.advance(&self.engine, cell, body, turn.budget)? {
                 return Ok(false);
@@ -530,7 +550,12 @@ impl Dispatch {
             }
         }
         self.engine.counts.connections.fetch_sub(1, Ordering::AcqRel);
-        self.engine.leave_session(&held.cell, held.epoch, departure, now)
+        leave_listener(self.peer.accepted_by().map(|listener| &**listener));
+        let left = self.engine.leave_session(&held.cell, held.epoch, departure, now);
+        if let Some(identity) = &held.identity {
+            self.engine.access.disconnected(&held.cell.client_id, identity, &self.peer);
+        }
+        left
     }
 
     fn log_end(&self, reason: &dyn std::fmt::Display) {

@@ -86,6 +86,11 @@ impl Registry {
         Claim::New { cell, replaced }
     }
 
+    /// The Session of a Client Identifier.
+    pub(crate) fn find(&self, client_id: &str) -> Option<Arc<SessionCell>> {
+        lock(self.shard(client_id)).get(client_id).cloned()
+    }
+
     /// Whether a Session has this Client Identifier.
     pub(crate) fn has(&self, client_id: &str) -> bool {
         lock(self.shard(client_id)).contains_key(client_id)
@@ -94,6 +99,15 @@ impl Registry {
     /// Whether a Client with this Client Identifier is connected, so that a CONNECT would take over its Session.
     pub(crate) fn is_connected(&self, client_id: &str) -> bool {
         lock(self.shard(client_id)).get(client_id).is_some_and(|cell| cell.is_connected())
+    }
+
+    /// Whether a Client with this Client Identifier is connected through a listener.
+    pub(crate) fn is_connected_through(&self, client_id: &str, listener: u32) -> bool {
+        let cell = lock(self.shard(client_id)).get(client_id).cloned();
+        cell.is_some_and(|cell| {
+            let state = cell.lock();
+            state.link.as_ref().is_some_and(|link| link.mailbox.listener == listener)
+        })
     }
 
     /// Removes an ended Session, unless another Session has its Client Identifier.

@@ -82,6 +82,11 @@ impl<C> Group<C> {
         lock(&self.members).set_connected(key, connected);
     }
 
+    /// The next pick, which stays the next.
+    pub(crate) fn peek(&self) -> Pick {
+        Pick { first: lock(&self.members).turn }
+    }
+
     /// Begins a pick one place after the last one, so that messages go to the members in turn.
     pub(crate) fn pick(&self) -> Pick {
         let mut members = lock(&self.members);

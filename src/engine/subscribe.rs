@@ -11,9 +11,10 @@ use crate::access::Action;
 use crate::budget::Budget;
 use crate::counters::count_one;
 use crate::error::Fault;
+use crate::listener_rules::{ListenerRules, MountPoint};
 use crate::packet::decode::{SubscribeEntries, UnsubscribeEntries};
 use crate::packet::{
-    PacketId, ProtocolVersion, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions,
+    PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions,
     Unsubscribe,
 };
 use crate::session::replay::Replay;
@@ -34,6 +35,9 @@ pub(crate) struct Subscribing {
     version: ProtocolVersion,
     /// The Client is a bridge: its subscriptions get No Local and Retain As Published.
     bridge: bool,
+    /// The highest QoS of the listener, and the prefix that it puts before each Topic Filter.
+    qos_max: QoS,
+    mount: Option<MountPoint>,
     progress: Progress,
     pub(crate) reasons: Vec<ReasonCode>,
     /// The replays that begin after SUBACK, in reverse order once SUBACK is queued.
@@ -46,6 +50,7 @@ pub(crate) struct Subscribing {
 #[derive(Debug)]
 pub(crate) struct Unsubscribing {
     pub(crate) packet_id: PacketId,
+    mount: Option<MountPoint>,
     progress: Progress,
     pub(crate) reasons: Vec<ReasonCode>,
 }
@@ -94,11 +99,22 @@ impl Subscribing {
             id: subscribe.subscription_id,
             version,
             bridge,
+            qos_max: QoS::ExactlyOnce,
+            mount: None,
             progress: Progress::new(subscribe.filters.bytes_left()),
             reasons: Vec::new(),
             replays: Vec::new(),
             acknowledged: false,
         }
+    }
+
+    /// Applies the rules of the listener.
+    pub(crate) fn under(mut self, rules: Option<&ListenerRules>) -> Subscribing {
+        if let Some(rules) = rules {
+            self.qos_max = rules.qos_max;
+            self.mount.clone_from(&rules.mount_point);
+        }
+        self
     }
 
     /// Continues the packet with this body. Returns whether it is carried out.
@@ -123,11 +139,12 @@ impl Subscribing {
             }
             let (text, options) = entry?;
             self.progress.carry_out(entries.bytes_left(), budget);
-            let Ok(filter) = TopicFilter::new(text) else {
+            let Ok(filter) = mounted(text, self.mount.as_ref(), budget) else {
                 self.reasons.push(ReasonCode::TOPIC_FILTER_INVALID);
                 continue;
             };
             let options = if self.bridge { options.of_bridge(filter.is_shared()) } else { options };
+            let options = SubscriptionOptions { qos: options.qos.min(self.qos_max), ..options };
             let subscription = Subscription { options, id: self.id };
             let (reason, replay) = engine.subscribe(cell, filter, subscription);
             self.reasons.push(reason);
@@ -179,9 +196,16 @@ impl Unsubscribing {
     pub(crate) fn new(unsubscribe: &Unsubscribe<'_>) -> Unsubscribing {
         Unsubscribing {
             packet_id: unsubscribe.packet_id,
+            mount: None,
             progress: Progress::new(unsubscribe.filters.bytes_left()),
             reasons: Vec::new(),
         }
+    }
+
+    /// Applies the rules of the listener.
+    pub(crate) fn under(mut self, rules: Option<&ListenerRules>) -> Unsubscribing {
+        self.mount = rules.and_then(|rules| rules.mount_point.clone());
+        self
     }
 
     /// Continues the packet with this body (MQTT-3.10.4-1). Returns whether it is carried out.
@@ -214,13 +238,25 @@ impl Unsubscribing {
                 return Ok(false);
             }
             self.progress.carry_out(entries.bytes_left(), budget);
-            let filter = TopicFilter::new(text?);
+            let filter = mounted(text?, self.mount.as_ref(), budget);
             self.reasons.push(filter.map_or(ReasonCode::NO_SUBSCRIPTION_EXISTED, |filter| {
                 engine.unsubscribe(cell, &filter)
             }));
         }
         Ok(true)
     }
+}
+
+/// The whole Topic Filter of a text.
+fn mounted(
+    text: &str,
+    mount: Option<&MountPoint>,
+    budget: &mut Budget,
+) -> Result<TopicFilter, TopicError> {
+    let filter = TopicFilter::new(text)?;
+    let Some(mount) = mount else { return Ok(filter) };
+    budget.spend_bytes(mount.as_str().len() * BYTES_WEIGHT);
+    mount.filter(&filter)
 }
 
 impl Engine {

@@ -70,6 +70,8 @@ impl Order {
 pub(crate) struct Mailbox {
     waker: AtomicWaker,
     order: AtomicU8,
+    /// The number of the listener that accepted the peer; 0 of none.
+    pub(crate) listener: u32,
     /// The time at which the task is to be woken, in milliseconds.
     deadline: AtomicU64,
     /// The tick in which the wheel looks next.
@@ -81,9 +83,15 @@ impl Mailbox {
         Mailbox {
             waker: AtomicWaker::new(),
             order: AtomicU8::new(0),
+            listener: 0,
             deadline: AtomicU64::new(u64::MAX),
             next_look: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Of a peer that a listener accepted.
+    pub(crate) fn of_listener(number: u32) -> Mailbox {
+        Mailbox { listener: number, ..Mailbox::new() }
     }
 
     /// Registers the waker of the task.

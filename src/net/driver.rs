@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::closing::Closing;
 use super::peer_stream::PeerStream;
+use super::rates::{ClientRates, Reading};
 use super::read_buffer::{Read, ReadBuffer};
 use super::turn_buffers::TurnBuffers;
 use crate::budget::Budget;
@@ -38,6 +39,9 @@ const ROUTES_IDLE_MILLIS: u64 = 60_000;
 
 /// The fixed header's first byte of PINGREQ (section 3.12.1).
 const PINGREQ: u8 = 0xC0;
+
+/// The packet type of PUBLISH (section 2.1.2).
+const PUBLISH: u8 = 3;
 
 /// The steps that taking one packet costs beside its bytes.
 const PACKET_STEPS: usize = 1;
@@ -64,6 +68,8 @@ pub(crate) struct Driver {
     stalled_since: Option<Timestamp>,
     /// Reading is paused, because the peer does not take the answers to its packets.
     paused: bool,
+    /// What the Client may send in a second; `None` without a limit.
+    rates: Option<Box<ClientRates>>,
     /// This task yields before it continues.
     yields: bool,
 }
@@ -98,6 +104,7 @@ impl Driver {
         let (stream, inline) = PeerStream::new(stream, &mailbox);
         Driver {
             connect_by: now.plus(engine.limits.connect_timeout),
+            rates: ClientRates::new(&engine.limits, now),
             dispatch: Dispatch::new(engine, peer, Link { mailbox, inline: Some(inline) }),
             stream,
             admission,
@@ -175,8 +182,12 @@ impl Driver {
             self.yields = true;
             return Ok(Poll::Pending);
         }
-        let unauthenticated = !self.dispatch.connection.is_connected();
-        match self.incoming.read(cx, &mut self.stream, &mut buffers.read, unauthenticated) {
+        if self.waits_for_its_rate(now) {
+            self.check_stall(now)?;
+            return Ok(Poll::Pending);
+        }
+        let read = self.read(cx, buffers);
+        match read {
             Poll::Pending => {
                 self.check_time(now)?;
                 Ok(Poll::Pending)
@@ -239,6 +250,9 @@ impl Driver {
         let stall = self.stall_deadline().min(self.dispatch.authentication_deadline());
         if self.dispatch.is_undecided() || self.paused {
             return stall; // while reading is paused, only the write may time out
+        }
+        if let Some(until) = self.slowed_until() {
+            return stall.min(until);
         }
         stall
             .min(self.connect_by)
@@ -325,11 +339,43 @@ impl Driver {
             count_one(&self.engine().counts.reads_paused);
         }
         if self.paused && !waits {
-            self.last_heard_at = now;
-            self.incoming.restart_deadline(now, self.engine().limits.packet_timeout);
+            self.reading_goes_on(now);
         }
         self.paused = waits;
         waits
+    }
+
+    /// Whether reading pauses because the Client has sent as much as it may in this time. Before CONNECT other limits
+    /// hold.
+    fn waits_for_its_rate(&mut self, now: Timestamp) -> bool {
+        let Some(rates) = &mut self.rates else { return false };
+        if !self.dispatch.connection.is_connected() {
+            return false;
+        }
+        match rates.look(now) {
+            Reading::Goes => false,
+            Reading::Waits => true,
+            Reading::Stops => {
+                count_one(&self.engine().counts.readers_slowed);
+                true
+            }
+            Reading::GoesOn => {
+                self.reading_goes_on(now);
+                false
+            }
+        }
+    }
+
+    /// Until when nothing is read, because the Client has sent as much as it may.
+    fn slowed_until(&self) -> Option<Timestamp> {
+        let open = matches!(self.phase, Phase::Open);
+        self.rates.as_ref().filter(|_| open)?.until()
+    }
+
+    /// Nothing was read for a while: the silence was not the Client's.
+    fn reading_goes_on(&mut self, now: Timestamp) {
+        self.last_heard_at = now;
+        self.incoming.restart_deadline(now, self.engine().limits.packet_timeout);
     }
 
     // ---- Writing ---------------------------------------------------------------------------------
@@ -417,6 +463,19 @@ impl Driver {
 
     // ---- Reading ---------------------------------------------------------------------------------
 
+    /// Reads what has arrived, as far as the Client's rate allows.
+    fn read(&mut self, cx: &mut Context<'_>, buffers: &mut TurnBuffers) -> Poll<io::Result<Read>> {
+        let unauthenticated = !self.dispatch.connection.is_connected();
+        let mut rates = self.rates.as_mut().filter(|_| !unauthenticated);
+        let room = rates.as_ref().map_or(usize::MAX, |rates| rates.room());
+        let (stream, buffer) = (&mut self.stream, &mut buffers.read);
+        let read = self.incoming.read(cx, stream, buffer, unauthenticated, room);
+        if let Some(rates) = &mut rates {
+            rates.read(self.incoming.arrived());
+        }
+        read
+    }
+
     /// Takes whole packets out of `bytes`, as many as the turn allows, and keeps the rest for later. `frozen` is
     /// `bytes` if that is one packet with its own buffer.
     fn take(
@@ -439,6 +498,11 @@ impl Driver {
             let Frame::Whole { header, body, taken } = frame else {
                 break self.keep(rest, &frame, now);
             };
+            if header >> 4 == PUBLISH && !self.may_take_message() {
+                // The round that follows finds that it has to wait.
+                self.incoming.keep_whole(rest);
+                break self.account();
+            }
             if header == PINGREQ && !turn.batch.is_empty() {
                 // PINGRESP follows the messages of the Client's own that it published before.
                 self.incoming.keep_whole(rest);
@@ -461,6 +525,12 @@ impl Driver {
         self.dispatch.flush(&mut turn);
         self.welcome();
         outcome
+    }
+
+    /// Whether the Client may send one more message in this time. One that may not waits, and nothing behind it is
+    /// taken.
+    fn may_take_message(&mut self) -> bool {
+        self.rates.as_mut().is_none_or(|rates| rates.takes_message())
     }
 
     /// CONNECT was accepted: the peer no longer counts towards the limits on peers without CONNECT.

@@ -24,6 +24,8 @@ pub(crate) struct ConnAck<'a> {
     pub(crate) session_expiry_secs: Option<u32>,
     /// If it is not 65 535. Not 0.
     pub(crate) receive_maximum: Option<u16>,
+    /// If it is not QoS 2.
+    pub(crate) maximum_qos: Option<QoS>,
     /// In bytes, if the Server has a limit. Not 0.
     pub(crate) maximum_packet_size: Option<u32>,
     pub(crate) assigned_client_id: Option<&'a str>,
@@ -68,6 +70,9 @@ fn connack_properties(out: &mut Vec<u8>, ack: &ConnAck<'_>) {
     }
     if let Some(maximum) = ack.receive_maximum {
         append_two_bytes(out, id::RECEIVE_MAXIMUM, maximum);
+    }
+    if let Some(qos) = ack.maximum_qos {
+        out.extend_from_slice(&[id::MAXIMUM_QOS, qos as u8]);
     }
     if let Some(size) = ack.maximum_packet_size {
         append_four_bytes(out, id::MAXIMUM_PACKET_SIZE, size);

@@ -71,6 +71,15 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// As [`Bench::connect`], without a Keep Alive.
+    fn connect_patiently(&self, id: &str) -> Served {
+        let mut served = self.dial(64 * 1024);
+        assert_eq!(served.exchange(&patient(id))[..1], [0x20], "CONNACK");
+        served
+    }
+}
+
 impl Served {
     /// One turn. Whether the Network Connection is over.
     fn turn(&mut self) -> bool {
@@ -343,4 +352,102 @@ fn an_idle_publisher_forgets_its_routes_pitfall_15() {
     bench.pass(61);
     publisher.turn();
     assert!(cell.upgrade().is_none());
+}
+
+// ---- Rates -----------------------------------------------------------------------------------------
+
+/// Messages that were routed, whether somebody heard them or not.
+fn offered(bench: &Bench) -> u64 {
+    bench.engine.ledger().offered
+}
+
+#[test]
+fn messages_beyond_the_rate_wait_and_none_is_lost() {
+    let limits = Limits { client_messages_per_sec_max: 4, ..Limits::default() };
+    let bench = Bench::new(limits, AccessControl::default());
+    let mut served = bench.connect_patiently("a");
+    let ten: Vec<u8> = (0..10_u8).flat_map(|number| publish(&[number])).collect();
+    served.send(&[&ten[..], &PINGREQ].concat());
+    for expected in [4, 8, 10] {
+        (0..6).for_each(|_| {
+            served.turn();
+        });
+        assert_eq!(offered(&bench), expected);
+        assert_eq!(served.got().is_empty(), expected < 10, "PINGREQ stands behind them");
+        bench.pass(1);
+    }
+    let counts = bench.engine.counters();
+    assert_eq!((counts.readers_slowed, counts.keep_alives_timed_out), (2, 0));
+}
+
+#[test]
+fn bytes_beyond_the_rate_stay_with_the_peer() {
+    let limits = Limits { client_bytes_per_sec_max: 100, ..Limits::default() };
+    let bench = Bench::new(limits, AccessControl::default());
+    let mut served = bench.connect_patiently("a");
+    // 24 bytes each.
+    served.send(&(0..20).flat_map(|_| publish(&[7; 18])).collect::<Vec<u8>>());
+    let mut all = Vec::new();
+    for _ in 0..6 {
+        (0..8).for_each(|_| {
+            served.turn();
+        });
+        all.push(offered(&bench));
+        bench.pass(1);
+    }
+    assert_eq!(all, [4, 8, 12, 16, 20, 20]);
+}
+
+/// A Keep Alive of one second, messages for twenty: the silence is the broker's own.
+#[test]
+fn keep_alive_and_packet_timeout_do_not_strike_while_the_broker_does_not_read() {
+    let limits = Limits {
+        client_messages_per_sec_max: 1,
+        packet_timeout: std::time::Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let bench = Bench::new(limits, AccessControl::default());
+    let mut served = bench.connect("a");
+    let mut packets: Vec<u8> = (0..20_u8).flat_map(|number| publish(&[number])).collect();
+    // The last one is not whole.
+    packets.truncate(packets.len() - 1);
+    served.send(&packets);
+    for _ in 0..40 {
+        if offered(&bench) < 19 {
+            assert!(!served.turn());
+            (0..3).for_each(|_| assert!(!served.turn()));
+            bench.pass(1);
+        }
+    }
+    assert_eq!(offered(&bench), 19);
+    served.send(&[19]);
+    bench.pass(1);
+    (0..4).for_each(|_| {
+        served.turn();
+    });
+    assert_eq!(offered(&bench), 20);
+    assert!(served.got().is_empty());
+    // From when it reads again, the Client's silence counts.
+    for _ in 0..2 {
+        assert!(served.got().is_empty());
+        bench.pass(2);
+        (0..4).for_each(|_| {
+            served.turn();
+        });
+    }
+    assert_eq!(served.got()[2], 0x8D, "DISCONNECT");
+}
+
+#[test]
+fn a_slowed_connection_is_woken_when_it_may_go_on() {
+    let limits = Limits { client_messages_per_sec_max: 1, ..Limits::default() };
+    let bench = Bench::new(limits, AccessControl::default());
+    let mut served = bench.connect_patiently("a");
+    served.send(&[publish(b"1"), publish(b"2"), publish(b"3")].concat());
+    (0..4).for_each(|_| {
+        served.turn();
+    });
+    assert_eq!(offered(&bench), 1);
+    let at = served.driver.dispatch.link.mailbox.deadline();
+    assert_eq!(at.0, bench.engine.now().0 + 1_000);
 }

@@ -100,6 +100,7 @@ fn a_connack_carries_every_property_it_is_given() {
         reason: ReasonCode::SUCCESS,
         session_expiry_secs: Some(3_600),
         receive_maximum: Some(1_024),
+        maximum_qos: Some(QoS::AtLeastOnce),
         maximum_packet_size: Some(65_536),
         assigned_client_id: Some("auto-1"),
         topic_alias_maximum: 16,
@@ -112,7 +113,7 @@ fn a_connack_carries_every_property_it_is_given() {
     let mut properties = read.properties();
     assert!(read.is_empty());
     properties.sort();
-    let expected: [(u8, &[u8]); 9] = [
+    let expected: [(u8, &[u8]); 10] = [
         (0x11, &[0, 0, 0x0E, 0x10]),
         (0x12, b"auto-1"),
         (0x13, &[0, 30]),
@@ -121,6 +122,7 @@ fn a_connack_carries_every_property_it_is_given() {
         (0x1F, b"fine"),
         (0x21, &[4, 0]),
         (0x22, &[0, 16]),
+        (0x24, &[1]),
         (0x27, &[0, 1, 0, 0]),
     ];
     assert_eq!(properties, expected.map(|(id, value)| (id, value.to_vec())));
