@@ -1,5 +1,7 @@
 //! The targets: each takes any bytes, and panics where what came of them breaks a rule.
 
+#[path = "access.rs"]
+mod access;
 #[path = "codec.rs"]
 mod codec;
 #[path = "connects.rs"]
@@ -31,6 +33,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its binary and of its directory in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("acl_file", acl_file),
     ("config", config),
     ("connect", connect),
     ("decode_v3_1", decode_v3_1),
@@ -47,6 +50,15 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ws_frame", ws_frame),
     ("ws_upgrade", ws_upgrade),
 ];
+
+/// Client Identifier, user name and topic, separated by tabs, and on the next lines an access control list.
+///
+/// # Panics
+/// An error does not name the file, what is accepted does not read back, or a decision is not that of a naive
+/// reading.
+pub fn acl_file(data: &[u8]) {
+    access::acl_file(data);
+}
 
 /// The text of a configuration file.
 ///

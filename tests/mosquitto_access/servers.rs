@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,6 +25,10 @@ use crate::rows::{Action, Answer, Case, Row};
 /// Has all rights in every file.
 const OBSERVER: (&str, &str) = ("observer", "observe");
 const OBSERVER_RULES: &str = "\nuser observer\ntopic #\ntopic $x/#\n";
+
+/// As versions before 2.0 wrote it; the password is `before`.
+const OLD_USER: &str = "old:$6$AQIDBAUGBwgJCgsM$8C5Ksw65ZPUZhxxcZ5CRm6+mz+H+OJ/bTFpFz2nrcNddtpY4IlmDtnDvLz5d\
+                        DCUhtzg/5luRH/h5ssL3Y/u5dQ==\n";
 
 /// Longer than a start takes.
 const HANGS: Duration = Duration::from_secs(60);
@@ -70,33 +74,34 @@ impl Served {
     }
 
     fn answer(&mut self, row: &Row) -> Answer {
+        let answer = self.try_answer(row);
+        answer.map_err(|error| format!("{row:?}: {error}")).expect("an answer")
+    }
+
+    fn try_answer(&mut self, row: &Row) -> io::Result<Answer> {
         let Row { client_id, user_name, password, action } = row;
         let client =
-            Client::connect(self.address, client_id, user_name.as_deref(), password.as_deref());
-        let Some(mut client) = client.unwrap_or_else(|error| panic!("{row:?}: {error}")) else {
-            return Answer::Refused;
-        };
-        match action {
+            Client::connect(self.address, client_id, user_name.as_deref(), password.as_deref())?;
+        let Some(mut client) = client else { return Ok(Answer::Refused) };
+        Ok(match action {
             Action::Load | Action::Connect => Answer::Yes,
             Action::Publish(topic) => {
                 self.messages += 1;
                 let payload = self.messages.to_string();
-                client.publish(topic, &payload).unwrap_or_else(|error| panic!("{row:?}: {error}"));
+                client.publish(topic, &payload)?;
                 let observer = self.observer.as_mut().expect("an observer");
-                Answer::of(observer.arrived().expect("the messages").contains(&payload))
+                Answer::of(observer.arrived()?.contains(&payload))
             }
             Action::Receive(topic) => {
-                client.subscribe(topic).unwrap_or_else(|error| panic!("{row:?}: {error}"));
+                client.subscribe(topic)?;
                 Answer::of(self.receives(&mut client, topic))
             }
             Action::Subscribe(filter, topics) => {
-                let granted =
-                    client.subscribe(filter).unwrap_or_else(|error| panic!("{row:?}: {error}"));
-                let received =
-                    topics.iter().filter(|topic| self.receives(&mut client, topic)).cloned();
-                Answer::Subscribed { granted, received: received.collect() }
+                let granted = client.subscribe(filter)?;
+                let received = topics.iter().filter(|topic| self.receives(&mut client, topic));
+                Answer::Subscribed { granted, received: received.cloned().collect() }
             }
-        }
+        })
     }
 }
 
@@ -120,7 +125,7 @@ fn hashed<'a>(users: impl Iterator<Item = &'a (&'a str, &'a str)>) -> String {
         let done = command.arg("-b").arg(&path).args([name, password]).output();
         assert!(done.expect("mosquitto_passwd").status.success(), "{name}");
     }
-    fs::read_to_string(&path).expect("a password file")
+    fs::read_to_string(&path).expect("a password file") + OLD_USER
 }
 
 /// A directory for one server's files.
@@ -196,20 +201,16 @@ impl Mosquitto {
             }
         }
         // Another program may take the port meanwhile.
-        for _ in 0..10 {
+        let started = (0..10).find_map(|_| {
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             let address = free.expect("a free port");
-            let port = address.port();
-            let config =
-                directory.write("config", &format!("listener {port} 127.0.0.1\n{settings}"));
-            let (process, log) = run(&config);
-            if log.contains("Address already in use") {
-                continue;
-            }
+            let listener = format!("listener {} 127.0.0.1\n{settings}", address.port());
+            let (process, log) = run(&directory.write("config", &listener));
             let served = log.contains(" running").then(|| Served::new(address, case));
-            return Mosquitto { served, _process: process, _directory: directory };
-        }
-        panic!("no free port");
+            (!log.contains("Address already in use")).then_some((served, process))
+        });
+        let (served, process) = started.expect("a free port");
+        Mosquitto { served, _process: process, _directory: directory }
     }
 }
 
@@ -238,11 +239,10 @@ fn run(config: &Path) -> (Process, String) {
 
 impl Server for Mosquitto {
     fn answer(&mut self, row: &Row) -> Answer {
-        match (&mut self.served, &row.action) {
-            (served, Action::Load) => Answer::of(served.is_some()),
-            (Some(served), _) => served.answer(row),
-            (None, _) => panic!("mosquitto does not start with the files of {row:?}"),
+        if row.action == Action::Load {
+            return Answer::of(self.served.is_some());
         }
+        self.served.as_mut().expect("files that mosquitto accepts").answer(row)
     }
 }
 
@@ -347,11 +347,10 @@ impl Hrotti {
 
 impl Server for Hrotti {
     fn answer(&mut self, row: &Row) -> Answer {
-        match (&mut self.served, &row.action) {
-            (served, Action::Load) => Answer::of(served.is_some()),
-            (Some((served, _)), _) => served.answer(row),
-            (None, _) => panic!("the files of {row:?} are refused"),
+        if row.action == Action::Load {
+            return Answer::of(self.served.is_some());
         }
+        self.served.as_mut().expect("files that are accepted").0.answer(row)
     }
 }
 

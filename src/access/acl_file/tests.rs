@@ -54,71 +54,72 @@ fn a_file_reads_as_mosquitto_reads_it() {
     );
 }
 
+const WRONG_LINES: &[(&str, &str)] = &[
+    ("topics a", "the keyword \"topics\" is unknown; did you mean \"topic\"?"),
+    ("Topic a", "the keyword \"Topic\" is unknown; did you mean \"topic\"?"),
+    ("USER a", "the keyword \"USER\" is unknown; did you mean \"user\"?"),
+    ("allow a", "the keyword \"allow\" is unknown; write one of user, topic, pattern"),
+    ("topic READ a", "the access \"READ\" is unknown; did you mean \"read\"?"),
+    ("topic reed a", "the access \"reed\" is unknown; did you mean \"read\"?"),
+    (
+        "topic a b",
+        "a Topic Filter with a space needs its access before it; write \"topic readwrite a b\"",
+    ),
+    (
+        "topic a # c",
+        "a Topic Filter with a space needs its access before it; write \"topic readwrite a # c\"",
+    ),
+    ("topic", "the Topic Filter is missing; write \"topic read FILTER\""),
+    ("pattern  ", "the Topic Filter is missing; write \"pattern read FILTER\""),
+    (
+        "topic deny ",
+        "the Topic Filter is missing behind \"deny\"; for the topic of that name write \
+             \"topic readwrite deny\"",
+    ),
+    ("user", "the user name is missing; write \"user NAME\""),
+    ("user  ", "the user name is missing; write \"user NAME\""),
+    (" # c", "a comment begins in the first column; remove the spaces before it"),
+    ("\ttopic a", "a tab separates nothing here; write a space"),
+    ("topic\ta", "a tab separates nothing here; write a space"),
+    ("topic read\ta", "a tab separates nothing here; write a space"),
+    ("user a\tb", "a tab separates nothing here; write a space"),
+    ("topic a\0b", "it holds the control character '\\0'; remove it"),
+    ("topic a\rtopic b", "it holds the control character '\\r'; remove it"),
+    (
+        "topic a/#/b",
+        "the Topic Filter \"a/#/b\" cannot be used: '#' must stand alone in its level, and that \
+             level must be the last [MQTT-4.7.1-1]",
+    ),
+    (
+        "topic read a+",
+        "the Topic Filter \"a+\" cannot be used: '+' must stand alone in its level [MQTT-4.7.1-2]",
+    ),
+    (
+        "topic read $share/g/a/#",
+        "a rule is about the Topic Filter behind the ShareName; write \"a/#\" for \"$share/g/a/#\"",
+    ),
+    (
+        "topic $share/#",
+        "a rule is about the Topic Filter behind the ShareName; write \"FILTER\" for \"$share/#\"",
+    ),
+    (
+        "pattern a/x%c",
+        "%c and %u stand only for a whole level; give each a level of its own in \"x%c\"",
+    ),
+    (
+        "pattern %u%c/b",
+        "%c and %u stand only for a whole level; give each a level of its own in \"%u%c\"",
+    ),
+];
+
 #[test]
 fn each_wrong_line_is_named_with_its_remedy() {
-    let cases = [
-        ("topics a", "the keyword \"topics\" is unknown; did you mean \"topic\"?"),
-        ("Topic a", "the keyword \"Topic\" is unknown; did you mean \"topic\"?"),
-        ("USER a", "the keyword \"USER\" is unknown; did you mean \"user\"?"),
-        ("allow a", "the keyword \"allow\" is unknown; write one of user, topic, pattern"),
-        ("topic READ a", "the access \"READ\" is unknown; did you mean \"read\"?"),
-        ("topic reed a", "the access \"reed\" is unknown; did you mean \"read\"?"),
-        (
-            "topic a b",
-            "a Topic Filter with a space needs its access before it; write \"topic readwrite a b\"",
-        ),
-        (
-            "topic a # c",
-            "a Topic Filter with a space needs its access before it; write \"topic readwrite a # c\"",
-        ),
-        ("topic", "the Topic Filter is missing; write \"topic read FILTER\""),
-        ("pattern  ", "the Topic Filter is missing; write \"pattern read FILTER\""),
-        (
-            "topic deny ",
-            "the Topic Filter is missing behind \"deny\"; for the topic of that name write \
-             \"topic readwrite deny\"",
-        ),
-        ("user", "the user name is missing; write \"user NAME\""),
-        ("user  ", "the user name is missing; write \"user NAME\""),
-        (" # c", "a comment begins in the first column; remove the spaces before it"),
-        ("\ttopic a", "a tab separates nothing here; write a space"),
-        ("topic\ta", "a tab separates nothing here; write a space"),
-        ("topic read\ta", "a tab separates nothing here; write a space"),
-        ("user a\tb", "a tab separates nothing here; write a space"),
-        ("topic a\0b", "it holds the control character '\\0'; remove it"),
-        ("topic a\rtopic b", "it holds the control character '\\r'; remove it"),
-        (
-            "topic a/#/b",
-            "the Topic Filter \"a/#/b\" cannot be used: '#' must stand alone in its level, and that \
-             level must be the last [MQTT-4.7.1-1]",
-        ),
-        (
-            "topic read a+",
-            "the Topic Filter \"a+\" cannot be used: '+' must stand alone in its level [MQTT-4.7.1-2]",
-        ),
-        (
-            "topic read $share/g/a/#",
-            "a rule is about the Topic Filter behind the ShareName; write \"a/#\" for \"$share/g/a/#\"",
-        ),
-        (
-            "topic $share/#",
-            "a rule is about the Topic Filter behind the ShareName; write \"FILTER\" for \"$share/#\"",
-        ),
-        (
-            "pattern a/x%c",
-            "%c and %u stand only for a whole level; give each a level of its own in \"x%c\"",
-        ),
-        (
-            "pattern %u%c/b",
-            "%c and %u stand only for a whole level; give each a level of its own in \"%u%c\"",
-        ),
-    ];
-    for (wrong, problem) in cases {
+    for (wrong, problem) in WRONG_LINES {
         let text = format!("topic a\n{wrong}\ntopic b");
         assert_eq!(errors(&text), format!("acl:2: {problem}"), "{wrong:?}");
     }
-    let all: Vec<&str> = cases.iter().map(|(wrong, _)| *wrong).collect();
-    assert_eq!(errors(&all.join("\n")).lines().count(), cases.len());
+    let all: Vec<&str> = WRONG_LINES.iter().map(|(wrong, _)| *wrong).collect();
+    assert_eq!(errors(&all.join("\n")).lines().count(), WRONG_LINES.len());
     let long = format!("topic {}", "x".repeat(65_536));
     assert_eq!(
         errors(&long).split(" than").next(),
