@@ -26,6 +26,7 @@ mod topics;
 mod trees;
 
 use crate::packet::ProtocolVersion;
+use crate::transport::tls::target as tls;
 use crate::transport::ws::target as ws;
 
 /// A target.
@@ -45,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("retained", retained),
     ("session", session),
     ("share", share),
+    ("tls_file", tls_file),
     ("topic", topic),
     ("tree", tree),
     ("ws_frame", ws_frame),
@@ -146,6 +148,14 @@ pub fn session(data: &[u8]) {
 /// They do not agree with a list.
 pub fn share(data: &[u8]) {
     shares::share(data);
+}
+
+/// A file of a TLS listener, or a certificate as a Client shows it.
+///
+/// # Panics
+/// An error has more than one line, or a user name is none of the names in a certificate.
+pub fn tls_file(data: &[u8]) {
+    tls::tls_file(data);
 }
 
 /// A Topic Filter and, on the next line, a Topic Name.
