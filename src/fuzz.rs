@@ -61,8 +61,15 @@ mod transport {
         pub use options::{CertificateName, ClientCertificate, TlsVersion};
     }
 
+    pub(crate) mod proxy_protocol {
+        mod header;
+
+        #[path = "../../../fuzz/src/proxy.rs"]
+        pub(crate) mod target;
+    }
+
     pub(crate) mod ws {
-        mod forwarded;
+        pub(crate) mod forwarded;
         mod frame;
         mod stream;
         mod upgrade;
