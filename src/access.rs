@@ -74,8 +74,9 @@ pub trait Policy: Send + Sync + 'static {
     /// The future is dropped when the time is over or the peer has gone.
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating;
 
-    /// Decides about an action of a Client that was let in. The answer is remembered for the Session and the topic
-    /// until the policy is replaced or [reported as changed](crate::Broker::policy_changed).
+    /// Decides about an action of a Client that was let in. Answers about [`Action::Publish`] and [`Action::Receive`]
+    /// are remembered for the Session and the topic until the policy is replaced or
+    /// [reported as changed](crate::Broker::policy_changed). A panic is a no.
     fn authorize(&self, request: &Request<'_>) -> Decision;
 
     /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy
@@ -314,6 +315,18 @@ pub enum Action {
     Unsubscribe,
     /// Receive a message with a Topic Name.
     Receive,
+}
+
+/// What a PUBLISH of MQTT 3.x that the policy denies leads to. MQTT 5 Clients get 0x87 in PUBACK or PUBREC; their
+/// QoS 0 messages are dropped. The default is `Drop`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeniedPublish {
+    /// The message is acknowledged and dropped.
+    #[default]
+    Drop,
+    /// The Network Connection is closed.
+    Disconnect,
 }
 
 /// One question to [`Policy::authorize`].

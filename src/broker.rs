@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::warn;
 
+use crate::access::{DeniedPublish, Identity, Policy};
 use crate::counters::Counters;
 use crate::engine::access::AccessControl;
 use crate::engine::state::Engine;
@@ -71,10 +72,23 @@ struct StopOnDrop {
 /// assert_eq!(broker.limits().connections_max, 50);
 /// assert_eq!(broker.limits().max_queue_depth, 1_000);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct BrokerBuilder {
     limits: Limits,
     event_loops: usize,
+    policy: Option<Arc<dyn Policy>>,
+    denied_publish: DeniedPublish,
+}
+
+impl fmt::Debug for BrokerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerBuilder")
+            .field("limits", &self.limits)
+            .field("event_loops", &self.event_loops)
+            .field("policy", &self.policy.is_some())
+            .field("denied_publish", &self.denied_publish)
+            .finish()
+    }
 }
 
 impl BrokerBuilder {
@@ -103,6 +117,32 @@ impl BrokerBuilder {
     #[must_use]
     pub fn event_loops(mut self, threads: usize) -> BrokerBuilder {
         self.event_loops = threads;
+        self
+    }
+
+    /// Sets the access rules: who may connect, and what a Client may publish, subscribe to and receive. Default: none,
+    /// and everything that the protocol allows is allowed. [`Broker::set_policy`] replaces them.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use hrotti::Broker;
+    /// use hrotti::access::Chain;
+    ///
+    /// // A chain without policies answers nothing, and no answer is a no.
+    /// let closed = Broker::builder().policy(Arc::new(Chain::new(Vec::new()))).build();
+    /// # drop(closed);
+    /// ```
+    #[must_use]
+    pub fn policy(mut self, policy: Arc<dyn Policy>) -> BrokerBuilder {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Sets what a PUBLISH of MQTT 3.x that the policy denies leads to. Default: [`DeniedPublish::Drop`].
+    #[must_use]
+    pub fn denied_publish(mut self, effect: DeniedPublish) -> BrokerBuilder {
+        self.denied_publish = effect;
         self
     }
 
@@ -144,7 +184,11 @@ impl BrokerBuilder {
     }
 
     fn build_on(self, event_loops: Option<EventLoops>) -> Broker {
-        Broker::on(Host::stock(event_loops), self.limits, AccessControl::default())
+        self.build_in(Host::stock(event_loops))
+    }
+
+    pub(crate) fn build_in(self, host: Host) -> Broker {
+        Broker::on(host, self.limits, AccessControl::new(self.policy, self.denied_publish))
     }
 }
 
@@ -236,7 +280,7 @@ impl Broker {
         BrokerBuilder::default()
     }
 
-    pub(crate) fn on(host: Host, limits: Limits, access: AccessControl) -> Broker {
+    fn on(host: Host, limits: Limits, access: AccessControl) -> Broker {
         let engine = Arc::new(Engine::new(limits.in_range(), host, access));
         engine.host.spawn_aside(turn_wheel(Arc::downgrade(&engine)));
         let listeners = Arc::new(Listeners::default());
@@ -348,7 +392,61 @@ impl Broker {
     /// [`ClientError`]: the Client Identifier is in use or not valid, [`Limits::sessions_max`] is reached, or
     /// the broker was stopped.
     pub fn client(&self, id: &str) -> Result<Client, ClientError> {
-        Client::open(self.engine(), id)
+        Client::open(self.engine(), id, None)
+    }
+
+    /// As [`Broker::client`], for a client that acts as an identity of the access rules: the policy decides what it may
+    /// publish, subscribe to and receive. Topic Names that are reserved for the Server are closed to it. It is not
+    /// authenticated: the caller vouches for the identity. When [`Identity::with_end`] has passed, its calls fail and
+    /// its stream ends.
+    ///
+    /// # Errors
+    /// As [`Broker::client`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use futures_lite::future::block_on;
+    /// use hrotti::access::{Chain, Identity, Rule};
+    /// use hrotti::{Broker, ClientError, Message, ReasonCode};
+    ///
+    /// block_on(async {
+    ///     let broker = Broker::builder().policy(Arc::new(Chain::new(Vec::new()))).build();
+    ///     let identity = Identity::new(Rule::named("a plug-in")).with_user_name("clock");
+    ///     let client = broker.client_as("clock", identity)?;
+    ///     let denied = client.publish(Message::new("time", "now")?).await;
+    ///     assert_eq!(denied, Err(ClientError::Refused(ReasonCode::NOT_AUTHORIZED)));
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn client_as(&self, id: &str, identity: Identity) -> Result<Client, ClientError> {
+        Client::open(self.engine(), id, Some(identity))
+    }
+
+    /// Replaces the access rules, or removes them. Every decision that was remembered is void when the call returns.
+    /// Soon after, each Client that is connected is asked for by [`Policy::is_current`], and its connection is closed
+    /// with 0x98 if the answer is no, or if it connected while there was no policy. Subscriptions stay; what
+    /// they deliver follows the new rules.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use hrotti::Broker;
+    /// use hrotti::access::Chain;
+    ///
+    /// let broker = Broker::new(100);
+    /// broker.set_policy(Some(Arc::new(Chain::new(Vec::new()))));
+    /// broker.set_policy(None);
+    /// ```
+    pub fn set_policy(&self, policy: Option<Arc<dyn Policy>>) {
+        self.engine().set_policy(policy);
+    }
+
+    /// Says that the policy decides otherwise than before: a file was read anew, a user was banned. The effect is that
+    /// of [`Broker::set_policy`] with the same policy.
+    pub fn policy_changed(&self) {
+        self.engine().policy_changed();
     }
 
     /// All Sessions, whether their Clients are connected or not, ordered by Client Identifier.

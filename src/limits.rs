@@ -77,6 +77,9 @@ pub struct Limits {
     /// Time for the decision whether a CONNECT is accepted, if the decision takes time. Default 10 s, range above 0
     /// (which becomes 1 s) to 86 400 s. At the limit the CONNECT is refused with 0x88 (3.x: 0x03).
     pub connect_decision_timeout: Duration,
+    /// Steps of one enhanced authentication: AUTH packets that the Server sends before it decides (section 4.12). Default
+    /// 16, range 1 to 1 000. At the limit the CONNECT is refused with 0x87, or the connection is closed with it.
+    pub authentication_steps_max: u16,
     /// Time for the rest of a packet to arrive. Default 60 s, range above 0 (which becomes 1 s) to 86 400 s;
     /// begins again whenever another 64 KiB of the packet have arrived. At the limit the connection is closed.
     pub packet_timeout: Duration,
@@ -159,6 +162,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             connect_decision_timeout: Duration::from_secs(10),
+            authentication_steps_max: 16,
             packet_timeout: Duration::from_secs(60),
             write_stall_timeout: Duration::from_secs(60),
             answer_bytes_max: 256 * 1024,
@@ -347,6 +351,9 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.connectDecisionTimeoutSecs", connect_decision_timeout, "seconds", 1..=DAY,
         "time for the decision whether a CONNECT is accepted, if the decision takes time",
         "the CONNECT is refused with 0x88 (3.x: 0x03)"),
+    limit!("limits.authenticationStepsMax", authentication_steps_max, "steps", 1..=1_000,
+        "AUTH packets that the Server sends in one enhanced authentication",
+        "the CONNECT is refused with 0x87, or the connection is closed with it"),
     limit!("limits.packetTimeoutSecs", packet_timeout, "seconds", 1..=DAY,
         "time for the rest of a packet to arrive; begins again with every 64 KiB of it",
         "the connection is closed"),

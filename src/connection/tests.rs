@@ -64,6 +64,7 @@ fn word(action: &Action<'_>) -> String {
         Action::Release(id) => format!("release {}", id.get()),
         Action::Subscribe(subscribe) => format!("subscribe {}", subscribe.packet_id.get()),
         Action::Unsubscribe(packet) => format!("unsubscribe {}", packet.packet_id.get()),
+        Action::Authenticate { again, data } => format!("auth {again} {}", data.len()),
         Action::Leave { departure, session_expiry_secs } => {
             format!("leave {departure:?} {session_expiry_secs:?}")
         }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::access::Denied;
+use super::access::{Asker, Denied, Subject};
 use super::registry::Claim;
-use super::session_cell::{Link, SessionCell};
+use super::session_cell::{Link, Owner, SessionCell};
 use super::session_end::taken_over;
 use super::state::Engine;
+use crate::access::Identity;
 use crate::connection::{Accepted, Connection};
 use crate::counters::count_one;
 use crate::error::Fault;
@@ -24,6 +25,18 @@ pub(crate) struct Opened {
     pub(crate) session_present: bool,
 }
 
+/// A CONNECT that was accepted.
+#[derive(Debug)]
+pub(crate) struct Admitted<'a> {
+    pub(crate) client_id: &'a str,
+    /// The Server has assigned the Client Identifier.
+    pub(crate) assigned: bool,
+    /// `None` without a policy.
+    pub(crate) identity: Option<Identity>,
+    /// The generation of the rules that accepted it.
+    pub(crate) generation: u64,
+}
+
 /// The Session of a Client Identifier, and whether it existed before.
 struct Claimed {
     cell: Arc<SessionCell>,
@@ -37,21 +50,25 @@ impl Engine {
     pub(crate) fn open(
         self: &Arc<Self>,
         connect: &Connect<'_>,
+        admitted: &Admitted<'_>,
         link: &Link,
         now: Timestamp,
         mut connack: impl FnMut(&Accepted<'_>, &mut Vec<u8>),
     ) -> Result<Opened, Fault> {
-        let will = connect.will.as_ref().map(|will| self.take_will(connect.client_id, will));
+        let Admitted { client_id, assigned, .. } = *admitted;
+        let mut subject = admitted.identity.clone().map(Subject::new);
+        let will = connect.will.as_ref();
+        let will = will.map(|will| self.take_will(client_id, &mut subject, will));
         let will = will.transpose()?;
         let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
         let terms = Connection::terms(connect, &self.limits);
         loop {
-            let assigned_id = connect.client_id.is_empty().then(|| self.assign_client_id());
-            let client_id = assigned_id.as_deref().unwrap_or(connect.client_id);
-            let fresh = connect.clean_start && assigned_id.is_none();
+            let fresh = connect.clean_start && !assigned;
             let Claimed { cell, present } = self.claim(client_id, fresh)?;
-            if present && assigned_id.is_some() {
-                continue; // in use (MQTT-3.2.2-16)
+            if present && assigned {
+                // MQTT-3.2.2-16: another Client has taken it since it was assigned.
+                let detail = "the assigned Client Identifier was taken meanwhile";
+                return Err(Fault::Refused(ReasonCode::SERVER_BUSY, detail));
             }
             // If another CONNECT took the Session after its Will was settled, claim again.
             let settled = if present { self.settle_will(&cell) } else { Some(0) };
@@ -66,15 +83,19 @@ impl Engine {
             let mut first = Vec::new();
             let accepted = Accepted {
                 session_present: present,
-                assigned_client_id: assigned_id.as_deref(),
+                assigned_client_id: assigned.then_some(client_id),
                 session_expiry_secs: (expiry_secs != connect.session_expiry_secs)
                     .then_some(expiry_secs),
             };
             connack(&accepted, &mut first);
             state.session.append_protocol(epoch, &mut first);
             let before = state.link.replace(link.clone());
+            state.subject = subject.take();
             cell.set_connected(&state, true);
             self.watch_expiry(&cell, &mut state, now);
+            if self.access.generation() != admitted.generation {
+                self.recheck(&cell, &state); // the rules have changed since they accepted it
+            }
             drop(state);
             if let Some(before) = before {
                 before.mailbox.order(taken_over(torn));
@@ -99,13 +120,13 @@ impl Engine {
             }
             (state.session.take_will_for_resumption(), state.session.epoch())
         };
-        self.publish_leftovers(&cell.client_id, will, Vec::new());
+        self.publish_leftovers(cell, will, Vec::new());
         Some(epoch)
     }
 
     /// Finds or makes the Session of a Client Identifier, and ends a Session that the new one replaces.
     fn claim(self: &Arc<Self>, client_id: &str, fresh: bool) -> Result<Claimed, Fault> {
-        match self.registry.claim(client_id, fresh, false, &self.limits) {
+        match self.registry.claim(client_id, fresh, Owner::Network, &self.limits) {
             Claim::New { cell, replaced } => {
                 if let Some(old) = replaced {
                     self.end_session(&old, |_| true);
@@ -129,10 +150,15 @@ impl Engine {
         }
     }
 
-    fn take_will(&self, client_id: &str, will: &ConnectWill<'_>) -> Result<Will, Fault> {
+    fn take_will(
+        &self,
+        client_id: &str,
+        subject: &mut Option<Box<Subject>>,
+        will: &ConnectWill<'_>,
+    ) -> Result<Will, Fault> {
         self.check_topic_name(will.topic)?;
-        if self.access.publish(client_id, false, will.topic) == Err(Denied::ByPolicy) {
-            count_one(&self.counts.accesses_denied);
+        let asker = Asker { client_id, trusted: false };
+        if self.access.publish(asker, subject, will.topic) == Err(Denied::ByPolicy) {
             let detail = "the Will may not be published";
             return Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, detail));
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::session_cell::SessionCell;
 use super::share::Member;
 use super::state::Engine;
+use crate::access::Action;
 use crate::budget::Budget;
 use crate::counters::count_one;
 use crate::error::Fault;
@@ -213,12 +214,10 @@ impl Unsubscribing {
                 return Ok(false);
             }
             self.progress.carry_out(entries.bytes_left(), budget);
-            let found =
-                TopicFilter::new(text?).is_ok_and(|filter| engine.unsubscribe(cell, &filter));
-            self.reasons.push(match found {
-                true => ReasonCode::SUCCESS,
-                false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-            });
+            let filter = TopicFilter::new(text?);
+            self.reasons.push(filter.map_or(ReasonCode::NO_SUBSCRIPTION_EXISTED, |filter| {
+                engine.unsubscribe(cell, &filter)
+            }));
         }
         Ok(true)
     }
@@ -236,8 +235,7 @@ impl Engine {
         if !self.topic_is_within_limits(filter.filter_str()) {
             return (ReasonCode::TOPIC_FILTER_INVALID, None);
         }
-        if !self.access.may_subscribe(&cell.client_id, filter.as_str()) {
-            count_one(&self.counts.accesses_denied);
+        if !cell.may(&self.access, Action::Subscribe, filter.filter_str()) {
             return (ReasonCode::NOT_AUTHORIZED, None);
         }
         let _one_at_a_time = cell.subscribing();
@@ -269,8 +267,11 @@ impl Engine {
         (ReasonCode(subscription.options.qos as u8), replay)
     }
 
-    /// Removes one subscription. Returns whether it existed.
-    pub(crate) fn unsubscribe(&self, cell: &Arc<SessionCell>, filter: &TopicFilter) -> bool {
+    /// Removes one subscription, if the client may. Returns the Reason Code.
+    pub(crate) fn unsubscribe(&self, cell: &Arc<SessionCell>, filter: &TopicFilter) -> ReasonCode {
+        if !cell.may(&self.access, Action::Unsubscribe, filter.filter_str()) {
+            return ReasonCode::NOT_AUTHORIZED;
+        }
         let _one_at_a_time = cell.subscribing();
         let group = self.remove_from_tree(cell.key, filter);
         let mut state = cell.lock();
@@ -278,7 +279,10 @@ impl Engine {
             group.remove(cell.key);
             state.leave(&group);
         }
-        state.session.unsubscribe(filter)
+        match state.session.unsubscribe(filter) {
+            true => ReasonCode::SUCCESS,
+            false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+        }
     }
 }
 

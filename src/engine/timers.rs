@@ -24,18 +24,21 @@ pub(crate) enum Order {
     ListenerStopped = 1,
     /// The broker stops: waiting bytes are sent first.
     ShuttingDown = 2,
+    /// The access rules have changed and would not let the Client in.
+    NotCurrent = 3,
     /// Another Network Connection has taken over the Session.
-    TakenOver = 3,
+    TakenOver = 4,
     /// As [`Order::TakenOver`], after part of a packet was sent: no DISCONNECT can follow it.
-    TakenOverMidPacket = 4,
+    TakenOverMidPacket = 5,
     /// The deadline of the stop has passed.
-    Abort = 5,
+    Abort = 6,
 }
 
 impl Order {
-    const ALL: [Order; 5] = [
+    const ALL: [Order; 6] = [
         Order::ListenerStopped,
         Order::ShuttingDown,
+        Order::NotCurrent,
         Order::TakenOver,
         Order::TakenOverMidPacket,
         Order::Abort,
@@ -47,6 +50,10 @@ impl Order {
             Order::ListenerStopped => {
                 Fault::Server(ReasonCode::ADMINISTRATIVE_ACTION, "the listener is stopped")
             }
+            Order::NotCurrent => Fault::Server(
+                ReasonCode::ADMINISTRATIVE_ACTION,
+                "the access rules have changed and do not let this Client in",
+            ),
             Order::ShuttingDown | Order::Abort => {
                 Fault::Server(ReasonCode::SERVER_SHUTTING_DOWN, "the server shuts down")
             }

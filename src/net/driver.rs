@@ -147,19 +147,17 @@ impl Driver {
         now: Timestamp,
     ) -> Result<Poll<()>, End> {
         self.obey()?;
+        self.dispatch.check_identity(now)?;
+        self.dispatch.authenticate(cx, now)?;
+        self.welcome();
         if self.dispatch.is_parked() {
-            let decided = self.dispatch.poll_decision(cx, now);
-            if let Poll::Ready(opened) = decided {
-                opened?;
-                self.welcome();
-            }
             let TurnBuffers { batch, out, .. } = &mut *buffers;
             self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
         }
         self.write(cx, buffers, budget, now)?;
         // Parked work continues in the next turn, unless it is a CONNECT that waits for its decision.
         let parked = self.dispatch.is_parked();
-        self.yields |= parked && self.dispatch.decision_deadline().is_none();
+        self.yields |= parked && !self.dispatch.is_undecided();
         if matches!(self.phase, Phase::Draining) {
             self.check_stall(now)?;
             return self.drained().map_or(Ok(Poll::Pending), Err);
@@ -238,11 +236,8 @@ impl Driver {
     }
 
     fn deadline(&self) -> Timestamp {
-        let stall = self.stall_deadline();
-        if let Some(decision) = self.dispatch.decision_deadline() {
-            return stall.min(decision);
-        }
-        if self.paused {
+        let stall = self.stall_deadline().min(self.dispatch.authentication_deadline());
+        if self.dispatch.is_undecided() || self.paused {
             return stall; // while reading is paused, only the write may time out
         }
         stall
@@ -281,6 +276,9 @@ impl Driver {
     fn check_time(&mut self, now: Timestamp) -> Result<(), End> {
         if now < self.deadline() {
             return Ok(());
+        }
+        if self.dispatch.is_undecided() {
+            return self.check_stall(now);
         }
         if self.idle_deadline() <= now {
             self.dispatch.forget_routes();
@@ -344,7 +342,7 @@ impl Driver {
         budget: &mut Budget,
         now: Timestamp,
     ) -> Result<(), End> {
-        let Some(held) = self.dispatch.session() else { return Ok(()) };
+        let Some(held) = self.dispatch.session() else { return self.write_auth(cx, now) };
         let (cell, writer) = (held.cell.clone(), Writer::Owner(held.epoch));
         let engine = self.engine().clone();
         loop {
@@ -377,6 +375,33 @@ impl Driver {
                 Written::Broken(error) => return Err(cannot_write(&error)),
             }
         }
+        self.flush_stream(cx, now)
+    }
+
+    /// Writes AUTH packets before there is a Session.
+    fn write_auth(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
+        if self.dispatch.answers.is_empty() && self.stalled_since.is_none() {
+            return Ok(());
+        }
+        while !self.dispatch.answers.is_empty() {
+            let slices = [io::IoSlice::new(&self.dispatch.answers)];
+            match self.stream.with(|io| io.poll_write_vectored(cx, &slices)) {
+                Poll::Ready(Ok(0)) => return Err(cannot_write(&io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.dispatch.answers.drain(..written);
+                    self.stalled_since = None;
+                }
+                Poll::Ready(Err(error)) => return Err(cannot_write(&error)),
+                Poll::Pending => {
+                    self.stalled_since.get_or_insert(now);
+                    return Ok(());
+                }
+            }
+        }
+        self.flush_stream(cx, now)
+    }
+
+    fn flush_stream(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
         match self.stream.with(|io| io.poll_flush(cx)) {
             Poll::Ready(Err(error)) => Err(cannot_write(&error)),
             Poll::Ready(Ok(())) => {
@@ -457,7 +482,7 @@ impl Driver {
 
     /// Keeps packets that are to be taken in a later turn.
     fn keep_whole(&mut self, rest: &[u8]) -> Result<(), End> {
-        self.yields |= self.dispatch.decision_deadline().is_none();
+        self.yields |= !self.dispatch.is_undecided() || !self.dispatch.is_parked();
         self.incoming.keep_whole(rest);
         self.account()
     }

@@ -40,6 +40,7 @@ const PARTS: &[(&str, &[&str])] = &[
         "engine",
         &[
             "access",
+            "authentication",
             "timers",
             "share",
             "session_cell",
@@ -50,6 +51,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "route",
             "batch",
             "errand",
+            "policy_change",
             "session_end",
             "connect",
             "subscribe",

@@ -9,12 +9,13 @@ use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::engine::access::{AccessControl, ConnectDecision, Policy};
+use crate::access::{Answer, Authenticating, Credentials, Refusal};
+use crate::engine::access::AccessControl;
+use crate::engine::access::testing::{RULE, Rig, identity};
 use crate::engine::session_cell::SessionCell;
 use crate::host::Host;
 use crate::host::by_hand::ByHand;
 use crate::limits::Limits;
-use crate::packet::Connect;
 use crate::sync::lock;
 use crate::transport::Transport;
 use crate::transport::memory::{MemoryStream, MemoryTransport};
@@ -253,42 +254,23 @@ fn a_write_that_is_taken_late_has_not_stalled() {
     assert_eq!(bench.engine.counters().writes_stalled, 0);
 }
 
-/// The decision about a CONNECT, once it is made.
-type Decided = Arc<Mutex<Option<Result<(), Fault>>>>;
+/// The answer to a CONNECT, once it is there.
+type Decided = Arc<Mutex<Option<Result<(), Refusal>>>>;
 
-/// Decides about a CONNECT when the test tells it to; no Client may receive a Topic Name that begins with `no`.
-#[derive(Default)]
-struct Slow {
-    decided: Decided,
-}
-
-impl Policy for Slow {
-    fn connect(&self, peer: &PeerInfo, connect: &Connect<'_>) -> ConnectDecision {
-        assert_eq!((peer.to_string().as_str(), connect.client_id), ("m#1", "a"));
-        let decided = self.decided.clone();
-        Box::pin(poll_fn(move |_| match *lock(&decided) {
-            Some(decided) => Poll::Ready(decided),
+/// A bench whose CONNECTs wait for an answer, and where to make it.
+fn slow_bench() -> (Bench, Decided) {
+    let decided = Decided::default();
+    let answer = decided.clone();
+    let authenticate = move |shown: Credentials| -> Authenticating {
+        assert_eq!((shown.peer.to_string().as_str(), &*shown.client_id), ("m#1", "a"));
+        let answer = answer.clone();
+        Box::pin(poll_fn(move |_| match &*lock(&answer) {
+            Some(Ok(())) => Poll::Ready(Answer::accept(identity("ann"))),
+            Some(Err(refusal)) => Poll::Ready(Answer::Refuse(refusal.clone())),
             None => Poll::Pending,
         }))
-    }
-
-    fn may_publish(&self, _: &str, topic: &str) -> bool {
-        !topic.starts_with("no")
-    }
-
-    fn may_subscribe(&self, _: &str, filter: &str) -> bool {
-        !filter.starts_with("no")
-    }
-
-    fn may_receive(&self, _: &str, topic: &[u8]) -> bool {
-        !topic.starts_with(b"no")
-    }
-}
-
-/// A bench whose CONNECTs wait for a decision, and where to make it.
-fn slow_bench() -> (Bench, Decided) {
-    let policy = Slow::default();
-    let decided = policy.decided.clone();
+    };
+    let policy = Rig { authenticate: Box::new(authenticate), ..Rig::default() };
     (Bench::new(Limits::default(), AccessControl::with(Arc::new(policy))), decided)
 }
 
@@ -331,13 +313,13 @@ fn a_connect_that_is_not_decided_in_time_is_refused_by_0x88() {
 #[test]
 fn a_connect_that_is_denied_gets_the_reason_and_no_session() {
     let (bench, decided) = slow_bench();
-    *lock(&decided) = Some(Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, "no")));
+    *lock(&decided) = Some(Err(Refusal::not_authorized(RULE)));
     let mut served = bench.dial(4096);
     let connack = served.exchange(&[connect("a"), PINGREQ.to_vec()].concat());
     assert_eq!((connack[0], connack[3]), (0x20, 0x87));
     assert_eq!(connack.len(), usize::from(connack[1]) + 2, "nothing behind it");
     let counters = bench.engine.counters();
-    assert_eq!((counters.accesses_denied, counters.sessions), (1, 0));
+    assert_eq!((counters.connects_not_authorized, counters.sessions), (1, 0));
 }
 
 /// A publisher that says nothing any more keeps no Session's memory.
