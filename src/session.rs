@@ -436,8 +436,8 @@ impl Session {
         attached: &mut Attached,
         context: &mut impl SendContext,
     ) {
-        // Messages that cannot be sent again, each with its outcome.
-        let mut given_up = Vec::new();
+        // Messages that cannot be sent again, each with its outcome; and those that the Client may hold as of QoS 2.
+        let (mut given_up, mut released) = (Vec::new(), Vec::new());
         while has_room(out) {
             match self.inflight.next_resend(attached.terms.quota) {
                 None => break,
@@ -447,7 +447,18 @@ impl Session {
                 }
                 Some(Resend::Publish { id, dup, waiting, delivery }) => {
                     let head = publish_head(&attached.terms, delivery, now, Some(id), dup);
-                    if !context.may_receive(delivery.message.topic_bytes()) {
+                    let denied = !context.may_receive(delivery.message.topic_bytes());
+                    if denied && delivery.qos == QoS::ExactlyOnce && waiting.is_none() {
+                        let version = attached.terms.version;
+                        encode::ack(
+                            out.buffer(),
+                            version,
+                            AckKind::PubRel,
+                            id,
+                            ReasonCode::SUCCESS,
+                        );
+                        released.push(id);
+                    } else if denied {
                         given_up.push((id, Outcome::Filtered(FilterReason::NotAuthorized)));
                     } else if fits(&attached.terms, &head) {
                         let start = out.len();
@@ -464,6 +475,7 @@ impl Session {
                 }
             }
         }
+        released.into_iter().for_each(|id| self.inflight.release(id));
         for (id, outcome) in given_up {
             if self.inflight.abandon(id) {
                 self.books.end(outcome);

@@ -458,6 +458,32 @@ fn what_a_client_may_not_receive_is_filtered_when_it_leaves_the_session() {
     assert!(session.ledger().balances());
 }
 
+/// A message of QoS 2 that the transport took on the Network Connection before: the Client may have it and wait for
+/// PUBREL. Nothing of it is sent again, and the exchange is completed.
+#[test]
+fn qos_2_that_is_denied_after_it_was_sent_is_completed_without_its_content_mqtt_4_3_3_10() {
+    let mut kept = Kept::default();
+    let mut session = connected(terms(V5));
+    let _attached = session.attach(terms(V5), 60, None);
+    let message = message("secret", 1, 8).with_qos(QoS::ExactlyOnce);
+    let qos = QoS::ExactlyOnce;
+    offer(&mut session, Delivery { message, qos, retain: false, ids: None, shared: None });
+    let sent = written(&mut session, NOW, &mut kept);
+    let id = sent[0].id;
+    assert_eq!((sent[0].kind, sent.len()), (testing::PUBLISH, 1));
+    kept.1.insert("secret".into());
+    for _ in 0..2 {
+        let _attached = session.attach(terms(V5), 60, None);
+        let again = written(&mut session, NOW, &mut kept);
+        assert_eq!((again[0].kind, again[0].id, again.len()), (testing::PUBREL, id, 1));
+    }
+    let id = PacketId::new(id.unwrap()).unwrap();
+    assert!(matches!(session.pubrec(id, ReasonCode::SUCCESS), Acknowledged::Received));
+    assert!(matches!(session.pubcomp(id), Acknowledged::Completed { .. }));
+    assert_eq!(session.ledger().inflight, 0);
+    assert!(session.ledger().balances());
+}
+
 /// A transport that takes one byte: what is encoded and not taken waits, and the queue depth is its bound.
 #[test]
 fn retained_messages_on_a_slow_transport_are_no_more_than_the_depth_at_once() {

@@ -4,7 +4,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 use crate::access::{
-    Action, Answer, Authenticating, Credentials, Decision, Identity, Policy, Request, Rule,
+    Answer, Authenticating, Credentials, Decision, Identity, Policy, Request, Rule,
 };
 
 type Authenticate = dyn Fn(Credentials) -> Authenticating + Send + Sync;
@@ -55,11 +55,6 @@ impl Rig {
         let authenticate = move |shown| -> Authenticating { Box::pin(ready(authenticate(shown))) };
         Arc::new(Rig { authenticate: Box::new(authenticate), ..Rig::default() })
     }
-}
-
-/// Whether an action is about messages that are to be received.
-pub(crate) fn receives(request: &Request<'_>) -> bool {
-    request.action == Action::Receive
 }
 
 impl Policy for Rig {

@@ -20,6 +20,8 @@ use crate::sync::lock;
 use crate::transport::Transport;
 use crate::transport::memory::{MemoryStream, MemoryTransport};
 
+mod access;
+
 struct Nobody;
 
 impl Admission for Nobody {
