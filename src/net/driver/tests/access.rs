@@ -52,7 +52,7 @@ fn read_answer(bytes: &[u8]) -> (u8, u8, Option<Vec<u8>>) {
     (written.header, reason, data.map(|(_, data)| data.clone()))
 }
 
-fn bench_of(policy: Arc<Rig>) -> Bench {
+pub(super) fn bench_of(policy: Arc<Rig>) -> Bench {
     Bench::new(Limits::default(), AccessControl::with(policy))
 }
 
