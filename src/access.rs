@@ -64,12 +64,19 @@ pub use secret::Secret;
 ///
 /// The methods are called on the threads that serve connections, so they must not block. Work that takes more than
 /// some microseconds (hashing, files, requests to other servers) belongs on a thread of the policy's own, behind the
-/// future that [`Policy::authenticate`] returns.
+/// future that [`Policy::authenticate`] returns. [`Policy::authorize`] and [`Policy::is_current`] are called while a
+/// Session is locked: they must not call the broker.
 pub trait Policy: Send + Sync + 'static {
     /// Decides about a CONNECT. The connection waits for the future, at most for
     /// [`Limits::connect_decision_timeout`](crate::Limits::connect_decision_timeout); other connections do not.
     /// A panic refuses the CONNECT with 0x88.
     ///
+    /// A Client of MQTT 5 with an Authentication Method may authenticate again while it is connected (section 4.12.1).
+    /// Then the same method is called, without User Name and Password. The Client is served meanwhile. On success its
+    /// identity is replaced, and a refusal closes the connection with its Reason Code, or with 0x87 if DISCONNECT cannot
+    /// say it.
+    ///
+    /// A policy that does not know the Authentication Method of a Client answers [`Answer::NoAnswer`].
     /// # Cancel safety
     /// The future is dropped when the time is over or the peer has gone.
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating;

@@ -389,7 +389,12 @@ impl Session {
             let quota_left = self.quota_left(&attached);
             let Some(delivery) = self.queue.pop(quota_left) else { break };
             match self.outcome_before_sending(&delivery, now, context) {
-                Some(outcome) => self.books.end(outcome),
+                Some(outcome) => {
+                    self.books.end(outcome);
+                    if context.is_over() {
+                        break;
+                    }
+                }
                 None => self.send(delivery, now, out, &mut attached),
             }
         }
@@ -438,7 +443,7 @@ impl Session {
     ) {
         // Messages that cannot be sent again, each with its outcome; and those that the Client may hold as of QoS 2.
         let (mut given_up, mut released) = (Vec::new(), Vec::new());
-        while has_room(out) {
+        while has_room(out) && (given_up.is_empty() || !context.is_over()) {
             match self.inflight.next_resend(attached.terms.quota) {
                 None => break,
                 Some(Resend::PubRel(id)) => {
@@ -522,6 +527,9 @@ impl Session {
             };
             if let Some(outcome) = self.outcome_before_sending(&delivery, now, context) {
                 self.books.end(outcome);
+                if context.is_over() {
+                    return None;
+                }
                 continue;
             }
             self.books.end(Outcome::Delivered);

@@ -1,6 +1,8 @@
 //! The public API, end to end: everything here a host program could do.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests fail by panicking
 
+#[path = "api/access.rs"]
+mod access;
 #[path = "api/addresses.rs"]
 mod addresses;
 #[path = "api/back_pressure.rs"]

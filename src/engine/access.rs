@@ -228,8 +228,22 @@ impl AccessControl {
         }
     }
 
-    /// Whether a client may do something. The topic is UTF-8.
+    /// Whether a client may receive a message because there is no policy, or because it received the last one with this
+    /// Topic Name.
     #[inline]
+    pub(crate) fn allows_as_before(
+        &self,
+        asker: Asker<'_>,
+        subject: Option<&Subject>,
+        topic: &[u8],
+    ) -> bool {
+        let in_force = self.in_force.load(Ordering::Acquire);
+        in_force == 0
+            || asker.trusted
+            || subject.is_some_and(|subject| subject.receives_as_before(in_force, topic))
+    }
+
+    /// Whether a client may do something. The topic is UTF-8.
     pub(crate) fn allows(
         &self,
         asker: Asker<'_>,
@@ -237,17 +251,13 @@ impl AccessControl {
         action: Action,
         topic: &[u8],
     ) -> bool {
-        let in_force = self.in_force.load(Ordering::Acquire);
-        if in_force == 0 || asker.trusted {
+        if action == Action::Receive && self.allows_as_before(asker, subject.as_deref(), topic) {
             return true;
         }
-        let as_before = action == Action::Receive
-            && subject.as_ref().is_some_and(|subject| subject.receives_as_before(in_force, topic));
-        as_before || self.ask(asker, subject, action, topic)
+        !self.is_in_force() || asker.trusted || self.ask(asker, subject, action, topic)
     }
 
     /// Whether a client may do something, by what is remembered or by the policy.
-    #[cold]
     fn ask(
         &self,
         asker: Asker<'_>,

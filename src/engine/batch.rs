@@ -35,7 +35,7 @@ const PENDING_MAX: usize = 256;
 const SHARE_TRIES_MAX: usize = 32;
 
 /// Members of a shared subscription that are asked for whether they may receive the message.
-const SHARE_ASKED_MAX: usize = 1_024;
+const SHARE_ASKED_MAX: usize = 256;
 
 /// The steps that storing or clearing a retained message costs.
 const STORE_STEPS: usize = 16;

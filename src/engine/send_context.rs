@@ -14,6 +14,9 @@ use crate::session::replay::{Found, SendContext};
 use crate::sync::lock;
 use crate::time::Timestamp;
 
+/// The steps that a question costs whose answer is not that to the question before.
+const ASK_STEPS: usize = 8;
+
 /// The context of one turn, for one Session. Lock order: a Session may be held, nothing is locked inside.
 pub(crate) struct Sending<'a> {
     pub(crate) retained: &'a Mutex<Retained<Message>>,
@@ -52,7 +55,15 @@ impl SendContext for Asking<'_, '_> {
     }
 
     fn may_receive(&mut self, topic: &[u8]) -> bool {
-        let Sending { access, asker, .. } = &*self.sending;
+        let Sending { access, asker, budget, .. } = &mut *self.sending;
+        if access.allows_as_before(*asker, self.subject.as_deref(), topic) {
+            return true;
+        }
+        budget.spend(ASK_STEPS);
         access.allows(*asker, self.subject, Action::Receive, topic)
+    }
+
+    fn is_over(&self) -> bool {
+        self.sending.budget.is_spent()
     }
 }

@@ -10,8 +10,9 @@ use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
 use super::errand::Errand;
 use super::registry::Claim;
 use super::route::RouteCache;
-use super::session_cell::{Owner, SessionCell};
+use super::session_cell::{Link, Owner, SessionCell};
 use super::state::Engine;
+use super::timers::Mailbox;
 use crate::access::Action;
 use crate::budget::Budget;
 use crate::host::Host;
@@ -21,7 +22,7 @@ use crate::limits::Limits;
 use crate::message::Message;
 use crate::packet::{ProtocolVersion, PublishProperties, QoS, ReasonCode, SubscriptionOptions};
 use crate::session::outgoing::Outgoing;
-use crate::session::{Session, Terms};
+use crate::session::{Departure, Session, Terms};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
@@ -38,20 +39,23 @@ fn engine() -> (Arc<Engine>, Arc<ByHand>) {
     engine_with(AccessControl::default())
 }
 
+fn terms() -> Terms {
+    Terms {
+        version: ProtocolVersion::V5,
+        quota: u16::MAX,
+        maximum_packet_size: None,
+        topic_alias_maximum: 0,
+    }
+}
+
 /// A Session whose Client is connected and takes messages in process.
 fn session(engine: &Engine, id: &str) -> Arc<SessionCell> {
     let Claim::New { cell, .. } = engine.registry.claim(id, true, Owner::Network, &engine.limits)
     else {
         panic!("{id} is in use");
     };
-    let terms = Terms {
-        version: ProtocolVersion::V5,
-        quota: u16::MAX,
-        maximum_packet_size: None,
-        topic_alias_maximum: 0,
-    };
     let mut state = cell.lock();
-    let _attached = state.session.attach(terms, 0, None);
+    let _attached = state.session.attach(terms(), 0, None);
     cell.set_connected(&state, true);
     drop(state);
     cell
@@ -271,4 +275,66 @@ fn a_will_that_may_not_be_published_is_counted() {
     assert_eq!(taken(&engine, &cell), ["free"]);
     assert_eq!(engine.ledger().filtered(FilterReason::NotAuthorized), 1);
     assert!(engine.ledger().balances());
+}
+
+/// Pitfall 9: also among members that are away, each with its own rules.
+#[test]
+fn a_member_that_is_away_and_may_not_receive_is_not_picked() {
+    let (engine, _) = engine_with(one_is_denied());
+    let members = [session(&engine, "denied"), session(&engine, "free")];
+    for cell in &members {
+        subscribe(&engine, cell, "$share/g/t");
+        let (epoch, _before) = cell.lock().session.attach(terms(), 60, None);
+        engine.leave_session(cell, epoch, Departure::Lost, NOW);
+    }
+    let mut batch = Batch::default();
+    batch.begin(&engine);
+    for number in 0..4 {
+        publish(&engine, &mut batch, arriving("t", &number.to_string(), false));
+    }
+    flush(&engine, &mut batch);
+    assert_eq!(members[0].lock().session.waiting_len(), 0);
+    assert_eq!(members[1].lock().session.waiting_len(), 4);
+}
+
+/// A Client makes the rules speak no longer than a turn, however many messages they deny.
+#[test]
+fn denied_messages_are_thrown_away_in_as_many_turns_as_they_take_pitfall_14() {
+    let (engine, _) = engine_with(one_is_denied());
+    let cell = session(&engine, "denied");
+    for number in 0..3_000 {
+        let message = Message::new(&format!("kept/{number}"), "x").unwrap().accepted_at(NOW);
+        engine.retain(&message.with_retain(true), NOW);
+    }
+    subscribe(&engine, &cell, "kept/#");
+    let (mut turns, mut more) = (0, true);
+    while more {
+        let mut state = cell.lock();
+        let mut budget = Budget::of_a_turn();
+        let mut sending = engine.sending(&cell, &mut budget);
+        let (session, mut asking) = state.to_send(&mut sending);
+        assert!(session.take_message(NOW, &mut asking).is_none());
+        more = session.has_more();
+        turns += 1;
+    }
+    assert!(turns > 2, "{turns} turns");
+    assert_eq!(engine.ledger().filtered(FilterReason::NotAuthorized), 3_000);
+}
+
+/// Many Clients, a turn's worth at a time, and a change amid them begins anew.
+#[test]
+fn every_client_is_asked_for_after_a_change_of_the_rules_in_many_turns() {
+    let (engine, tasks) = engine();
+    let cells: Vec<_> = (0..3_000).map(|n| session(&engine, &format!("c{n}"))).collect();
+    for cell in &cells {
+        cell.lock().link = Some(Link { mailbox: Arc::new(Mailbox::new()), inline: None });
+    }
+    engine.set_policy(Some(Arc::new(Rig::default())));
+    engine.policy_changed();
+    assert!(tasks.run() > 3);
+    let ordered = |cell: &Arc<SessionCell>| {
+        cell.lock().link.as_ref().is_some_and(|link| link.mailbox.ordered().is_some())
+    };
+    assert!(cells.iter().all(ordered), "none was let in by rules");
+    assert_eq!(engine.counters().policy_disconnects, 3_000);
 }
