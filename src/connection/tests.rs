@@ -475,7 +475,8 @@ fn an_authentication_goes_step_by_step_and_ends_in_a_connack_mqtt_4_12_0_5() {
     connection.ask(b"two", &mut out).unwrap();
     assert_eq!(handle(&mut connection, &auth(0x18, "SCRAM-SHA-1", b"")).0.unwrap(), "auth false 0");
     out.clear();
-    connection.method.as_mut().unwrap().data = b"three".to_vec();
+    let rare = connection.rare.as_mut().unwrap();
+    rare.method.as_mut().unwrap().data = b"three".to_vec();
     connection.accept(&plain(), &mut out);
     let mut read = Written::parse(&out);
     assert_eq!((read.header, read.byte(), read.byte()), (0x20, 0, 0));
