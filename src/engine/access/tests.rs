@@ -1,3 +1,4 @@
+//! Questions, what is remembered of them, and the lines about denials.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::atomic::AtomicUsize;
