@@ -152,7 +152,8 @@ impl Model {
             Some(most) if came.qos > most => wrong.push("a higher QoS than was granted"),
             Some(_) => {}
         }
-        let own = message.publisher == number && !message.is_will;
+        // A Will is its Client's own message, too (MQTT-3.8.3-3).
+        let own = message.publisher == number;
         if own && !came.retain && touching.iter().all(|s| s.no_local) {
             wrong.push("No Local");
         }
