@@ -85,8 +85,15 @@ mod transport {
         pub(crate) user_name: Option<String>,
     }
 
+    pub(crate) mod proxy_protocol {
+        mod header;
+
+        #[path = "../../../fuzz/src/proxy.rs"]
+        pub(crate) mod target;
+    }
+
     pub(crate) mod ws {
-        mod forwarded;
+        pub(crate) mod forwarded;
         mod frame;
         mod stream;
         mod upgrade;

@@ -27,6 +27,7 @@ mod trees;
 
 use crate::packet::ProtocolVersion;
 use crate::transport::tls::target as tls;
+use crate::transport::proxy_protocol::target as proxy;
 use crate::transport::ws::target as ws;
 
 /// A target.
@@ -41,8 +42,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("decode_v3_1_1", decode_v3_1_1),
     ("decode_v5", decode_v5),
     ("first_bytes", first_bytes),
+    ("forwarded", forwarded),
     ("frame", frame),
     ("listener_url", listener_url),
+    ("proxy_header", proxy_header),
     ("retained", retained),
     ("session", session),
     ("share", share),
@@ -110,6 +113,14 @@ pub fn first_bytes(data: &[u8]) {
     connects::first_bytes(data);
 }
 
+/// Lines of `X-Forwarded-For`, and of `Forwarded` behind a `:`.
+///
+/// # Panics
+/// A Client chooses its address, or a trusted proxy behind the last one changes it.
+pub fn forwarded(data: &[u8]) {
+    proxy::forwarded(data);
+}
+
 /// Four sizes of pieces, a choice of the largest packet, and a stream of packets.
 ///
 /// # Panics
@@ -124,6 +135,14 @@ pub fn frame(data: &[u8]) {
 /// What is accepted cannot be served, or what an error says to write instead is refused.
 pub fn listener_url(data: &[u8]) {
     settings::listener_url(data);
+}
+
+/// The first bytes of a connection from a proxy.
+///
+/// # Panics
+/// A reader that takes no byte too many finds another header than one that has all bytes.
+pub fn proxy_header(data: &[u8]) {
+    proxy::header(data);
 }
 
 /// Changes of the retained messages, and searches.
