@@ -104,9 +104,16 @@ pub(crate) struct Connection {
     bridge: bool,
     maximum_packet_size: Option<u32>,
     problem_information: bool,
+    /// What most Network Connections do not have.
+    rare: Option<Box<Rare>>,
+}
+
+/// The part of the state that is in a box, because most Network Connections are idle and have none.
+#[derive(Debug, Default)]
+struct Rare {
     /// Incoming Topic Aliases, the first at index 0 (MQTT-3.3.2-7: of this Network Connection alone).
     aliases: Vec<Option<Arc<str>>>,
-    method: Option<Box<Method>>,
+    method: Option<Method>,
 }
 
 /// The enhanced authentication that the Client asked for in CONNECT.
@@ -128,8 +135,7 @@ impl Connection {
             bridge: false,
             maximum_packet_size: None,
             problem_information: true,
-            aliases: Vec::new(),
-            method: None,
+            rare: None,
         }
     }
 
@@ -230,9 +236,10 @@ impl Connection {
             self.override_keep_alive();
         }
         check_client_id(&connect)?;
-        self.method = connect
-            .authentication_method
-            .map(|name| Box::new(Method { name: name.into(), data: Vec::new() }));
+        if let Some(name) = connect.authentication_method {
+            let method = Method { name: name.into(), data: Vec::new() };
+            self.rare.get_or_insert_default().method = Some(method);
+        }
         self.check_connack_fits(&connect)?;
         Ok(Action::Open(Box::new(connect)))
     }
@@ -307,8 +314,12 @@ impl Connection {
         }
     }
 
+    fn method(&self) -> Option<&Method> {
+        self.rare.as_ref().and_then(|rare| rare.method.as_ref())
+    }
+
     fn auth<'p>(&self, auth: &Auth<'p>) -> Result<Action<'p>, Fault> {
-        let Some(method) = &self.method else {
+        let Some(method) = self.method() else {
             let detail = "MQTT-4.12.0-7: AUTH without an Authentication Method in CONNECT";
             return Err(Fault::Protocol(detail));
         };
@@ -341,7 +352,7 @@ impl Connection {
     }
 
     fn write_auth(&self, reason: ReasonCode, data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        let Some(method) = &self.method else { return Ok(()) }; // MQTT-4.12.0-6
+        let Some(method) = self.method() else { return Ok(()) }; // MQTT-4.12.0-6
         self.within_maximum(out, |out| encode::auth(out, reason, &method.name, data))
     }
 
@@ -350,7 +361,8 @@ impl Connection {
     /// # Errors
     /// CONNACK would exceed the Client's Maximum Packet Size. The Client must not get a Session then.
     pub(crate) fn grant(&mut self, connect: &Connect<'_>, data: Vec<u8>) -> Result<(), Fault> {
-        let Some(method) = &mut self.method else { return Ok(()) };
+        let method = self.rare.as_mut().and_then(|rare| rare.method.as_mut());
+        let Some(method) = method else { return Ok(()) };
         method.data = data;
         self.check_connack_fits(connect)
     }
@@ -363,10 +375,11 @@ impl Connection {
             return Err(Fault::Refused(ReasonCode::TOPIC_ALIAS_INVALID, detail));
         }
         let index = usize::from(alias.get()) - 1;
-        if self.aliases.len() <= index {
-            self.aliases.resize(index + 1, None);
+        let aliases = &mut self.rare.get_or_insert_default().aliases;
+        if aliases.len() <= index {
+            aliases.resize(index + 1, None);
         }
-        let known = &mut self.aliases[index];
+        let known = &mut aliases[index];
         if publish.topic.is_empty() {
             let detail = "section 3.3.2.3.4: no Topic Name was set for this Topic Alias";
             return known.clone().map(Topic::Alias).ok_or(Fault::Protocol(detail));
@@ -382,7 +395,7 @@ impl Connection {
         let ack = self.connack(accepted);
         let written = encode::connack(out, self.version(), &ack, self.maximum_packet_size);
         self.state = if written { State::Connected } else { State::Closed };
-        if let Some(method) = &mut self.method {
+        if let Some(method) = self.rare.as_mut().and_then(|rare| rare.method.as_mut()) {
             method.data = Vec::new();
         }
     }
@@ -400,7 +413,7 @@ impl Connection {
             assigned_client_id: accepted.assigned_client_id,
             topic_alias_maximum: limits.topic_alias_maximum,
             server_keep_alive: self.keep_alive_overridden.then_some(self.keep_alive_secs),
-            authentication: self.method.as_deref().map(|method| (&*method.name, &*method.data)),
+            authentication: self.method().map(|method| (&*method.name, &*method.data)),
             ..ConnAck::default()
         }
     }

@@ -321,7 +321,7 @@ impl Client {
             let mut state = self.cell.lock();
             let mut budget = Budget::of_a_turn();
             let mut sending = self.engine.sending(&self.cell, &mut budget);
-            let (session, mut asking) = state.to_send(&mut sending);
+            let (session, mut asking) = state.sending(&mut sending);
             let message = session.take_message(now, &mut asking);
             (message, state.session.has_ended(), state.session.has_more())
         };

@@ -104,11 +104,9 @@ impl Subject {
             && matches!(&self.last, Some((last, Verdict::Allowed)) if **last == *topic)
     }
 
-    fn recall(&mut self, generation: u64, action: Action, topic: &[u8]) -> Option<Verdict> {
+    fn recall(&self, generation: u64, action: Action, topic: &[u8]) -> Option<Verdict> {
         if self.generation != generation {
-            self.generation = generation;
-            self.last = None;
-            self.others.clear();
+            return None;
         }
         let known = self.others.get(topic);
         match action {
@@ -121,7 +119,12 @@ impl Subject {
         }
     }
 
-    fn remember(&mut self, action: Action, topic: &[u8], verdict: &Verdict) {
+    fn remember(&mut self, generation: u64, action: Action, topic: &[u8], verdict: &Verdict) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.last = None;
+            self.others.clear();
+        }
         if topic.len() > REMEMBERED_BYTES_MAX {
             return;
         }
@@ -265,28 +268,32 @@ impl AccessControl {
         action: Action,
         topic: &[u8],
     ) -> bool {
-        let (policy, generation) = self.policy();
-        let Some(policy) = policy else { return true };
         let subject = subject.get_or_insert_with(Subject::unchecked);
         let topic_text = std::str::from_utf8(topic).unwrap_or_default();
-        let recalled = subject.recall(generation, action, topic);
-        let verdict = recalled.unwrap_or_else(|| {
-            let identity = &subject.identity;
-            let request =
-                Request { identity, client_id: asker.client_id, action, topic: topic_text };
-            let verdict = match decide(&*policy, &request) {
-                Decision::Allow(_) => Verdict::Allowed,
-                Decision::Deny(rule) => Verdict::Denied(Some(rule)),
-                Decision::NoAnswer => Verdict::Denied(None),
-            };
-            subject.remember(action, topic, &verdict);
-            verdict
-        });
+        let recalled = subject.recall(self.in_force.load(Ordering::Acquire), action, topic);
+        let verdict = match recalled {
+            Some(verdict) => verdict,
+            None => {
+                let (policy, generation) = self.policy();
+                let Some(policy) = policy else { return true };
+                let identity = &subject.identity;
+                let request =
+                    Request { identity, client_id: asker.client_id, action, topic: topic_text };
+                let verdict = match decide(&*policy, &request) {
+                    Decision::Allow(_) => Verdict::Allowed,
+                    Decision::Deny(rule) => Verdict::Denied(Some(rule)),
+                    Decision::NoAnswer => Verdict::Denied(None),
+                };
+                subject.remember(generation, action, topic, &verdict);
+                verdict
+            }
+        };
         match verdict {
             Verdict::Allowed => true,
             Verdict::Denied(rule) => {
-                let user = subject.identity.user_name();
-                self.denied(asker.client_id, user, action, topic_text, rule.as_ref());
+                let (client_id, user) = (asker.client_id, subject.identity.user_name());
+                let rule = rule.as_ref();
+                self.denied(&Denial { client_id, user, action, topic: topic_text, rule });
                 false
             }
         }
@@ -317,25 +324,17 @@ impl AccessControl {
     // ---- What was denied -------------------------------------------------------------------------
 
     /// Every denial of an action comes here: it is counted and logged.
-    fn denied(
-        &self,
-        client_id: &str,
-        user: Option<&str>,
-        action: Action,
-        topic: &str,
-        rule: Option<&Rule>,
-    ) {
+    fn denied(&self, denial: &Denial<'_>) {
         let counts = &self.counts;
-        let (count, level) = match action {
+        let (count, level) = match denial.action {
             Action::Publish => (&counts.publishes_denied, Level::Warn),
             Action::Subscribe | Action::Unsubscribe => (&counts.subscribes_denied, Level::Warn),
+            // One for each message.
             Action::Receive => (&counts.receives_denied, Level::Debug),
         };
         count_one(count);
         if log_enabled!(target: ACCESS_LOG, level) && (level != Level::Warn || self.log.admits()) {
-            let (client, user, topic) = (Shown(client_id), User(user), Shown(topic));
-            let rule = Because(rule);
-            log!(target: ACCESS_LOG, level, "client {client} {user} may not {action} {topic}: {rule}");
+            log!(target: ACCESS_LOG, level, "{denial}");
         }
     }
 
@@ -367,6 +366,24 @@ impl AccessControl {
     /// Writes how many lines were held back, once a second. Called with every tick.
     pub(crate) fn tick(&self, now: Timestamp) {
         self.log.tick(now);
+    }
+}
+
+/// An action that was denied, as a line for the log.
+#[derive(Debug)]
+struct Denial<'a> {
+    client_id: &'a str,
+    user: Option<&'a str>,
+    action: Action,
+    topic: &'a str,
+    rule: Option<&'a Rule>,
+}
+
+impl fmt::Display for Denial<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (client, user, topic) = (Shown(self.client_id), User(self.user), Shown(self.topic));
+        let (action, rule) = (self.action, Because(self.rule));
+        write!(f, "client {client} {user} may not {action} {topic}: {rule}")
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn write_batch(
             Writer::Publisher if state.session.is_blocked() => return Written::Nothing,
             Writer::Publisher => {}
         }
-        let (session, mut asking) = state.to_send(sending);
+        let (session, mut asking) = state.sending(sending);
         session.begin_batch(now, out, protocol, &mut asking)
     };
     let Some(epoch) = began else { return Written::Nothing };

@@ -92,8 +92,8 @@ impl Future for Recheck {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.advance(&mut Budget::of_a_turn()) {
             let access = &self.engine.access;
-            access.rechecking.store(false, Ordering::SeqCst);
-            // A change after the last look at the generation, which has begun no other task.
+            // A change that finds `true` there has begun no other task, and is seen here.
+            access.rechecking.swap(false, Ordering::AcqRel);
             let again = access.generation() != self.generation
                 && !access.rechecking.swap(true, Ordering::AcqRel);
             if !again {

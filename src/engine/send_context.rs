@@ -33,7 +33,7 @@ pub(crate) struct Asking<'s, 'a> {
 
 impl CellState {
     /// The Session, and the context in which it sends.
-    pub(crate) fn to_send<'s, 'a>(
+    pub(crate) fn sending<'s, 'a>(
         &'s mut self,
         sending: &'s mut Sending<'a>,
     ) -> (&'s mut Session, Asking<'s, 'a>) {

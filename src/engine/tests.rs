@@ -103,7 +103,7 @@ fn taken(engine: &Engine, cell: &Arc<SessionCell>) -> Vec<String> {
     let take = || {
         let mut state = cell.lock();
         let mut sending = engine.sending(cell, &mut budget);
-        let (session, mut asking) = state.to_send(&mut sending);
+        let (session, mut asking) = state.sending(&mut sending);
         let message = session.take_message(NOW, &mut asking)?;
         Some(String::from_utf8(message.payload().to_vec()).unwrap())
     };
@@ -312,7 +312,7 @@ fn denied_messages_are_thrown_away_in_as_many_turns_as_they_take_pitfall_14() {
         let mut state = cell.lock();
         let mut budget = Budget::of_a_turn();
         let mut sending = engine.sending(&cell, &mut budget);
-        let (session, mut asking) = state.to_send(&mut sending);
+        let (session, mut asking) = state.sending(&mut sending);
         assert!(session.take_message(NOW, &mut asking).is_none());
         more = session.has_more();
         turns += 1;

@@ -1,3 +1,4 @@
+//! Questions, what is remembered of them, and the lines about denials.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::atomic::AtomicUsize;
@@ -135,4 +136,23 @@ fn what_clients_send_is_escaped_and_short_in_a_line_pitfall_18() {
     let long = Shown(&"ä".repeat(10_000)).to_string();
     assert_eq!(long.chars().count(), 100 + 3, "two quotes and an ellipsis");
     assert_eq!(User(Some("x\r")).to_string(), r#"of user "x\r""#);
+}
+
+#[test]
+fn a_line_names_client_user_action_topic_and_rule() {
+    let rule = Rule::line("acl", 7, "topic read home/#");
+    let denial = Denial {
+        client_id: "dev",
+        user: Some("ann"),
+        action: Action::Publish,
+        topic: "home/door",
+        rule: Some(&rule),
+    };
+    let line =
+        r#"client "dev" of user "ann" may not publish "home/door": acl:7: topic read home/#"#;
+    assert_eq!(denial.to_string(), line);
+    let anonymous = Denial { user: None, rule: None, action: Action::Subscribe, ..denial };
+    let line =
+        r#"client "dev" without a user name may not subscribe "home/door": no rule allows it"#;
+    assert_eq!(anonymous.to_string(), line);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::access::{Action, DeniedPublish, Exchange, Identity, Secret};
+use crate::access::{Action, DeniedPublish, Exchange, Identity, Request, Secret};
 use crate::packet::testing::{Written, binary, packet, property, section, string};
 use crate::reason_code::ReasonCode;
 
@@ -409,6 +409,23 @@ fn a_connect_that_old_rules_decide_is_asked_for_again_under_new_ones_pitfall_10(
     let answer = served.exchange(&[]);
     let connack = usize::from(answer[1]) + 2;
     assert_eq!((answer[0], answer[connack], answer[connack + 2]), (0x20, 0xE0, 0x98));
+}
+
+#[test]
+fn a_session_that_is_resumed_has_the_identity_of_its_last_connect() {
+    let by_user = |request: &Request<'_>| {
+        request.action != Action::Publish || request.identity.user_name() == Some("bob")
+    };
+    let bench = bench_of(Rig::allowing(by_user));
+    for (user, reason) in [("ann", 0x87), ("bob", 0x10), ("ann", 0x87)] {
+        let expiry = property(0x11, &60_u32.to_be_bytes());
+        let mut connect = connect_with("c", &[expiry], Some(user));
+        connect[9] &= !0b10; // without Clean Start
+        let mut served = bench.dial(4096);
+        served.exchange(&connect);
+        assert_eq!(served.exchange(&publish_qos_1())[4], reason, "{user}");
+    }
+    assert_eq!(bench.engine.counters().sessions, 1);
 }
 
 // ---- Denials -------------------------------------------------------------------------------------

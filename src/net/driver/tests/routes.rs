@@ -438,31 +438,35 @@ impl Sim {
             }
             Op::Acknowledge(who, mode) => self.peers[who].mode = mode,
             Op::Take => self.take(),
-            Op::Toggle { who, action, topic } => {
-                let rule = (who.to_owned(), action.to_string(), topic.to_owned());
-                let mut rules = lock(&self.rules);
-                if !rules.denied.remove(&rule) {
-                    rules.denied.insert(rule);
-                }
-                drop(rules);
-                self.bench.engine.policy_changed();
-            }
-            Op::Ban(who) => {
-                let mut rules = lock(&self.rules);
-                let lifted = rules.banned.remove(CLIENTS[who]);
-                if !lifted {
-                    rules.banned.insert(CLIENTS[who].to_owned());
-                }
-                drop(rules);
-                self.bench.engine.policy_changed();
-                if !lifted {
-                    self.lose(who, true);
-                }
-            }
+            Op::Toggle { who, action, topic } => self.toggle(who, action, topic),
+            Op::Ban(who) => self.ban(who),
             _ => {}
         }
         self.settle();
         self.compare();
+    }
+
+    fn toggle(&mut self, who: &str, action: Action, topic: &str) {
+        let rule = (who.to_owned(), action.to_string(), topic.to_owned());
+        let mut rules = lock(&self.rules);
+        if !rules.denied.remove(&rule) {
+            rules.denied.insert(rule);
+        }
+        drop(rules);
+        self.bench.engine.policy_changed();
+    }
+
+    fn ban(&mut self, who: usize) {
+        let mut rules = lock(&self.rules);
+        let lifted = rules.banned.remove(CLIENTS[who]);
+        if !lifted {
+            rules.banned.insert(CLIENTS[who].to_owned());
+        }
+        drop(rules);
+        self.bench.engine.policy_changed();
+        if !lifted {
+            self.lose(who, true);
+        }
     }
 
     fn connect(&mut self, who: usize, clean: bool, lasts: bool, will: Option<usize>) {
