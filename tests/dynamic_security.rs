@@ -33,8 +33,11 @@ const USERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Roles: the priority and the effect of each entry.
-const ROLES: &[(&str, &[(&str, &str, i32, bool)])] = &[
+/// An entry of a role: type, topic, priority, effect.
+type Entry = (&'static str, &'static str, i32, bool);
+
+/// Roles and their entries.
+const ROLES: &[(&str, &[Entry])] = &[
     (
         "wide",
         &[

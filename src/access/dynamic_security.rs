@@ -22,8 +22,8 @@ mod tests;
 /// it.
 ///
 /// It lets in a client of the file by User Name and Password, unless it is disabled or its `clientid` is another Client
-/// Identifier. Unknown User Names and wrong Passwords are refused with 0x86 (3.x: 4). A CONNECT without a User Name,
-/// or with an Authentication Method, gets no answer.
+/// Identifier. Unknown User Names and wrong Passwords are refused with 0x86 (3.x: 4). A CONNECT without a User Name
+/// (an empty one is none), or with an Authentication Method, gets no answer.
 ///
 /// Topics are decided for the clients of the file and, by `anonymousGroup`, for Clients without a User Name; other
 /// identities get no answer. The roles of a client are asked first, then those of its groups, by descending priority
@@ -206,8 +206,9 @@ impl Policy for DynamicSecurity {
                 let reason = crate::reason_code::ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
                 return Answer::Refuse(Refusal::new(reason, rule));
             }
-            let Some(name) = shown.user_name.filter(|_| shown.authentication_method.is_none())
-            else {
+            // mosquitto takes an empty User Name for none.
+            let name = shown.user_name.filter(|name| !name.is_empty());
+            let Some(name) = name.filter(|_| shown.authentication_method.is_none()) else {
                 return Answer::NoAnswer;
             };
             if self.has_patterns[1] && wild(&name) {

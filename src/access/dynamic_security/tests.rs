@@ -112,6 +112,9 @@ fn a_client_is_let_in_unless_it_is_disabled_or_pinned_to_another_identifier() {
     let without = Credentials::new("c", PeerInfo::from("test"));
     let answer = block_on(file.clone().authenticate(without.clone()));
     assert!(matches!(answer, Answer::NoAnswer));
+    let empty = without.clone().with_password("", b"open sesame");
+    let answer = block_on(file.clone().authenticate(empty));
+    assert!(matches!(answer, Answer::NoAnswer), "an empty User Name is none");
     let mut no_password = without;
     no_password.user_name = Some("ann".into());
     assert_eq!(refusal(&block_on(file.clone().authenticate(no_password))).0, bad);
