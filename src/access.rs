@@ -59,6 +59,8 @@ mod dynamic_security;
 mod file_error;
 mod files;
 mod hashing;
+#[cfg(feature = "jwt")]
+mod jwt;
 #[cfg(feature = "access-files")]
 mod password_check;
 #[cfg(feature = "access-files")]
@@ -68,6 +70,8 @@ mod password_hash;
 mod rule;
 mod secret;
 mod secret_file;
+#[cfg(any(feature = "jwt", feature = "http-access"))]
+mod topic_lists;
 
 pub use acl_file::{AclFile, Coverage};
 pub use chain::Chain;
@@ -76,6 +80,8 @@ pub use dynamic_security::DynamicSecurity;
 pub use file_error::{FileError, FileErrors};
 pub use files::{AllowAll, Anonymous};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
 #[cfg(feature = "access-files")]
 pub use password_file::PasswordFile;
 #[cfg(feature = "access-files")]
