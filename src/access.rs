@@ -68,6 +68,8 @@ mod password_file;
 #[cfg(feature = "access-files")]
 mod password_hash;
 mod rule;
+#[cfg(feature = "scram")]
+mod scram;
 mod secret;
 mod secret_file;
 #[cfg(any(feature = "jwt", feature = "http-access"))]
@@ -87,6 +89,8 @@ pub use password_file::PasswordFile;
 #[cfg(feature = "access-files")]
 pub use password_hash::{HashError, HashMethod, PasswordHash};
 pub use rule::Rule;
+#[cfg(feature = "scram")]
+pub use scram::{ScramError, ScramMechanism, ScramPolicy, ScramUsers};
 pub use secret::Secret;
 pub use secret_file::{AccessFile, FileContent};
 
