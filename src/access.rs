@@ -59,6 +59,8 @@ mod dynamic_security;
 mod file_error;
 mod files;
 mod hashing;
+#[cfg(feature = "http-access")]
+mod http;
 #[cfg(feature = "jwt")]
 mod jwt;
 #[cfg(feature = "access-files")]
@@ -82,6 +84,8 @@ pub use dynamic_security::DynamicSecurity;
 pub use file_error::{FileError, FileErrors};
 pub use files::{AllowAll, Anonymous};
 pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "http-access")]
+pub use http::{HttpAnswers, HttpCounters, HttpForm, HttpPolicy, HttpSettings};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
 #[cfg(feature = "access-files")]
@@ -119,6 +123,12 @@ pub trait Policy: Send + Sync + 'static {
     /// are remembered for the Session and the topic until the policy is replaced or
     /// [reported as changed](crate::Broker::policy_changed). A panic is a no.
     fn authorize(&self, request: &Request<'_>) -> Decision;
+
+    /// Whether the engine may remember answers of [`Policy::authorize`]. The default is yes. A policy whose answers end
+    /// by themselves says no and is asked for each message, so it has to answer from memory.
+    fn is_remembered(&self) -> bool {
+        true
+    }
 
     /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy
     /// was replaced or reported as changed; the connections of other identities are closed with 0x98. The

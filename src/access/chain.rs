@@ -49,6 +49,10 @@ impl Policy for Chain {
         decisions.find(|decision| *decision != Decision::NoAnswer).unwrap_or(Decision::NoAnswer)
     }
 
+    fn is_remembered(&self) -> bool {
+        self.0.iter().all(|policy| policy.is_remembered())
+    }
+
     fn is_current(&self, identity: &Identity) -> bool {
         self.0.iter().all(|policy| policy.is_current(identity))
     }
