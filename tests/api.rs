@@ -29,3 +29,6 @@ mod races;
 mod raw;
 #[path = "api/statements.rs"]
 mod statements;
+#[cfg(all(feature = "jwt", feature = "scram", feature = "http-access"))]
+#[path = "api/tokens.rs"]
+mod tokens;
