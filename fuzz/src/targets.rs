@@ -26,8 +26,8 @@ mod topics;
 mod trees;
 
 use crate::packet::ProtocolVersion;
-use crate::transport::tls::target as tls;
 use crate::transport::proxy_protocol::target as proxy;
+use crate::transport::tls::target as tls;
 use crate::transport::ws::target as ws;
 
 /// A target.
