@@ -339,10 +339,8 @@ fn a_listener_that_serves_everybody_is_warned_of() {
 
 /// PUBLISH of QoS 1 to the topic `secret` with an escape character in it.
 fn publish(id: u8) -> Vec<u8> {
-    let topic = b"secret\x1b[31m";
-    let mut packet = vec![0x32, topic.len() as u8 + 4, 0, topic.len() as u8];
-    packet.extend(topic);
-    packet.extend([0, id]);
+    let mut packet = b"\x32\x0f\x00\x0bsecret\x1b[31m\x00".to_vec();
+    packet.push(id);
     packet
 }
 

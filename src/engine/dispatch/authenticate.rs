@@ -239,7 +239,7 @@ impl Dispatch {
             return Err(self.refused(&has_ended(&identity), None).into());
         }
         if let Some(mut state) = self.state() {
-            state.subject = Some(Subject::new(identity.clone()).with_peer(&self.peer));
+            state.subject = Some(Subject::new(identity).with_peer(&self.peer));
         }
         self.forget_routes(); // which the identity before was allowed
         if let Some(authentication) = self.authentication.as_deref_mut() {
