@@ -133,7 +133,7 @@ fn every_wrong_choice_of_tls_has_its_answer() {
         (
             "wss://h",
             format!(r#""tls": {{{pair}, "userName": "commonName"}}"#),
-            &["listeners.a.tls: ", "add clientCa"],
+            &["listeners.a.tls: ", "add clientCa"][..],
         ),
         (
             "wss://h",
@@ -221,7 +221,7 @@ fn every_wrong_mount_point_proxy_and_socket_has_its_answer() {
         (
             "tcp://h",
             r#""mountPoint": "a/#""#,
-            &["listeners.a.mountPoint: ", "\"a/#\" is no mount point"],
+            &["listeners.a.mountPoint: ", "\"a/#\" is no mount point"][..],
         ),
         (
             "tcp://h",
