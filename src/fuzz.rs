@@ -69,6 +69,10 @@ mod transport {
         pub use options::{CertificateName, ClientCertificate, TlsVersion};
     }
 
+    pub(crate) mod proxy_protocol {
+        pub(crate) mod header;
+    }
+
     pub(crate) mod ws {
         mod forwarded;
         mod frame;

@@ -34,17 +34,23 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is that of its binary and of its directory in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("acl_file", acl_file),
+    ("bans", bans),
     ("config", config),
     ("connect", connect),
     ("decode_v3_1", decode_v3_1),
     ("decode_v3_1_1", decode_v3_1_1),
     ("decode_v5", decode_v5),
+    ("dynamic_security", dynamic_security),
     ("first_bytes", first_bytes),
     ("frame", frame),
+    ("jwt", jwt),
     ("listener_url", listener_url),
+    ("password_file", password_file),
+    ("proxy_header", proxy_header),
     ("retained", retained),
     ("session", session),
     ("share", share),
+    ("tls_material", tls_material),
     ("topic", topic),
     ("tree", tree),
     ("ws_frame", ws_frame),
@@ -58,6 +64,14 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// reading.
 pub fn acl_file(data: &[u8]) {
     access::acl_file(data);
+}
+
+/// A file of bans.
+///
+/// # Panics
+/// An error does not name the file, or what is accepted does not read back.
+pub fn bans(data: &[u8]) {
+    access::bans(data);
 }
 
 /// The text of a configuration file.
@@ -100,6 +114,14 @@ pub fn decode_v5(data: &[u8]) {
     codec::decode_as(ProtocolVersion::V5, data);
 }
 
+/// A file of mosquitto's dynamic security.
+///
+/// # Panics
+/// An error does not name the file, or what is accepted is no JSON object.
+pub fn dynamic_security(data: &[u8]) {
+    access::dynamic_security(data);
+}
+
 /// The first bytes of a Network Connection.
 ///
 /// # Panics
@@ -116,12 +138,36 @@ pub fn frame(data: &[u8]) {
     frames::frame(data);
 }
 
+/// Header and claims of a JSON Web Token, a line each; also a Password, and files of keys.
+///
+/// # Panics
+/// A token is accepted that is not signed, has ended, or names nobody.
+pub fn jwt(data: &[u8]) {
+    access::jwt(data);
+}
+
 /// The URL of a listener, and on further lines its origins.
 ///
 /// # Panics
 /// What is accepted cannot be served, or what an error says to write instead is refused.
 pub fn listener_url(data: &[u8]) {
     settings::listener_url(data);
+}
+
+/// A password file.
+///
+/// # Panics
+/// An error does not name the file, or shows a hash.
+pub fn password_file(data: &[u8]) {
+    access::password_file(data);
+}
+
+/// The first bytes of a connection behind a proxy.
+///
+/// # Panics
+/// More bytes change the answer, or bytes behind the header are read.
+pub fn proxy_header(data: &[u8]) {
+    access::proxy_header(data);
 }
 
 /// Changes of the retained messages, and searches.
@@ -146,6 +192,14 @@ pub fn session(data: &[u8]) {
 /// They do not agree with a list.
 pub fn share(data: &[u8]) {
     shares::share(data);
+}
+
+/// Certificate, key, authorities and revocations in PEM.
+///
+/// # Panics
+/// An error does not name its source.
+pub fn tls_material(data: &[u8]) {
+    access::tls_material(data);
 }
 
 /// A Topic Filter and, on the next line, a Topic Name.
