@@ -62,19 +62,38 @@ mod transport {
         }
     }
 
-    /// Without certificates.
+    /// Without handshakes.
     pub(crate) mod tls {
+        mod names;
         mod options;
+        mod pem;
 
         pub use options::{CertificateName, ClientCertificate, TlsVersion};
+
+        #[path = "../../../fuzz/src/certificates.rs"]
+        pub(crate) mod target;
+    }
+
+    /// As in `transport.rs`.
+    #[derive(Debug, Default)]
+    pub struct CertificateNames {
+        pub(crate) common_name: Option<String>,
+        pub(crate) subject: String,
+        pub(crate) dns: Vec<String>,
+        pub(crate) uris: Vec<String>,
+        pub(crate) emails: Vec<String>,
+        pub(crate) user_name: Option<String>,
     }
 
     pub(crate) mod proxy_protocol {
-        pub(crate) mod header;
+        mod header;
+
+        #[path = "../../../fuzz/src/proxy.rs"]
+        pub(crate) mod target;
     }
 
     pub(crate) mod ws {
-        mod forwarded;
+        pub(crate) mod forwarded;
         mod frame;
         mod stream;
         mod upgrade;

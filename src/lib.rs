@@ -23,6 +23,8 @@
 //! | bound what Clients can make grow | [`Limits`], [`Broker::builder`], [`Counters`] |
 //! | publish and subscribe in process | [`Client`], [`Message`], [`TopicFilter`], [`SubscriptionOptions`] |
 //! | see the outcome of every message | [`Ledger`], [`Broker::sessions`] |
+//! | say who may connect and what Clients may do | [`access`] |
+//! | ask why a message did not arrive | [`Broker::explain_delivery`] |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
 //! | test a client or an embedding program | `testing` (feature of the same name) |
@@ -42,8 +44,10 @@
 //!
 //! # Limitations
 //!
-//! Sessions and retained messages are held in memory only and end with the broker. There is no authentication and
-//! no authorization: user names and passwords are ignored.
+//! Sessions and retained messages are held in memory only and end with the broker. Without a policy
+//! ([`BrokerBuilder::policy`]) every Client may do everything that the protocol allows. Files of users and rules are
+//! read when [`access::AccessConfig::load`] is called, and not again by themselves. TLS has no pre-shared keys and reads
+//! no encrypted private keys.
 //!
 //! # Versions
 //!

@@ -28,8 +28,9 @@ use crate::topic::{TopicError, TopicFilter, check_name};
 pub struct ListenerRules {
     /// Whether Clients without a User Name may connect. `Some(false)` refuses them with 0x87 (3.x: return code 5)
     /// before any policy is asked, unless the transport gives them a user name, by a certificate for example, or they
-    /// name an Authentication Method. `Some(true)` lets the policy
-    /// [`Anonymous`](crate::access) accept them on this listener. `None`, the default, leaves it to the policy.
+    /// name an Authentication Method. `Some(true)` lets policies accept them on this listener; they ask
+    /// [`PeerInfo::listener_allows_anonymous`](crate::transport::PeerInfo::listener_allows_anonymous). `None`, the
+    /// default, leaves it to the policy.
     pub anonymous: Option<bool>,
     /// The versions of MQTT that are served; a CONNECT of another version is refused with 0x84 (3.x: return code 1).
     /// Default: all. The empty set serves nobody.

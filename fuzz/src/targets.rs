@@ -26,6 +26,8 @@ mod topics;
 mod trees;
 
 use crate::packet::ProtocolVersion;
+use crate::transport::proxy_protocol::target as proxy;
+use crate::transport::tls::target as tls;
 use crate::transport::ws::target as ws;
 
 /// A target.
@@ -42,6 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("decode_v5", decode_v5),
     ("dynamic_security", dynamic_security),
     ("first_bytes", first_bytes),
+    ("forwarded", forwarded),
     ("frame", frame),
     ("jwt", jwt),
     ("listener_url", listener_url),
@@ -50,7 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("retained", retained),
     ("session", session),
     ("share", share),
-    ("tls_material", tls_material),
+    ("tls_file", tls_file),
     ("topic", topic),
     ("tree", tree),
     ("ws_frame", ws_frame),
@@ -130,6 +133,14 @@ pub fn first_bytes(data: &[u8]) {
     connects::first_bytes(data);
 }
 
+/// Lines of `X-Forwarded-For`, and of `Forwarded` behind a `:`.
+///
+/// # Panics
+/// A Client chooses its address, or a trusted proxy behind the last one changes it.
+pub fn forwarded(data: &[u8]) {
+    proxy::forwarded(data);
+}
+
 /// Four sizes of pieces, a choice of the largest packet, and a stream of packets.
 ///
 /// # Panics
@@ -162,12 +173,12 @@ pub fn password_file(data: &[u8]) {
     access::password_file(data);
 }
 
-/// The first bytes of a connection behind a proxy.
+/// The first bytes of a connection from a proxy.
 ///
 /// # Panics
-/// More bytes change the answer, or bytes behind the header are read.
+/// A reader that takes no byte too many finds another header than one that has all bytes.
 pub fn proxy_header(data: &[u8]) {
-    access::proxy_header(data);
+    proxy::header(data);
 }
 
 /// Changes of the retained messages, and searches.
@@ -194,12 +205,12 @@ pub fn share(data: &[u8]) {
     shares::share(data);
 }
 
-/// Certificate, key, authorities and revocations in PEM.
+/// A file of a TLS listener, or a certificate as a Client shows it.
 ///
 /// # Panics
-/// An error does not name its source.
-pub fn tls_material(data: &[u8]) {
-    access::tls_material(data);
+/// An error has more than one line, or a user name is none of the names in a certificate.
+pub fn tls_file(data: &[u8]) {
+    tls::tls_file(data);
 }
 
 /// A Topic Filter and, on the next line, a Topic Name.

@@ -129,13 +129,14 @@ pub struct HttpCounters {
 /// - *Questions* are POST requests, one for each connection to the server. Redirections are not followed, and proxies
 ///   of the environment are not used. `https` is not supported; requests that carry passwords to another machine are
 ///   readable on the way there, which is said by a warning.
-/// - *CONNECT*: `user_url` is asked, and then `superuser_url`, whose yes allows everything. Without a User Name or with
-///   an Authentication Method, the next policy of a [`Chain`](super::Chain) decides. Without a Password, or with an
-///   empty one, the answer is no without a question. These answers are not kept: a user who is removed cannot connect
-///   again, and no trace of a password stays.
-/// - *An access list*: with [`HttpAnswers::Json`], a yes to the user may have the member `acl`, in the form that
-///   [`JwtPolicy`](super::JwtPolicy) describes: `{"pub": [...], "sub": [...], "all": [...]}`. It decides for as long as the Client is
-///   connected, and `acl_url` is not asked. This is the best choice: nothing has to be asked later.
+/// - *CONNECT*: `user_url` is asked, and then `superuser_url`, whose yes allows everything. Without a User Name, or with an
+///   empty one, and with an Authentication Method, the next policy of a [`Chain`](super::Chain) decides. Without a
+///   Password, or with an empty one, the answer is no without a question. These answers are not kept: a user who is
+///   removed cannot connect again, and no trace of a password stays.
+/// - *An access list*: with [`HttpAnswers::Json`], a yes to the user may have the member `acl`, an object
+///   `{"pub": [...], "sub": [...], "all": [...]}`: Topic Filters to publish, to subscribe and receive, and all of it.
+///   `${clientid}` and `${username}` stand for the Client's own. It decides as long as the Client is connected, and
+///   `acl_url` is not asked. This is the best choice: nothing has to be asked later.
 /// - *Topics*: `acl_url` is asked for each topic, and its answers are kept for a while, yes and no alike. No thread
 ///   that serves connections waits for the server: whatever has no kept answer is denied, and asked in the background
 ///   for the next time. [`HttpPolicy::prepare`] asks ahead.
@@ -494,7 +495,9 @@ impl Shared {
 impl Policy for HttpPolicy {
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating {
         let is_asked = shown.authentication_method.is_none() && self.shared.user.is_some();
-        let Some(user) = shown.user_name.clone().filter(|_| is_asked) else {
+        // mosquitto takes an empty User Name for none.
+        let user = shown.user_name.clone().filter(|user| is_asked && !user.is_empty());
+        let Some(user) = user else {
             return Box::pin(std::future::ready(Answer::NoAnswer));
         };
         let shared = self.shared.clone();

@@ -174,6 +174,8 @@ pub(crate) struct AccessControl {
     in_force: AtomicU64,
     /// The generation of the rules, with a policy or without.
     generation: AtomicU64,
+    /// The policy's answers end by themselves, so nothing remembers them.
+    fleeting: AtomicBool,
     pub(crate) denied_publish: DeniedPublish,
     pub(crate) counts: Arc<Counts>,
     log: DenialLog,
@@ -206,6 +208,8 @@ impl AccessControl {
         rules.policy = policy(rules.policy.take());
         rules.generation += 1;
         let in_force = if rules.policy.is_some() { rules.generation } else { 0 };
+        let fleeting = rules.policy.as_ref().is_some_and(|policy| !policy.is_remembered());
+        self.fleeting.store(fleeting, Ordering::Release);
         self.generation.store(rules.generation, Ordering::Release);
         self.in_force.store(in_force, Ordering::Release);
     }
@@ -218,6 +222,11 @@ impl AccessControl {
 
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether the policy has to be asked for each message.
+    pub(crate) fn is_fleeting(&self) -> bool {
+        self.fleeting.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_in_force(&self) -> bool {

@@ -178,6 +178,11 @@ impl Batch {
         now: Timestamp,
         budget: &mut Budget,
     ) -> Routed {
+        if engine.access.is_fleeting()
+            && let Err(denied) = publisher.may_publish(&engine.access, arriving.topic)
+        {
+            return Routed::Heard(self.count_denied(denied));
+        }
         // A route that is remembered was allowed, by rules that are still in force.
         match cache.get(engine, arriving.topic) {
             Some(route) if !arriving.retain => {

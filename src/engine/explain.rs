@@ -107,7 +107,7 @@ impl Engine {
                 explanation.add(Cause::NotAuthorized { rule: Some(rule) }, KeepsAway::All);
             }
             Decision::NoAnswer => {
-                explanation.add(Cause::NotAuthorized { rule: None }, KeepsAway::All)
+                explanation.add(Cause::NotAuthorized { rule: None }, KeepsAway::All);
             }
         }
     }

@@ -156,7 +156,7 @@ impl Client<'_> {
                 Rule::named("the configuration has no access settings, so every Client is let in");
             return Ok((Verdict::yes(rule.clone()), self.identity(rule)));
         }
-        for part in self.loaded.access.authenticators() {
+        for part in self.loaded.authenticators() {
             match self.ask(part, trace) {
                 Some((verdict, identity)) => {
                     return Ok((verdict, identity.unwrap_or_else(nobody)));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
-use hrotti::access::LoadedAccess;
+use hrotti::access::{AccessPart, LoadedAccess};
 use hrotti::config::Config;
 use hrotti::transport::tls::{ClientCertificate, TlsMaterial};
 use hrotti::{ListenerConfig, TlsConfig};
@@ -17,6 +17,19 @@ pub(crate) struct Loaded {
     pub(crate) tls: Vec<Option<TlsMaterial>>,
     /// What an operator should change, one line each with the remedy.
     pub(crate) warnings: Vec<String>,
+    /// Some listener takes user names from Clients' certificates.
+    certificate_names: bool,
+}
+
+/// The key of the policy that lets in Clients by their certificates.
+const CERTIFICATE_NAMES: &str = "listeners.NAME.tls.userName";
+
+impl Loaded {
+    /// The policies that are asked at CONNECT, without one that can have no answer.
+    pub(crate) fn authenticators(&self) -> impl Iterator<Item = &AccessPart> {
+        let all = self.access.authenticators().iter();
+        all.filter(|part| self.certificate_names || part.key != CERTIFICATE_NAMES)
+    }
 }
 
 /// Reads all files. Relative paths are under `base`.
@@ -44,7 +57,9 @@ pub(crate) fn load(config: &Config, base: &Path) -> Result<Loaded, Vec<String>> 
     }
     warnings.extend(access.warnings().iter().cloned());
     warnings.extend(open_listeners(config));
-    Ok(Loaded { access, tls, warnings })
+    let names = |listener: &ListenerConfig| listener.tls.as_ref()?.user_name;
+    let certificate_names = config.listeners.iter().any(|(_, listener)| names(listener).is_some());
+    Ok(Loaded { access, tls, warnings, certificate_names })
 }
 
 /// The material of one listener.
@@ -86,7 +101,7 @@ fn material(
 impl fmt::Display for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.access.policy().is_some() {
-            for part in self.access.authenticators() {
+            for part in self.authenticators() {
                 writeln!(f, "who may connect: {}: {}", part.key, part.what)?;
             }
             for part in self.access.authorizers() {

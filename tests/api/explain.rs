@@ -6,7 +6,7 @@ use hrotti::access::{
     Action, Answer, Authenticating, Credentials, Decision, Identity, Policy, Request, Rule,
 };
 use hrotti::{Broker, Cause, Difference, DropReason, Explanation, KeepsAway, Limits, Message, QoS};
-use hrotti::{SubscriptionOptions, TopicFilter};
+use hrotti::{ListenerConfig, ListenerRules, SubscriptionOptions, TopicFilter};
 
 use crate::peer::{Peer, block_on, listen};
 use crate::raw::{Connect, limited, publish, subscribe, until};
@@ -293,6 +293,21 @@ fn the_rule_of_each_action_is_told() {
         !decision.is_allowed() && decision.rule().is_some(),
         "reserved for the Server: {decision:?}"
     );
+}
+
+/// Subscribed at one listener, and connected at another that shows only a part of the topics.
+#[test]
+fn what_the_mount_point_of_the_listener_hides() {
+    let (broker, endpoint, peer) = subscribed(Limits::default(), &[("garden/#", 0), ("home/#", 0)]);
+    let mut rules = ListenerRules::default();
+    rules.mount_point = Some("home".parse().expect("a mount point"));
+    let mounted = ListenerConfig::new("tcp://127.0.0.1:0").expect("a URL").with_rules(rules);
+    let mounted = block_on(broker.add_listener("mounted", mounted)).expect("a listener");
+    drop((peer, endpoint));
+    let _peer = Connect::new(5, "c").persistent().accepted(&mounted);
+    let cause = obstacle(&broker.explain_delivery("c", "garden/gate"), KeepsAway::All);
+    assert_eq!(cause, Cause::Unmounted);
+    assert!(broker.explain_delivery("c", "home/lamp").would_arrive());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{Cursor, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,7 @@ use ring::hmac;
 use rsasl::prelude::{Mechname, SASLClient, SASLConfig, Session};
 
 use crate::peer::{Peer, listen};
-use crate::raw::{Connect, packet, publish, subscribe, text};
+use crate::raw::{Connect, packet, publish, subscribe, text, varint};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const METHOD: u8 = 0x15;
@@ -62,10 +63,10 @@ fn a_token_lets_its_user_in_with_the_access_list_of_the_token() {
     let mut ann = Peer::dial(&endpoint);
     ann.send(&connect(4, "c1", "", &token(claims)));
     assert_eq!(ann.packet(), [0x20, 2, 0, 0]);
-    ann.send(&subscribe(4, 1, "bob/#", 0));
+    ann.send(&subscribe(4, "bob/#", 0));
     assert_eq!(ann.packet(), [0x90, 3, 0, 1, 0x80]);
-    ann.send(&subscribe(4, 2, "ann/#", 0));
-    assert_eq!(ann.packet(), [0x90, 3, 0, 2, 0]);
+    ann.send(&subscribe(4, "ann/#", 0));
+    assert_eq!(ann.packet(), [0x90, 3, 0, 1, 0]);
     ann.send(&publish(4, "bob/x", b"denied", 0, 0));
     ann.send(&publish(4, "ann/x", b"allowed", 0, 0));
     assert!(ann.packet().ends_with(b"allowed"));
@@ -125,21 +126,20 @@ impl Scram {
 
     fn auth(&self, reason: u8, data: &[u8]) -> Vec<u8> {
         let properties = self.properties(data);
-        let mut body = vec![reason, u8::try_from(properties.len()).unwrap()];
+        let mut body = vec![reason];
+        body.extend(varint(properties.len()));
         body.extend(properties);
         packet(0xF0, &body)
     }
 }
 
-/// The Authentication Data among the properties of a packet, which is shorter than 16 kB.
-fn data_of(packet: &[u8]) -> &[u8] {
-    let at = packet.windows(3).position(|three| {
-        // The data of SCRAM begins with r= or v=.
-        three[0] == DATA && packet.len() > usize::from(three[2])
-    });
-    let at = at.unwrap();
-    let length = usize::from(u16::from_be_bytes([packet[at + 1], packet[at + 2]]));
-    &packet[at + 3..at + 3 + length]
+/// The Authentication Data of a packet, which stands behind the Authentication Method.
+fn data_of<'a>(packet: &'a [u8], method: &str) -> &'a [u8] {
+    let before = [&text(method)[..], &[DATA]].concat();
+    let at = packet.windows(before.len()).position(|window| window == before).unwrap();
+    let data = &packet[at + before.len()..];
+    let length = usize::from(u16::from_be_bytes([data[0], data[1]]));
+    &data[2..2 + length]
 }
 
 #[test]
@@ -166,25 +166,28 @@ fn scram_lets_in_who_knows_the_password_and_again_while_connected() {
         peer.send(&Connect::new(5, "c1").props(&properties).bytes());
         let auth = peer.packet();
         assert_eq!((auth[0], auth[2]), (0xF0, 0x18), "Continue authentication");
-        let last = client.step(Some(data_of(&auth)));
+        let last = client.step(Some(data_of(&auth, mechanism)));
         peer.send(&client.auth(0x18, &last));
         let connack = peer.packet();
         assert_eq!((connack[0], connack[3]), (0x20, code), "{mechanism} {user} {password}");
         if code > 0 {
             continue;
         }
-        client.session.step(Some(data_of(&connack)), &mut Cursor::new(Vec::new())).unwrap();
+        client
+            .session
+            .step(Some(data_of(&connack, mechanism)), &mut Cursor::new(Vec::new()))
+            .unwrap();
 
         // Section 4.12.1.
         let mut client = Scram::new(mechanism, user, password);
         let first = client.step(None);
         peer.send(&client.auth(0x19, &first));
         let auth = peer.packet();
-        let last = client.step(Some(data_of(&auth)));
+        let last = client.step(Some(data_of(&auth, mechanism)));
         peer.send(&client.auth(0x18, &last));
         let auth = peer.packet();
         assert_eq!((auth[0], auth[2]), (0xF0, 0), "Success");
-        client.session.step(Some(data_of(&auth)), &mut Cursor::new(Vec::new())).unwrap();
+        client.session.step(Some(data_of(&auth, mechanism)), &mut Cursor::new(Vec::new())).unwrap();
         peer.ping();
     }
     let mut peer = Peer::dial(&endpoint);
@@ -194,12 +197,10 @@ fn scram_lets_in_who_knows_the_password_and_again_while_connected() {
     assert!(connack[0] == 0x20 && matches!(connack[3], 0x87 | 0x8C), "{connack:?}");
 }
 
-#[test]
-fn an_http_server_lets_a_user_in_with_the_access_list_of_its_answer() {
+/// An HTTP server that answers each request, by its content, with this.
+fn http_server(answer: impl Fn(&str) -> String + Send + 'static) -> String {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut settings = HttpSettings::default();
-    settings.user_url = Some(format!("http://{}/user", server.local_addr().unwrap()));
-    settings.answers = HttpAnswers::Json;
+    let url = format!("http://{}/", server.local_addr().unwrap());
     thread::spawn(move || {
         for stream in server.incoming() {
             let mut stream = stream.unwrap();
@@ -209,19 +210,71 @@ fn an_http_server_lets_a_user_in_with_the_access_list_of_its_answer() {
                 let length = stream.read(&mut buffer).unwrap();
                 request.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
             }
-            let yes = request.contains("username=ann&password=secret&");
-            let body = format!(r#"{{"Ok": {yes}, "acl": {{"all": ["ann/#"]}}}}"#);
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-                .unwrap();
+            write!(stream, "HTTP/1.1 {}", answer(&request)).unwrap();
         }
     });
+    url
+}
+
+#[test]
+fn an_http_server_lets_a_user_in_with_the_access_list_of_its_answer() {
+    let url = http_server(|request| {
+        let yes = request.contains("username=ann&password=secret&");
+        let body = format!(r#"{{"Ok": {yes}, "acl": {{"all": ["ann/#"]}}}}"#);
+        format!("200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    });
+    let mut settings = HttpSettings::default();
+    settings.user_url = Some(url);
+    settings.answers = HttpAnswers::Json;
     let (_broker, endpoint) = broker(HttpPolicy::new(settings).unwrap());
     let mut ann = Peer::dial(&endpoint);
     ann.send(&connect(4, "c1", "ann", "secret"));
     assert_eq!(ann.packet(), [0x20, 2, 0, 0]);
-    ann.send(&subscribe(4, 1, "bob/#", 0));
+    ann.send(&subscribe(4, "bob/#", 0));
     assert_eq!(ann.packet(), [0x90, 3, 0, 1, 0x80]);
     let mut bob = Peer::dial(&endpoint);
     bob.send(&connect(4, "c2", "bob", "secret"));
     assert_eq!(bob.packet(), [0x20, 2, 0, 4]);
+}
+
+/// The broker does not remember for longer what the policy answers for a while.
+#[test]
+fn an_answer_about_a_topic_counts_from_its_arrival_to_its_end() {
+    let allows = Arc::new(AtomicBool::new(true));
+    let now = allows.clone();
+    let url = http_server(move |request| {
+        let allowed = request.contains("topic=yes&acc=2") && now.load(Ordering::Relaxed);
+        let yes = !request.contains("topic=") || allowed;
+        format!("{}\r\nContent-Length: 0\r\n\r\n", if yes { "200 OK" } else { "403 Forbidden" })
+    });
+    let mut settings = HttpSettings::default();
+    settings.user_url = Some(url.clone());
+    settings.acl_url = Some(url);
+    settings.cache = Duration::from_secs(1);
+    let policy = HttpPolicy::new(settings).unwrap();
+    let (_broker, endpoint) = broker(policy.clone());
+    let mut ann = Peer::dial(&endpoint);
+    ann.send(&connect(5, "c1", "ann", "secret"));
+    assert_eq!(ann.packet()[3], 0);
+    let mut publish_to = |topic| {
+        ann.send(&publish(5, topic, b"", 1, 1));
+        let puback = ann.packet();
+        assert_eq!(puback[0], 0x40);
+        puback.get(4).copied().unwrap_or_default()
+    };
+    let begun = SystemTime::now();
+    assert_eq!(publish_to("yes"), 0x87);
+    while publish_to("yes") == 0x87 {
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(60), "the answer never counts");
+    }
+    assert_eq!(publish_to("no"), 0x87);
+    while policy.counters().requests < 3 {
+        thread::yield_now();
+    }
+    assert_eq!(publish_to("no"), 0x87);
+    // A route that the publisher has used before is no way around.
+    allows.store(false, Ordering::Relaxed);
+    while publish_to("yes") != 0x87 {
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(60), "the old answer never ends");
+    }
 }

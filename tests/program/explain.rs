@@ -7,7 +7,8 @@ use super::{Ended, private_file};
 
 /// ann's password is `open sesame`.
 pub(crate) const PASSWORDS: &str = "# users\nann:$7$101$VOKLKl0m4B4ch5OP$rAF18QVJQWMuAni/uXW06AGJV9AdlOd7XPC9cRmbWu6pTocFWk/ZroFcf00zxbutQcc8U68D9nIDZuqg6VYnGw==\n";
-pub(crate) const ACL: &str = "topic read news/#\n\nuser ann\ntopic readwrite home/+\npattern write from/%c/#\n";
+pub(crate) const ACL: &str =
+    "topic read news/#\n\nuser ann\ntopic readwrite home/+\npattern write from/%c/#\n";
 
 fn configuration(name: &str, listeners: &str, access: &str) -> String {
     private_file(&format!("{name}-passwords"), PASSWORDS);
@@ -51,19 +52,44 @@ fn each_answer_names_file_line_and_rule() {
         (
             &["--user", "ann", "publish", "home/lamp"][..],
             0,
-            &["yes: ", "user \"ann\"", "publish to \"home/lamp\"", "explain-acl:4: topic readwrite home/+"][..],
+            &[
+                "yes: ",
+                "user \"ann\"",
+                "publish to \"home/lamp\"",
+                "explain-acl:4: topic readwrite home/+",
+            ][..],
         ),
-        (&["--user", "ann", "publish", "garden/gate"], 1, &["no: ", "explain-acl: no line allows it"]),
+        (
+            &["--user", "ann", "publish", "garden/gate"],
+            1,
+            &["no: ", "explain-acl: no line allows it"],
+        ),
         (&["--user", "ann", "receive", "home/lamp"], 0, &["explain-acl:4: "]),
-        (&["--user", "ann", "--client", "c7", "publish", "from/c7/x"], 0, &["explain-acl:5: pattern write from/%c/#"]),
-        (&["--user", "ann", "subscribe", "home/lamp"], 0, &["explain-acl:4: ", "coverage: all that the filter"]),
+        (
+            &["--user", "ann", "--client", "c7", "publish", "from/c7/x"],
+            0,
+            &["explain-acl:5: pattern write from/%c/#"],
+        ),
+        (
+            &["--user", "ann", "subscribe", "home/lamp"],
+            0,
+            &["explain-acl:4: ", "coverage: all that the filter"],
+        ),
         (&["--user", "ann", "subscribe", "home/#"], 0, &["explain-acl:4: ", "coverage: a part"]),
         (&["--user", "ann", "subscribe", "$share/g/home/+"], 0, &["coverage: all"]),
         (&["--user", "ann", "subscribe", "garden/#"], 1, &["no: ", "explain-acl: "]),
         (&["--user", "ann", "publish", "$SYS/x"], 1, &["only the server publishes"]),
-        (&["--user", "ann", "connect"], 0, &["explain-passwords:2: user ann", "the password was not checked"]),
+        (
+            &["--user", "ann", "connect"],
+            0,
+            &["explain-passwords:2: user ann", "the password was not checked"],
+        ),
         (&["--user", "bob", "connect"], 1, &["explain-passwords: no user of this name"]),
-        (&["--user", "bob", "publish", "home/lamp"], 1, &["may not connect, so it may do nothing else"]),
+        (
+            &["--user", "bob", "publish", "home/lamp"],
+            1,
+            &["may not connect, so it may do nothing else"],
+        ),
         (&["connect"], 1, &["no: ", "no setting lets in Clients without a user name"]),
     ] {
         assert_answer(&path, args, code, parts);
@@ -87,7 +113,11 @@ fn the_rules_of_the_listener_are_asked_first() {
         "mountPoint": "home"}, "out": {"url": "tcp://127.0.0.1:0", "anonymous": true}"#;
     let path = configuration("explain-listener", listeners, BOTH);
     for (args, code, parts) in [
-        (&["--user", "ann", "connect"][..], 2, &["several listeners", "--listener with one of \"in\", \"out\""][..]),
+        (
+            &["--user", "ann", "connect"][..],
+            2,
+            &["several listeners", "--listener with one of \"in\", \"out\""][..],
+        ),
         (&["--listener", "inn", "connect"], 2, &["--listener \"inn\"", "\"in\", \"out\""]),
         (
             &["--listener", "in", "--user", "ann", "--address", "192.0.2.1", "connect"],
@@ -105,7 +135,11 @@ fn the_rules_of_the_listener_are_asked_first() {
             &["\"home/lamp\"", "explain-listener-acl:4: "],
         ),
         (&["--listener", "out", "connect"], 0, &["yes: ", "no user name"]),
-        (&["--listener", "out", "receive", "news/today"], 0, &["explain-listener-acl:1: topic read news/#"]),
+        (
+            &["--listener", "out", "receive", "news/today"],
+            0,
+            &["explain-listener-acl:1: topic read news/#"],
+        ),
         (&["--listener", "out", "publish", "news/today"], 1, &["no: "]),
     ] {
         assert_answer(&path, args, code, parts);
@@ -139,14 +173,10 @@ fn what_cannot_be_answered_has_an_exit_code_of_its_own() {
         (&[][..], &["USAGE"][..]),
         (&["fly"], &["fly"]),
         (&["publish"], &["TOPIC"]),
-        (&["publish", "a/#"], &["\"a/#\" cannot be asked about"]),
         (&["--user", "ann", "publish", "a/#"], &["\"a/#\" cannot be asked about"]),
         (&["--version", "4", "connect"], &["4"]),
-        (&["--address", "here", "connect"], &["here"]),
+        (&["--address", "here", "connect"], &["--address", "invalid IP address"]),
     ] {
-        if args.contains(&"a/#") && !args.contains(&"--user") {
-            continue; // an anonymous Client may not connect, which is an answer
-        }
         assert_answer(&path, args, 2, parts);
     }
     let ended = explain("no/such.json", &["connect"], None);

@@ -1,6 +1,6 @@
-//! Files with access rules, and what proves who a peer is, by target.
+//! Files with access rules, and tokens, by target.
 
-use crate::hand::{bytes, texts};
+use crate::hand::texts;
 
 pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     vec![
@@ -9,8 +9,6 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("dynamic_security", texts(DYNAMIC_SECURITY)),
         ("jwt", texts(JWT)),
         ("password_file", texts(PASSWORD_FILE)),
-        ("proxy_header", bytes(PROXY_HEADER)),
-        ("tls_material", tls_material()),
     ]
 }
 
@@ -67,47 +65,3 @@ const PASSWORD_FILE: &[&str] = &[
     "ann:secret\nann:$7$0$AA==$AA==\n:$6$AA==$AA==\nbob\nbob:$9$x\n",
     "a b:$7$4294967296$AQID$AQID\n\u{e9}:$argon2id$v=19$m=4294967295,t=0,p=9$AQ$AQ\n",
 ];
-
-const PROXY_HEADER: &[&[u8]] = &[
-    b"PROXY UNKNOWN\r\n\x10\x0c",
-    b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 1883\r\n\x10",
-    b"PROXY TCP6 2001:db8::1 2001:db8::2 50000 1883\r\n",
-    b"PROXY TCP4 192.0.2.1 192.0.2.2 050000 99999\r\n",
-    b"PROXY TCP4 192.0.2.1\r\n",
-    b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00\x10",
-    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc0\x00\x02\x02\xc3\x50\x07\x5b",
-    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x18\xc0\x00\x02\x01\xc0\x00\x02\x02\xc3\x50\x07\x5b\x20\x00\x09\x07\x00\x00\x00\x00\x22\x00\x01a",
-    b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02\xc3\x50\x07\x5b",
-    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
-    b"\x10\x0c\0\x04MQTT",
-];
-
-const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----
-MIIBbDCCAROgAwIBAgIUAUMc5Tc/C8We9+tvjL5eOoFxQuYwCgYIKoZIzj0EAwIw
-DDEKMAgGA1UEAwwBYTAeFw0yNjExMjgxOTM3NTdaFw0zNjExMjUxOTM3NTdaMAwx
-CjAIBgNVBAMMAWEwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARC4OhGzUDuI90X
-t29eFx3oifzm86IjhI6LohvS8nam32twiqxGObVa95l+vzqNXfOn+RRLlnNf6X/W
-06HYVFWYo1MwUTAdBgNVHQ4EFgQUJbaT5PqaSH44R/kKIy7OXo5pb1swHwYDVR0j
-BBgwFoAUJbaT5PqaSH44R/kKIy7OXo5pb1swDwYDVR0TAQH/BAUwAwEB/zAKBggq
-hkjOPQQDAgNHADBEAiBSL3/lsPvYIatPzAPozEB5yQFfQXe7+yt/IBuWGlEXlAIg
-WpSafkXldrZA7/3+ryQxErcAfQ9MmY4tBr3SZfPsiXI=
------END CERTIFICATE-----
-";
-
-/// A certificate, and what is no key for it.
-fn tls_material() -> Vec<Vec<u8>> {
-    let key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----";
-    let encrypted =
-        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----";
-    let list = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----";
-    let parts: [&[&str]; 6] = [
-        &[CERTIFICATE],
-        &[CERTIFICATE, key],
-        &[key, CERTIFICATE],
-        &[CERTIFICATE, encrypted, CERTIFICATE],
-        &[CERTIFICATE, key, CERTIFICATE, list],
-        &["-----BEGIN CERTIFICATE-----\n!\n", "", "\u{e9}", ""],
-    ];
-    parts.map(|parts| parts.join("\n--\n").into_bytes()).to_vec()
-}

@@ -1,3 +1,5 @@
+//! A policy and a server for each test.
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
@@ -198,9 +200,10 @@ fn a_hung_server_and_a_dripping_one_refuse_at_the_deadline_pitfall_20() {
         let _ = stream.read(&mut [0]); // until the policy gives up
     });
     let dripping = TestServer::new(|_, _, stream| {
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(1)));
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nA: ");
         while stream.write_all(b"x").is_ok() {
-            thread::sleep(Duration::from_millis(1));
+            let _ = stream.read(&mut [0]); // a moment
         }
     });
     for server in [&hung, &dripping] {
@@ -377,7 +380,7 @@ fn without_a_user_name_or_with_a_method_the_next_policy_decides() {
     anonymous.user_name = None;
     let mut method = shown("ann", b"x");
     method.authentication_method = Some("SCRAM-SHA-256".into());
-    for shown in [anonymous, method] {
+    for shown in [anonymous, shown("", b"x"), method] {
         let answer = block_on(policy.clone().authenticate(shown));
         assert!(matches!(answer, Answer::NoAnswer), "{answer:?}");
     }
@@ -420,9 +423,8 @@ fn parts_of_a_question_are_kept_apart() {
 #[test]
 fn wrong_settings_are_refused_in_one_line_with_key_and_remedy() {
     let with = |user: Option<&str>, acl: Option<&str>| {
-        let mut settings = HttpSettings::default();
-        settings.user_url = user.map(str::to_owned);
-        settings.acl_url = acl.map(str::to_owned);
+        let (user_url, acl_url) = (user.map(str::to_owned), acl.map(str::to_owned));
+        let settings = HttpSettings { user_url, acl_url, ..HttpSettings::default() };
         HttpPolicy::new(settings).map(|_| ()).unwrap_err()
     };
     assert!(with(None, None).starts_with("access.http: there is neither"));

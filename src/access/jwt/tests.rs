@@ -1,3 +1,5 @@
+//! Tokens and key files, right and wrong.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_lite::future::block_on;
@@ -426,6 +428,10 @@ fn wrong_key_files_are_refused_with_file_and_remedy_pitfall_10() {
         assert!(error.starts_with(&format!("k.pem: {problem}")), "{error}");
         assert_eq!(error.lines().count(), 1);
     }
+}
+
+#[test]
+fn wrong_jwks_files_are_refused_with_file_and_key_pitfall_10() {
     for (text, problem) in [
         ("", "jwks:1: it is no JSON"),
         ("{\n\"keys\": [}", "jwks:2: it is no JSON"),
@@ -458,6 +464,10 @@ fn wrong_key_files_are_refused_with_file_and_remedy_pitfall_10() {
         let error = JwtKeys::from_jwks_file(text, "jwks").unwrap_err().to_string();
         assert!(error.starts_with(problem), "{error}");
     }
+}
+
+#[test]
+fn algorithms_that_no_key_verifies_are_refused_at_the_start() {
     let keys = JwtKeys::from_key_file(&[7; 32], "secret.key").expect("a secret");
     let error = JwtPolicy::new(keys, JwtSettings::new(Vec::new())).unwrap_err().to_string();
     assert!(error.starts_with("secret.key: no algorithm is named"), "{error}");
@@ -476,6 +486,37 @@ fn neither_debug_nor_a_refusal_shows_a_key_or_a_token_pitfall_19() {
     let text = format!("{policy:?} {refusal:?} {:?}", shown(token.as_bytes()));
     for secret in [std::str::from_utf8(SECRET).expect("ASCII"), &token, &token[..20]] {
         assert!(!text.contains(secret), "{text}");
+    }
+}
+
+/// Its verification takes longer than a turn of a connection may.
+#[test]
+fn a_slow_signature_is_verified_in_the_pool_and_others_are_not() {
+    let set = json!({"keys": [{"kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET)}]});
+    let with = |text: &str, name: &str, algorithms: &[JwtAlgorithm]| {
+        let keys = match name {
+            "jwks" => JwtKeys::from_jwks_file(text, name),
+            _ => JwtKeys::from_key_file(text.as_bytes(), name),
+        };
+        policy_with(keys.expect("keys"), algorithms, |_| {})
+    };
+    let es384 = TOKENS.lines().find(|line| line.starts_with("ES384")).expect("a token");
+    let es384 = es384.rsplit(' ').next().expect("a token");
+    let (_, pem) = KEY_FILES[2];
+    for (policy, token, jobs) in [
+        (with(pem, "es384", &[Es384]), es384, 1),
+        (with(&set.to_string(), "jwks", &[Hs256]), es384, 0),
+        (
+            with(&set.to_string(), "jwks", &[Hs256]),
+            &token(&json!({"sub": "ann", "exp": 4_000_000_000_u64})),
+            0,
+        ),
+    ] {
+        let pool = HashingPool::new(1, 1);
+        let policy = Arc::new(policy.with_pool(pool.clone()));
+        let answer = block_on(policy.authenticate(shown(token.as_bytes())));
+        let accepted = matches!(answer, Answer::Accept { .. });
+        assert_eq!((accepted, pool.counters().done), (jobs == 1 || token != es384, jobs));
     }
 }
 

@@ -73,6 +73,12 @@ fn object(part: &str) -> Option<Map<String, Value>> {
     }
 }
 
+/// The algorithm of a token, by its own word, before anything is verified.
+pub(super) fn algorithm_of(password: &[u8], bytes_max: usize) -> Option<JwtAlgorithm> {
+    let Shape::Token(_, header) = shape(password, bytes_max) else { return None };
+    JwtAlgorithm::named(header.get("alg")?.as_str()?)
+}
+
 /// Verifies the signature by the key that the token names and an algorithm that the settings name.
 pub(super) fn verify(
     parts: &Parts<'_>,

@@ -161,11 +161,14 @@ mod hooks {
         pub(in super::super) fn http(&mut self, config: &AccessConfig) {
             let Some(http) = &config.http else { return };
             self.checks_names = true;
-            let mut settings = HttpSettings::default();
-            settings.user_url = Some(http.user_url.clone());
-            settings.acl_url.clone_from(&http.acl_url);
-            settings.superuser_url.clone_from(&http.superuser_url);
-            (settings.cache, settings.timeout) = (http.cache, http.timeout);
+            let settings = HttpSettings {
+                user_url: Some(http.user_url.clone()),
+                acl_url: http.acl_url.clone(),
+                superuser_url: http.superuser_url.clone(),
+                cache: http.cache,
+                timeout: http.timeout,
+                ..HttpSettings::default()
+            };
             let policy = match HttpPolicy::new(settings) {
                 Ok(policy) => Arc::new(policy),
                 Err(problem) => return self.errors.push(problem),

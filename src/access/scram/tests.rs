@@ -1,3 +1,5 @@
+//! Exchanges and SCRAM files, right and wrong, and the vectors of the standard.
+
 use std::io::Cursor;
 
 use futures_lite::future::block_on;

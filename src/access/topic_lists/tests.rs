@@ -1,7 +1,9 @@
+//! Lists against naive models.
+
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::Identity;
+use super::super::{AclFile, Identity, Policy as _};
 use super::*;
 
 const ANN: Names<'static> = Names { user_name: Some("ann"), client_id: "c1" };
@@ -158,6 +160,37 @@ proptest! {
             .into_iter()
             .find(|name| topic::name_matches(&one, name) && topic::name_matches(&two, name));
         prop_assert_eq!(overlaps(&parsed, &two), both.is_some(), "{:?}", both);
+    }
+
+    /// The same rules as lines of an access control list of mosquitto.
+    #[test]
+    fn lists_decide_as_an_access_control_list_with_the_same_filters(
+        publish in prop::collection::vec(filter(), 0..3),
+        subscribe in prop::collection::vec(filter(), 0..3),
+        all in prop::collection::vec(filter(), 0..2),
+        name in name(),
+        asked in filter(),
+    ) {
+        // A file must have a rule.
+        let all = [all, vec!["one".to_owned()]].concat();
+        let lists = read(&json!({"pub": publish, "sub": subscribe, "all": all}), ANN);
+        let lists = lists.expect("valid lists");
+        let mut file = "user ann\n".to_owned();
+        for (access, filters) in [("write", &publish), ("read", &subscribe), ("readwrite", &all)] {
+            file.extend(filters.iter().map(|filter| format!("topic {access} {filter}\n")));
+        }
+        let file = AclFile::parse(&file, "acl").expect("a list");
+        let identity = Identity::new(Rule::named("a test")).with_user_name("ann");
+        for (action, topic) in [
+            (Action::Publish, &name),
+            (Action::Receive, &name),
+            (Action::Subscribe, &name),
+            (Action::Subscribe, &asked),
+        ] {
+            let request = Request { identity: &identity, client_id: "c1", action, topic };
+            let same = lists.authorize(&request).is_allowed() == file.authorize(&request).is_allowed();
+            prop_assert!(same, "{action} {topic:?}");
+        }
     }
 
     #[test]

@@ -53,9 +53,20 @@ fn of_certificate(error: &CertificateError) -> String {
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => "is not for Clients",
         E::BadSignature => "has a wrong signature",
         E::BadEncoding => "cannot be read",
+        error if is_version_1(error) => {
+            "is of X.509 version 1; issue it again as version 3: openssl x509 -req … -extfile FILE, with \
+             basicConstraints=CA:FALSE in FILE"
+        }
         error => return format!("the Client's certificate is not accepted: {error}"),
     };
     format!("the Client's certificate {what}")
+}
+
+/// Whether a certificate is refused because it is of X.509 version 1, as old versions of openssl issue it.
+pub(super) fn is_version_1(error: &CertificateError) -> bool {
+    let CertificateError::Other(other) = error else { return false };
+    let inner = other.0.downcast_ref::<webpki::Error>();
+    matches!(inner, Some(webpki::Error::UnsupportedCertVersion))
 }
 
 fn of_alert(alert: AlertDescription) -> String {

@@ -10,10 +10,11 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     NoServerSessionStorage, ServerConfig, ServerSessionMemoryCache, WebPkiClientVerifier,
 };
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{InconsistentKeys, RootCertStore, SupportedProtocolVersion};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{CertificateError, InconsistentKeys, RootCertStore, SupportedProtocolVersion};
 use zeroize::Zeroizing;
 
+use super::errors::is_version_1;
 use super::{CertificateName, ClientCertificate, TlsVersion, names, pem};
 
 /// Everything that a TLS listener needs, as PEM text in memory: the certificate chain, its private key, the authorities
@@ -186,28 +187,37 @@ impl TlsMaterial {
                 }
             }
         }
-        match CertifiedKey::from_der(chain, key, provider) {
-            Ok(certified) => Some(certified),
-            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                errors.push(self.key.error(format_args!(
-                    "the key does not belong to the first certificate in {}; put the server's own certificate first, \
-                     and give the key that it was made with",
-                    self.certificate.source
-                )));
-                None
+        let fault = match CertifiedKey::from_der(chain.clone(), key.clone_key(), provider) {
+            Ok(certified) => return Some(certified),
+            Err(rustls::Error::InvalidCertificate(error)) if is_version_1(&error) => {
+                // Clients decide what they think of it; only the match is left to be checked.
+                match provider.key_provider.load_private_key(key) {
+                    Ok(key) if belongs(&*key, &chain) => {
+                        return Some(CertifiedKey::new(chain, key));
+                    }
+                    Ok(_) => Fault::Mismatch,
+                    Err(_) => Fault::Key,
+                }
             }
-            Err(rustls::Error::InvalidCertificate(error)) => {
-                errors.push(self.certificate.error(format_args!("cannot be used: {error}")));
-                None
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Fault::Mismatch,
+            Err(rustls::Error::InvalidCertificate(error)) => Fault::Certificate(error),
+            // The text of such an error comes from the reader of the key.
+            Err(_) => Fault::Key,
+        };
+        errors.push(match fault {
+            Fault::Mismatch => self.key.error(format_args!(
+                "the key does not belong to the first certificate in {}; put the server's own certificate first, and \
+                 give the key that it was made with",
+                self.certificate.source
+            )),
+            Fault::Certificate(error) => {
+                self.certificate.error(format_args!("cannot be used: {error}"))
             }
-            Err(_) => {
-                // The text of such an error comes from the reader of the key.
-                errors.push(self.key.error(
-                    "the key cannot be used; RSA (2048 bits or more), ECDSA (P-256, P-384) and Ed25519 keys are",
-                ));
-                None
-            }
-        }
+            Fault::Key => self.key.error(
+                "the key cannot be used; RSA (2048 bits or more), ECDSA (P-256, P-384) and Ed25519 keys are",
+            ),
+        });
+        None
     }
 
     /// What checks the certificates of Clients; `None` if none is asked for.
@@ -325,6 +335,20 @@ impl fmt::Debug for TlsMaterial {
             .field("minimum_version", &self.minimum_version)
             .finish_non_exhaustive()
     }
+}
+
+/// Why a certificate and a key cannot be used together.
+enum Fault {
+    Mismatch,
+    Certificate(CertificateError),
+    Key,
+}
+
+/// Whether a key is that of the first certificate.
+fn belongs(key: &dyn SigningKey, chain: &[CertificateDer<'_>]) -> bool {
+    let shown = chain.first().and_then(|certificate| names::public_key(certificate));
+    let own = key.public_key();
+    matches!((own, shown), (Some(own), Some(shown)) if *own == *shown)
 }
 
 /// What handshakes use.

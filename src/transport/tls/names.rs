@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
 use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
+use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 
@@ -87,6 +87,12 @@ pub(super) fn validity(der: &[u8]) -> Option<(u64, u64)> {
     let validity = certificate.tbs_certificate().validity();
     let seconds = |time: &x509_cert::time::Time| time.to_unix_duration().as_secs();
     Some((seconds(&validity.not_before), seconds(&validity.not_after)))
+}
+
+/// The public key of a certificate, as DER; `None` if it cannot be read.
+pub(super) fn public_key(der: &[u8]) -> Option<Vec<u8>> {
+    let certificate = Certificate::from_der(der).ok()?;
+    certificate.tbs_certificate().subject_public_key_info().to_der().ok()
 }
 
 /// The time at which a revocation list expires; `None` if it cannot be read or names no time.

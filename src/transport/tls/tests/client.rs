@@ -9,6 +9,7 @@ use futures_rustls::client::TlsStream;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::authority::{Authority, Issued};
@@ -38,7 +39,10 @@ pub(super) fn config(
             let chain = CertificateDer::pem_slice_iter(issued.certificate.as_bytes());
             let chain = chain.collect::<Result<_, _>>().expect("PEM");
             let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("PEM");
-            builder.with_client_auth_cert(chain, key).expect("a certificate")
+            let key = ring::default_provider().key_provider.load_private_key(key).expect("a key");
+            // Unlike `with_client_auth_cert`, this shows whatever it is given.
+            let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+            builder.with_client_cert_resolver(Arc::new(shown))
         }
     }
 }

@@ -198,3 +198,36 @@ fn keys_of_every_form_and_kind_are_read() {
         std::fs::remove_file(path).expect("it was written");
     }
 }
+
+/// As the manual of mosquitto makes them: without extensions, which makes them version 1.
+#[test]
+fn a_certificate_of_version_1_serves_and_one_of_a_client_is_refused_with_a_remedy() {
+    let directory = std::env::temp_dir().join(format!("hrotti-v1-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let openssl =
+        |args: &str| Command::new("openssl").args(args.split(' ')).current_dir(&directory).output();
+    for args in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 9",
+        "req -new -newkey rsa:2048 -nodes -keyout v1.key -out v1.csr -subj /CN=server.test",
+        "x509 -req -in v1.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out v1.pem -days 9",
+    ] {
+        let Ok(made) = openssl(args) else { return }; // without openssl there is nothing to read
+        assert!(made.status.success(), "{made:?}");
+    }
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect("it was written");
+    let shown = openssl("x509 -in v1.pem -noout -text").expect("openssl").stdout;
+    let is_version_1 = String::from_utf8_lossy(&shown).contains("Version: 1 ");
+    let (certificate, key) = (read("v1.pem"), read("v1.key"));
+    assert_eq!(pair(&certificate, &key).check(), Ok(Vec::new()));
+    one_error(&pair(&certificate, &SERVER.key), &["the key does not belong"]);
+    if is_version_1 {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject;
+
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM").to_vec();
+        let client = Issued { certificate, key, der, serial: Vec::new() };
+        let refused = refusal(&plain().with_client_ca("ca.pem", read("ca.pem")), Some(&client));
+        assert!(refused.contains("version 1; issue it again as version 3"), "{refused}");
+    }
+    std::fs::remove_dir_all(directory).expect("it was made");
+}

@@ -1,4 +1,0 @@
-//! `tls_material` under libFuzzer.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| hrotti_fuzz::targets::tls_material(data));
