@@ -248,7 +248,9 @@ impl Connection {
             let method = Method { name: name.into(), data: Vec::new() };
             self.rare.get_or_insert_default().method = Some(method);
         }
-        self.check_connack_fits(&connect)?;
+        if connect.authentication_method.is_none() {
+            self.check_connack_fits(&connect)?; // else when its Authentication Data is known
+        }
         Ok(Action::Open(Box::new(connect)))
     }
 
