@@ -241,6 +241,9 @@ impl Dispatch {
         if let Some(mut state) = self.state() {
             state.subject = Some(Subject::new(identity).with_peer(&self.peer));
         }
+        if let Some(held) = &mut self.session {
+            held.identity = Some(identity);
+        }
         self.forget_routes(); // which the identity before was allowed
         if let Some(authentication) = self.authentication.as_deref_mut() {
             authentication.ends = ends;
