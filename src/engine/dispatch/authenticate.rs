@@ -239,7 +239,7 @@ impl Dispatch {
             return Err(self.refused(&has_ended(&identity), None).into());
         }
         if let Some(mut state) = self.state() {
-            state.subject = Some(Subject::new(identity).with_peer(&self.peer));
+            state.subject = Some(Subject::new(identity.clone()).with_peer(&self.peer));
         }
         if let Some(held) = &mut self.session {
             held.identity = Some(identity);
