@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use crate::codec::User;
 
 /// Users in the files.
@@ -10,6 +12,9 @@ pub(crate) const USERS: usize = 1000;
 pub(crate) const RULES_EACH: usize = 10;
 /// Users whose passwords are hashed at great cost, for those who guess.
 pub(crate) const COSTLY_USERS: usize = 10;
+
+/// Client Identifiers that are banned.
+pub(crate) const BANNED: usize = 100;
 
 /// How the passwords are hashed, in words.
 pub(crate) const HASHED: &str = "$7$: PBKDF2-HMAC-SHA512, 101 rounds";
@@ -43,6 +48,18 @@ pub(crate) fn guess(index: usize) -> User {
 /// Somebody whom no file knows.
 pub(crate) fn stranger(index: usize) -> User {
     User { name: format!("stranger-{index:06}"), password: format!("guess-{index}") }
+}
+
+/// A Client Identifier that is banned where the broker knows bans.
+pub(crate) fn banned(index: usize) -> String {
+    format!("banned-{:04}", index % BANNED)
+}
+
+/// The file of bans, as hrotti reads it.
+pub(crate) fn ban_file() -> String {
+    let ban = |index| json!({ "client": banned(index), "by": "bench", "reason": "an attack" });
+    let all = json!({ "bans": (0..BANNED).map(ban).collect::<Vec<_>>() });
+    format!("{all:#}\n")
 }
 
 /// The password file; with the costly hashes where the broker reads them.
@@ -94,6 +111,13 @@ mod tests {
         assert_eq!(more.lines().count(), USERS + COSTLY_USERS);
         let costly = format!("costly-0009:{COSTLY}\n");
         assert!(more.ends_with(&costly) && COSTLY.matches('$').count() == 5, "{costly}");
+    }
+
+    #[test]
+    fn every_banned_client_stands_in_the_file() {
+        let bans: serde_json::Value = serde_json::from_str(&ban_file()).unwrap();
+        assert_eq!(bans["bans"].as_array().map(Vec::len), Some(BANNED));
+        assert_eq!(bans["bans"][7]["client"], banned(BANNED + 7));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use self::arrivals::{Arrival, Arrivals};
 use self::kinds::Attack;
 use self::swarm::Counts;
 use crate::args;
-use crate::broker::{Broker, Choice};
+use crate::broker::{Broker, Choice, Kind};
 use crate::load::flow::{Latency, Steady};
 use crate::load::{Needs, Setting};
 use crate::process::{CpuSample, Memory, machine, raise_descriptor_limit};
@@ -55,6 +55,7 @@ pub(crate) struct Siege {
 
 #[derive(Debug, Serialize)]
 struct Besieged {
+    kind: Kind,
     name: String,
     version: String,
     configuration: String,
@@ -85,6 +86,8 @@ struct Round {
     attacker: Counts,
     /// Of the healthy clients' messages.
     lost: u64,
+    /// Lines that the broker logged meanwhile, where its log is read.
+    logged: u64,
     notes: Vec<String>,
 }
 
@@ -183,6 +186,7 @@ pub(crate) fn run(plan: &Plan, choice: &Choice, command: &str) -> io::Result<Sie
     }
     let settings = [Setting::Guarded].into();
     let besieged = |broker: &&Broker| Besieged {
+        kind: broker.kind,
         name: broker.name.clone(),
         version: broker.version(),
         configuration: broker.configuration(&settings),
@@ -205,13 +209,24 @@ pub(crate) fn run(plan: &Plan, choice: &Choice, command: &str) -> io::Result<Sie
     })
 }
 
+impl Siege {
+    /// Whether a run with hrotti failed. What an attack did is for the reader to judge.
+    pub(crate) fn is_bad(&self) -> bool {
+        let cells = self.attacks.iter().flat_map(|row| self.brokers.iter().zip(&row.cells));
+        let mut ours = cells.filter(|(broker, _)| broker.kind == Kind::Hrotti);
+        ours.any(|(_, cell)| !cell.failures.is_empty())
+    }
+}
+
 fn besiege(broker: &Broker, attack: &Attack, plan: &Plan) -> io::Result<Round> {
     let running = broker.start(Setting::Guarded)?;
     let at = |transport| {
         running.target(Needs { setting: Setting::Guarded, ..Needs::over(transport) }).copied()
     };
     let (healthy, victim) = (at(plan.transport)?, at(attack.over)?);
-    watch(&healthy, &victim, attack, plan.rate, plan.time)
+    let lines = running.lines();
+    let seen = watch(&healthy, &victim, attack, plan.rate, plan.time)?;
+    Ok(Round { logged: running.lines() - lines, ..seen })
 }
 
 /// Healthy clients at `healthy`, first alone and then while `victim` is attacked; both are the same
@@ -248,7 +263,8 @@ fn watch(
         thread::sleep(CALM.min(time));
         let after = healthy.memory()?;
         let lost = outcome.lost;
-        Ok(Round { before, during, after, attacker, lost, notes: outcome.notes })
+        let notes = outcome.notes;
+        Ok(Round { before, during, after, attacker, lost, logged: 0, notes })
     })
 }
 

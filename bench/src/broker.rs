@@ -11,6 +11,8 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -219,7 +221,8 @@ impl Broker {
             io::Error::new(error.kind(), text)
         })?;
         // From here on it ends with this value, whatever comes.
-        let mut running = Running { child, setting, listeners: Vec::new(), _files: directory };
+        let (listeners, lines) = (Vec::new(), Arc::default());
+        let mut running = Running { child, setting, listeners, lines, _files: directory };
         running.find_targets(self, ports)?;
         running.wait_for_answer(&self.name)?;
         Ok(running)
@@ -232,6 +235,8 @@ pub(crate) struct Running {
     child: Child,
     setting: Setting,
     listeners: Vec<(Target, &'static [Version])>,
+    /// Lines that it has printed, where those are read.
+    lines: Arc<AtomicU64>,
     _files: TempDirectory,
 }
 
@@ -252,13 +257,18 @@ impl Running {
         })
     }
 
+    /// Lines that it has printed on standard output; 0 where nobody reads it.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
+
     /// A target for each listener, as the broker says or as it was told.
     fn find_targets(&mut self, broker: &Broker, ports: Ports) -> io::Result<()> {
         let pid = Some(self.child.id());
         let listeners = broker.kind.listeners(self.setting);
         let mut targets = Vec::new();
         if let Some(stdout) = self.child.stdout.take() {
-            let lines = listening_lines(stdout);
+            let lines = listening_lines(stdout, Arc::clone(&self.lines));
             for _ in listeners {
                 targets.push(Target::new(&next_url(&lines, &broker.name)?, pid)?);
             }
@@ -337,10 +347,11 @@ fn version_in(text: &str) -> String {
 }
 
 /// Reads on a thread of its own, to the end: a full pipe would stop the broker.
-fn listening_lines(stdout: ChildStdout) -> Receiver<String> {
+fn listening_lines(stdout: ChildStdout, count: Arc<AtomicU64>) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            count.fetch_add(1, Ordering::Relaxed);
             if let Some(url) = listening_url(&line) {
                 // After the last listener nobody is interested any more.
                 let _ = sender.send(url.to_owned());
@@ -438,7 +449,8 @@ mod tests {
         let program = files::first_there(files::in_path("sleep")).unwrap();
         let child = Command::new(program).arg("60").stdout(Stdio::null()).spawn().unwrap();
         let files = TempDirectory::new(true).unwrap();
-        let mut running = Running { child, setting, listeners: Vec::new(), _files: files };
+        let (listeners, lines) = (Vec::new(), Arc::default());
+        let mut running = Running { child, setting, listeners, lines, _files: files };
         let broker = Broker::new(kind, PathBuf::new());
         running.find_targets(&broker, Ports([47, 48, 49, 50, 51])).unwrap();
         running

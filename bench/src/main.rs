@@ -111,7 +111,13 @@ fn attack(args: &Attack) -> io::Result<()> {
     if let Some(path) = &args.markdown {
         fs::write(path, &document).map_err(|error| naming(path, &error))?;
     }
-    args.json.as_deref().map_or(Ok(()), |path| write_json(path, &siege))
+    args.json.as_deref().map_or(Ok(()), |path| write_json(path, &siege))?;
+    if siege.is_bad() {
+        return Err(io::Error::other(
+            "hrotti failed under attack; the lines below the tables say how",
+        ));
+    }
+    Ok(())
 }
 
 fn report_again(args: &Report) -> io::Result<()> {

@@ -36,6 +36,8 @@ pub(super) enum Sends {
     Guess,
     /// CONNECT of a user that is not known.
     Stranger,
+    /// CONNECT of a client that is banned, with a right password.
+    Banned,
 }
 
 /// All attacks; the first is none, as a control.
@@ -82,6 +84,13 @@ pub(super) fn all() -> Vec<Attack> {
             ..knock
         },
         Attack {
+            name: "banned",
+            does: "shows a right password and a Client Identifier that is banned, where bans are known",
+            over: Transport::Tcp,
+            sends: Sends::Banned,
+            ..knock
+        },
+        Attack {
             name: "garbage",
             does: "sends to the TLS port what is no TLS: noise, HTTP, MQTT, records of noise",
             sends: Sends::Garbage,
@@ -105,15 +114,16 @@ impl Attack {
 impl Sends {
     /// The bytes of the connection with this number, of those that begin TLS with this ClientHello.
     pub(super) fn bytes(self, number: usize, hello: &[u8]) -> Vec<u8> {
-        let connect = |user: &User| {
-            let id = format!("attack-{number}");
-            codec::connect_by(Version::V311, &id, codec::KEEP_ALIVE_SECS, Some(user))
+        let connect_as = |id: &str, user: &User| {
+            codec::connect_by(Version::V311, id, codec::KEEP_ALIVE_SECS, Some(user))
         };
+        let connect = |user: &User| connect_as(&format!("attack-{number}"), user);
         match self {
             Self::Hello => hello.to_vec(),
             Self::HalfAHello => hello[..hello.len() / 2].to_vec(),
             Self::Guess => connect(&access::guess(number)),
             Self::Stranger => connect(&access::stranger(number)),
+            Self::Banned => connect_as(&access::banned(number), &access::user(number)),
             Self::Garbage => match number % 4 {
                 0 => noise(number, 600),
                 1 => b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n".to_vec(),

@@ -130,6 +130,7 @@ fn remarks(siege: &Siege, row: &Row) -> String {
             (sum(|seen| seen.attacker.left as u64), "open at the end"),
             (sum(|seen| seen.attacker.failed), "not begun for want of descriptors or ports"),
             (sum(|seen| seen.lost), "messages of healthy clients lost"),
+            (sum(|seen| seen.logged), "lines logged by the broker"),
         ] {
             if count > 0 {
                 parts.push(format!("{count} {what}"));

@@ -62,7 +62,7 @@ fn siege(rounds: &[Round]) -> Siege {
         command: "hrotti-bench attack".to_owned(),
         machine: "machine".to_owned(),
         healthy: "10 healthy pairs".to_owned(),
-        brokers: vec![Besieged { name, version, configuration }],
+        brokers: vec![Besieged { kind: Kind::Hrotti, name, version, configuration }],
         attacks: vec![Row { name: "strangers", about: "about".to_owned(), cells: vec![cell] }],
     }
 }
@@ -73,6 +73,7 @@ fn the_report_has_a_verdict_and_what_the_attacker_saw() {
     round.before.latency.p99_us = 100.0;
     round.during.latency.p99_us = 149.0;
     round.attacker.answers = [("CONNACK 5".to_owned(), 3)].into();
+    round.logged = 4;
     let has = |text: &str, part: &str| {
         let text = text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
         assert!(text.contains(part), "{part}\nis not in\n{text}");
@@ -83,6 +84,7 @@ fn the_report_has_a_verdict_and_what_the_attacker_saw() {
     for part in [
         "| 1.45 (1.41..1.49) | met |",
         "6 answered CONNACK 5",
+        "8 lines logged by the broker",
         "- hrotti: failed in round 3: gone\n",
         "hrotti: hrotti 9\n",
     ] {
@@ -91,6 +93,17 @@ fn the_report_has_a_verdict_and_what_the_attacker_saw() {
     round.during.latency.p99_us = 151.0;
     has(&report::document(&siege(&[round])), "| 1.51 | **MISSED** |");
     has(&report::document(&siege(&[])), "| not measured |");
+}
+
+#[test]
+fn only_failures_of_hrotti_make_a_siege_bad() {
+    let mut seen = siege(&[]);
+    assert!(seen.is_bad());
+    seen.brokers[0].kind = Kind::Mosquitto;
+    assert!(!seen.is_bad());
+    seen.brokers[0].kind = Kind::Hrotti;
+    seen.attacks[0].cells[0].failures.clear();
+    assert!(!seen.is_bad());
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) struct Places {
     pub(super) key: String,
     pub(super) passwords: String,
     pub(super) rules: String,
+    pub(super) bans: String,
 }
 
 impl Ports {
@@ -46,13 +47,13 @@ impl Places {
     /// What the published configuration shows.
     pub(super) fn placeholders() -> Self {
         let ports = Ports::named(["PORT", "WS_PORT", "V5_PORT", "TLS_PORT", "WSS_PORT"]);
-        Self::named(ports, ["CERTIFICATE", "KEY", "PASSWORDS", "RULES"])
+        Self::named(ports, ["CERTIFICATE", "KEY", "PASSWORDS", "RULES", "BANS"])
     }
 
     /// Paths in the order of the fields.
-    pub(super) fn named(ports: Ports, paths: [&str; 4]) -> Self {
-        let [certificate, key, passwords, rules] = paths.map(str::to_owned);
-        Self { ports, certificate, key, passwords, rules }
+    pub(super) fn named(ports: Ports, paths: [&str; 5]) -> Self {
+        let [certificate, key, passwords, rules, bans] = paths.map(str::to_owned);
+        Self { ports, certificate, key, passwords, rules, bans }
     }
 }
 
@@ -85,6 +86,9 @@ fn hrotti(setting: Setting, workers: Option<u32>, places: &Places) -> String {
     }
     if setting == Setting::Rules {
         all["access"]["aclFile"] = places.rules.as_str().into();
+    }
+    if setting == Setting::Guarded {
+        all["access"]["bansFile"] = places.bans.as_str().into();
     }
     if let Some(workers) = workers {
         all["workers"] = workers.into();
@@ -177,7 +181,10 @@ mod tests {
     use super::*;
 
     fn places() -> Places {
-        Places::named(Ports::named(["47", "48", "49", "50", "51"]), ["c.pem", "k.pem", "p", "r"])
+        Places::named(
+            Ports::named(["47", "48", "49", "50", "51"]),
+            ["c.pem", "k.pem", "p", "r", "b"],
+        )
     }
 
     fn parsed(kind: Kind, workers: Option<u32>) -> serde_json::Value {
@@ -289,7 +296,7 @@ mod tests {
                     },
                 }),
                 "listener 47 127.0.0.1\nlistener 50 127.0.0.1\ncertfile c.pem\nkeyfile k.pem\n",
-                json!({ "passwordFile": "p" }),
+                json!({ "passwordFile": "p", "bansFile": "b" }),
             ),
         ] {
             let ours = text(Kind::Hrotti, setting, None, &places());

@@ -81,6 +81,7 @@ pub(super) fn written(
         key: write(has_tls, "key.pem", &|| shown.key.clone())?,
         passwords: write(setting.has_users(), "passwords", &|| access::password_file(with_costly))?,
         rules: write(setting == Setting::Rules, "rules", &access::rule_file)?,
+        bans: write(setting == Setting::Guarded, "bans.json", &access::ban_file)?,
     })
 }
 
