@@ -5,8 +5,9 @@
 #   interop/run.sh TCP_URL WS_URL      uses a broker that is already running
 #
 # mosquitto_pub and mosquitto_sub (package mosquitto-clients) and mosquitto as a bridge (package mosquitto) over
-# tcp, paho-mqtt (PyPI) and MQTT.js (npm) over ws, each in MQTT 3.1, 3.1.1 and 5. The two libraries are installed
-# into a temporary directory; the packages are installed if apt-get is available and the script runs as root.
+# tcp, paho-mqtt (PyPI) and MQTT.js (npm) over ws, each in MQTT 3.1, 3.1.1 and 5; then openssl s_client, sslscan and the
+# same clients over TLS (tls.sh). The two libraries are installed into a temporary directory; the packages are installed if
+# apt-get is available and the script runs as root.
 #
 # Exit code 0: every check held. 1: a check failed. 2: nothing could be run. 3: every check that ran held, but
 # the clients of some could not be installed.
@@ -64,9 +65,16 @@ install_mqttjs() {
         timeout 300 npm install --no-audit --no-fund --prefix "$work/npm" mqtt@5
 }
 
+install_tls() {
+    command -v openssl > /dev/null || install_packages openssl || return
+    command -v sslscan > /dev/null || install_packages sslscan || return
+    (cd "$here/.." && cargo build --quiet --locked --example tls)
+}
+
 # The version of each suite's client, for the suite's first line.
 mosquitto_clients_version() { mosquitto_sub --help 2> /dev/null | grep -m 1 version; }
 mosquitto_version() { PATH=$PATH:/usr/sbin mosquitto -h | head -1; }
+tls_version() { echo "$(openssl version), sslscan $(sslscan --version | grep -oE '[0-9]+\.[0-9.]+' | head -1)"; }
 paho_version() { "$work/venv/bin/python" -c 'from importlib.metadata import version; print("paho-mqtt", version("paho-mqtt"))'; }
 mqttjs_version() { echo "MQTT.js $(node -p "require('$work/npm/node_modules/mqtt/package.json').version"), node $(node --version)"; }
 
@@ -97,8 +105,15 @@ suite() {
 }
 suite 'mosquitto clients' install_mosquitto_clients mosquitto_clients_version timeout 900 "$here/mosquitto_clients.sh" "$tcp" "$work"
 suite 'mosquitto bridge' install_mosquitto mosquitto_version timeout 900 "$here/mosquitto_bridge.sh" "$tcp" "$work"
-suite 'paho-mqtt' install_paho paho_version timeout 900 "$work/venv/bin/python" "$here/paho_ws.py" "$ws"
-suite 'MQTT.js' install_mqttjs mqttjs_version env NODE_PATH="$work/npm/node_modules" timeout 900 node "$here/mqttjs_ws.cjs" "$ws"
+suite 'paho-mqtt' install_paho paho_version timeout 900 "$work/venv/bin/python" "$here/paho_client.py" "$ws"
+suite 'MQTT.js' install_mqttjs mqttjs_version env NODE_PATH="$work/npm/node_modules" timeout 900 node "$here/mqttjs.cjs" "$ws"
+# With a broker of its own, because it needs its certificates.
+suite 'TLS' install_tls tls_version timeout 900 "$here/tls.sh" "$work"
+
+if [ -n "$broker" ] && command -v openssl > /dev/null; then
+    suite 'README: Secure it' install_mosquitto_clients mosquitto_clients_version \
+        timeout 120 "$here/secure_it.sh" "${CARGO_TARGET_DIR:-$here/../target}/debug" "$work"
+fi
 
 if [ -n "$broker" ]; then
     kill -TERM "$broker"

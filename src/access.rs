@@ -52,31 +52,103 @@ use crate::packet::ProtocolVersion;
 use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
 
+mod acl_file;
+mod bans;
 mod chain;
+mod config;
+#[cfg(feature = "access-files")]
+mod dynamic_security;
+mod file_error;
+mod files;
+mod flapping;
+mod hashing;
+#[cfg(feature = "http-access")]
+mod http;
+#[cfg(feature = "jwt")]
+mod jwt;
+mod load;
+#[cfg(feature = "access-files")]
+mod password_check;
+#[cfg(feature = "access-files")]
+mod password_file;
+#[cfg(feature = "access-files")]
+mod password_hash;
 mod rule;
+#[cfg(feature = "scram")]
+mod scram;
 mod secret;
+mod secret_file;
+#[cfg(any(feature = "jwt", feature = "http-access"))]
+mod topic_lists;
 
+pub use acl_file::{AclFile, Coverage};
+pub use bans::{Ban, BanTarget, Bans, BansFull};
 pub use chain::Chain;
+pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
+#[cfg(feature = "access-files")]
+pub use dynamic_security::DynamicSecurity;
+pub use file_error::{FileError, FileErrors};
+pub use files::{AllowAll, Anonymous};
+pub use flapping::Flapping;
+pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
+#[cfg(feature = "http-access")]
+pub use http::{HttpAnswers, HttpCounters, HttpForm, HttpPolicy, HttpSettings};
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
+pub use load::{AccessPart, LoadedAccess};
+#[cfg(feature = "access-files")]
+pub use password_file::PasswordFile;
+#[cfg(feature = "access-files")]
+pub use password_hash::{HashError, HashMethod, PasswordHash};
 pub use rule::Rule;
+#[cfg(feature = "scram")]
+pub use scram::{ScramError, ScramMechanism, ScramPolicy, ScramUsers};
 pub use secret::Secret;
+pub use secret_file::{AccessFile, FileContent};
 
 /// The access rules of a broker.
 ///
 /// The methods are called on the threads that serve connections, so they must not block. Work that takes more than
 /// some microseconds (hashing, files, requests to other servers) belongs on a thread of the policy's own, behind the
-/// future that [`Policy::authenticate`] returns.
+/// future that [`Policy::authenticate`] returns. [`Policy::authorize`] and [`Policy::is_current`] are called while a
+/// Session is locked: they must not call the broker.
 pub trait Policy: Send + Sync + 'static {
     /// Decides about a CONNECT. The connection waits for the future, at most for
     /// [`Limits::connect_decision_timeout`](crate::Limits::connect_decision_timeout); other connections do not.
     /// A panic refuses the CONNECT with 0x88.
     ///
+    /// A Client of MQTT 5 with an Authentication Method may authenticate again while it is connected (section 4.12.1).
+    /// Then the same method is called, without User Name and Password. The Client is served meanwhile. On success its
+    /// identity is replaced, and a refusal closes the connection with its Reason Code, or with 0x87 if DISCONNECT cannot
+    /// say it.
+    ///
+    /// A policy that does not know the Authentication Method of a Client answers [`Answer::NoAnswer`].
     /// # Cancel safety
     /// The future is dropped when the time is over or the peer has gone.
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating;
 
-    /// Decides about an action of a Client that was let in. The answer is remembered for the Session and the topic
-    /// until the policy is replaced or [reported as changed](crate::Broker::policy_changed).
+    /// Decides about an action of a Client that was let in. Answers about [`Action::Publish`] and [`Action::Receive`]
+    /// are remembered for the Session and the topic until the policy is replaced or
+    /// [reported as changed](crate::Broker::policy_changed). A panic is a no.
     fn authorize(&self, request: &Request<'_>) -> Decision;
+
+    /// Whether a connected Client would still be let in, by all that is known of it. The default asks
+    /// [`Policy::is_current`] for its identity.
+    fn still_admits(&self, client: &Present<'_>) -> bool {
+        self.is_current(client.identity)
+    }
+
+    /// Told when the Network Connection of a Client that was let in has ended, for whatever reason. The default does
+    /// nothing.
+    fn disconnected(&self, client: &Present<'_>) {
+        let _ = client;
+    }
+
+    /// Whether the engine may remember answers of [`Policy::authorize`]. The default is yes. A policy whose answers end
+    /// by themselves says no and is asked for each message, so it has to answer from memory.
+    fn is_remembered(&self) -> bool {
+        true
+    }
 
     /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy
     /// was replaced or reported as changed; the connections of other identities are closed with 0x98. The
@@ -314,6 +386,17 @@ pub enum Action {
     Unsubscribe,
     /// Receive a message with a Topic Name.
     Receive,
+}
+
+/// A Client that was let in.
+#[derive(Debug, Clone, Copy)]
+pub struct Present<'a> {
+    /// The identity that [`Policy::authenticate`] gave the Client.
+    pub identity: &'a Identity,
+    /// The Client Identifier.
+    pub client_id: &'a str,
+    /// The address and the listener; `None` for a client in process.
+    pub peer: Option<&'a PeerInfo>,
 }
 
 /// One question to [`Policy::authorize`].

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use log::warn;
 
+use crate::access::{DeniedPublish, Identity, Policy};
 use crate::counters::Counters;
 use crate::engine::access::AccessControl;
 use crate::engine::state::Engine;
@@ -15,11 +16,13 @@ use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
+use crate::listener_rules::ListenerRules;
 use crate::net::listener::{ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
 use crate::transport::Transport;
 
 mod client;
+mod explain;
 mod lifecycle;
 mod session_info;
 
@@ -71,10 +74,23 @@ struct StopOnDrop {
 /// assert_eq!(broker.limits().connections_max, 50);
 /// assert_eq!(broker.limits().max_queue_depth, 1_000);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct BrokerBuilder {
     limits: Limits,
     event_loops: usize,
+    policy: Option<Arc<dyn Policy>>,
+    denied_publish: DeniedPublish,
+}
+
+impl fmt::Debug for BrokerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerBuilder")
+            .field("limits", &self.limits)
+            .field("event_loops", &self.event_loops)
+            .field("policy", &self.policy.is_some())
+            .field("denied_publish", &self.denied_publish)
+            .finish()
+    }
 }
 
 impl BrokerBuilder {
@@ -103,6 +119,32 @@ impl BrokerBuilder {
     #[must_use]
     pub fn event_loops(mut self, threads: usize) -> BrokerBuilder {
         self.event_loops = threads;
+        self
+    }
+
+    /// Sets the access rules: who may connect, and what a Client may publish, subscribe to and receive. Default: none,
+    /// and everything that the protocol allows is allowed. [`Broker::set_policy`] replaces them.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use hrotti::Broker;
+    /// use hrotti::access::Chain;
+    ///
+    /// // A chain without policies answers nothing, and no answer is a no.
+    /// let closed = Broker::builder().policy(Arc::new(Chain::new(Vec::new()))).build();
+    /// # drop(closed);
+    /// ```
+    #[must_use]
+    pub fn policy(mut self, policy: Arc<dyn Policy>) -> BrokerBuilder {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Sets what a PUBLISH of MQTT 3.x that the policy denies leads to. Default: [`DeniedPublish::Drop`].
+    #[must_use]
+    pub fn denied_publish(mut self, effect: DeniedPublish) -> BrokerBuilder {
+        self.denied_publish = effect;
         self
     }
 
@@ -144,7 +186,11 @@ impl BrokerBuilder {
     }
 
     fn build_on(self, event_loops: Option<EventLoops>) -> Broker {
-        Broker::on(Host::stock(event_loops), self.limits, AccessControl::default())
+        self.build_in(Host::stock(event_loops))
+    }
+
+    pub(crate) fn build_in(self, host: Host) -> Broker {
+        Broker::on(host, self.limits, AccessControl::new(self.policy, self.denied_publish))
     }
 }
 
@@ -192,6 +238,10 @@ pub enum ListenerError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The listener of this name has no TLS.
+    NoTls(String),
+    /// The certificate, the key or the like cannot be used. The text has one line for each problem.
+    Tls(String),
     /// The broker has been stopped.
     Stopped,
 }
@@ -205,6 +255,8 @@ impl fmt::Display for ListenerError {
             ListenerError::Unknown(name) => write!(f, "there is no listener named {name:?}"),
             ListenerError::Config(error) => error.fmt(f),
             ListenerError::Bind { url, source } => write!(f, "cannot listen on {url}: {source}"),
+            ListenerError::NoTls(name) => write!(f, "the listener named {name:?} has no TLS"),
+            ListenerError::Tls(problems) => f.write_str(problems),
             ListenerError::Stopped => f.write_str("the broker has been stopped"),
         }
     }
@@ -236,7 +288,7 @@ impl Broker {
         BrokerBuilder::default()
     }
 
-    pub(crate) fn on(host: Host, limits: Limits, access: AccessControl) -> Broker {
+    fn on(host: Host, limits: Limits, access: AccessControl) -> Broker {
         let engine = Arc::new(Engine::new(limits.in_range(), host, access));
         engine.host.spawn_aside(turn_wheel(Arc::downgrade(&engine)));
         let listeners = Arc::new(Listeners::default());
@@ -258,7 +310,7 @@ impl Broker {
         &self.engine().limits
     }
 
-    /// Adds a listener on a `tcp://`, `mqtt://` or `ws://` URL and returns the endpoint that was bound, with the
+    /// Adds a listener on the URL of a [`ListenerConfig`] and returns the endpoint that was bound, with the
     /// port that the operating system chose if the URL has port 0. If the host has several addresses, all are
     /// bound and the first is returned, an IPv4 address if there is one. May be called at any time.
     ///
@@ -280,7 +332,7 @@ impl Broker {
         let bound = config.bind(self.limits()).await;
         let transport =
             bound.map_err(|source| ListenerError::Bind { url: config.to_string(), source })?;
-        self.add_transport(name, transport).await
+        self.add_transport_with(name, transport, config.rules).await
     }
 
     /// Adds a listener on a transport that is already bound, and returns its [`Transport::local_endpoint`]. May
@@ -296,10 +348,42 @@ impl Broker {
         name: &str,
         transport: T,
     ) -> Result<String, ListenerError> {
+        self.add_transport_with(name, transport, ListenerRules::default()).await
+    }
+
+    /// As [`Broker::add_transport`], with rules for the peers. [`ListenerRules::proxy_protocol`] and
+    /// [`ListenerRules::forwarded_for`] have no effect here: wrap the transport in
+    /// [`ProxyProtocol`](crate::transport::proxy_protocol::ProxyProtocol), or bind it by a [`ListenerConfig`].
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use hrotti::transport::memory::MemoryTransport;
+    /// use hrotti::{Broker, ListenerRules, QoS};
+    ///
+    /// let broker = Broker::new(100);
+    /// let mut rules = ListenerRules::default();
+    /// rules.qos_max = QoS::AtLeastOnce;
+    /// let (transport, connector) = MemoryTransport::new("inside", 1024);
+    /// block_on(broker.add_transport_with("inside", transport, rules))?;
+    /// # drop(connector);
+    /// # Ok::<(), hrotti::ListenerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Broker::add_transport`].
+    ///
+    /// # Cancel safety
+    /// As [`Broker::add_transport`].
+    pub async fn add_transport_with<T: Transport>(
+        &self,
+        name: &str,
+        transport: T,
+        rules: ListenerRules,
+    ) -> Result<String, ListenerError> {
         if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
         }
-        let added = self.listening().add(self.engine(), name, transport);
+        let added = self.listening().add(self.engine(), name, transport, rules);
         let endpoint = added.map_err(ListenerError::NameInUse)?;
         // A stop that began meanwhile may have missed it.
         if self.engine().is_stopping() {
@@ -334,6 +418,38 @@ impl Broker {
         Ok(())
     }
 
+    /// Replaces certificate, key, authorities and revocation lists of a TLS listener together, and what it demands of
+    /// its Clients. Handshakes that begin afterwards use them; connections stay. Returns warnings, such as an expired
+    /// certificate, which are logged, too.
+    ///
+    /// ```
+    /// use hrotti::transport::memory::MemoryTransport;
+    /// use hrotti::transport::tls::TlsMaterial;
+    /// use hrotti::{Broker, ListenerError};
+    ///
+    /// let broker = Broker::new(100);
+    /// let (transport, _connector) = MemoryTransport::new("inside", 1024);
+    /// futures_lite::future::block_on(broker.add_transport("inside", transport))?;
+    /// let replaced = broker.replace_tls("inside", &TlsMaterial::new("", ""));
+    /// assert!(matches!(replaced, Err(ListenerError::NoTls(_))));
+    /// # Ok::<(), ListenerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ListenerError::Unknown`], [`ListenerError::NoTls`], or [`ListenerError::Tls`] if anything is wrong with the
+    /// new material: then the old material stays in use.
+    #[cfg(feature = "tls")]
+    pub fn replace_tls(
+        &self,
+        listener: &str,
+        material: &crate::transport::tls::TlsMaterial,
+    ) -> Result<Vec<String>, ListenerError> {
+        let found = self.listening().tls(listener);
+        let handle = found.ok_or_else(|| ListenerError::Unknown(listener.to_owned()))?;
+        let handle = handle.ok_or_else(|| ListenerError::NoTls(listener.to_owned()))?;
+        handle.replace(material).map_err(|errors| ListenerError::Tls(errors.to_string()))
+    }
+
     /// The listeners in the order in which they were added, without those that are stopping.
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
@@ -348,7 +464,61 @@ impl Broker {
     /// [`ClientError`]: the Client Identifier is in use or not valid, [`Limits::sessions_max`] is reached, or
     /// the broker was stopped.
     pub fn client(&self, id: &str) -> Result<Client, ClientError> {
-        Client::open(self.engine(), id)
+        Client::open(self.engine(), id, None)
+    }
+
+    /// As [`Broker::client`], for a client that acts as an identity of the access rules: the policy decides what it may
+    /// publish, subscribe to and receive. Topic Names that are reserved for the Server are closed to it. It is not
+    /// authenticated: the caller vouches for the identity. When [`Identity::with_end`] has passed, its calls fail and
+    /// its stream ends.
+    ///
+    /// # Errors
+    /// As [`Broker::client`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use futures_lite::future::block_on;
+    /// use hrotti::access::{Chain, Identity, Rule};
+    /// use hrotti::{Broker, ClientError, Message, ReasonCode};
+    ///
+    /// block_on(async {
+    ///     let broker = Broker::builder().policy(Arc::new(Chain::new(Vec::new()))).build();
+    ///     let identity = Identity::new(Rule::named("a plug-in")).with_user_name("clock");
+    ///     let client = broker.client_as("clock", identity)?;
+    ///     let denied = client.publish(Message::new("time", "now")?).await;
+    ///     assert_eq!(denied, Err(ClientError::Refused(ReasonCode::NOT_AUTHORIZED)));
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn client_as(&self, id: &str, identity: Identity) -> Result<Client, ClientError> {
+        Client::open(self.engine(), id, Some(identity))
+    }
+
+    /// Replaces the access rules, or removes them. Every decision that was remembered is void when the call returns.
+    /// Soon after, each Client that is connected is asked for by [`Policy::is_current`], and its connection is closed
+    /// with 0x98 if the answer is no, or if it connected while there was no policy. Subscriptions stay; what
+    /// they deliver follows the new rules.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use hrotti::Broker;
+    /// use hrotti::access::Chain;
+    ///
+    /// let broker = Broker::new(100);
+    /// broker.set_policy(Some(Arc::new(Chain::new(Vec::new()))));
+    /// broker.set_policy(None);
+    /// ```
+    pub fn set_policy(&self, policy: Option<Arc<dyn Policy>>) {
+        self.engine().set_policy(policy);
+    }
+
+    /// Says that the policy decides otherwise than before: a file was read anew, a user was banned. The effect is that
+    /// of [`Broker::set_policy`] with the same policy.
+    pub fn policy_changed(&self) {
+        self.engine().policy_changed();
     }
 
     /// All Sessions, whether their Clients are connected or not, ordered by Client Identifier.

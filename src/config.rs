@@ -19,14 +19,18 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use crate::access::AccessConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::listener_config::unusable;
 
+mod access_keys;
 mod errors;
 mod json;
 mod keys;
+mod listener_keys;
 mod read;
+mod values;
 
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::table;
@@ -52,6 +56,8 @@ pub const DEFAULT_LISTENER: &str = "envconfig";
 pub struct Config {
     /// The listeners with their names, in the order of the file: at least one; names and addresses are unique.
     pub listeners: Vec<(String, ListenerConfig)>,
+    /// Who may connect, and what Clients may do.
+    pub access: AccessConfig,
     /// Every bound, `maxQueueDepth` among them.
     pub limits: Limits,
     /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. While all are busy,
@@ -79,7 +85,8 @@ impl Config {
     /// # Errors
     /// The URL cannot be served by a listener.
     pub fn from_url(url: &str, source: &str) -> Result<Config, ConfigErrors> {
-        match ListenerConfig::new(url) {
+        let listener = ListenerConfig::new(url);
+        match listener.and_then(|listener| listener.validate().map(|()| listener)) {
             Ok(listener) => Ok(Config::with_listener(listener)),
             Err(error) => Err(ConfigErrors::one(source, "", error.to_string())),
         }
@@ -122,6 +129,7 @@ impl Config {
     fn with_listener(listener: ListenerConfig) -> Config {
         Config {
             listeners: vec![(DEFAULT_LISTENER.to_owned(), listener)],
+            access: AccessConfig::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             logging: Logging::default(),
@@ -145,8 +153,12 @@ impl fmt::Display for Config {
             if !listener.origins.is_empty() {
                 write!(f, " for pages of {}", listener.origins.join(", "))?;
             }
+            if let Some(tls) = &listener.tls {
+                write!(f, " ({tls})")?;
+            }
             writeln!(f)?;
         }
+        keys::listener_settings(self).try_for_each(|line| writeln!(f, "{line}"))?;
         keys::settings(self).try_for_each(|line| writeln!(f, "{line}"))
     }
 }

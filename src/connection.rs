@@ -15,8 +15,8 @@ use crate::packet::frame::{
     Frame, PACKET_BYTES_MAX, REMAINING_LENGTH_MAX, judge_first_bytes, next_frame,
 };
 use crate::packet::{
-    Ack, Connect, Disconnect, FromClient, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
-    Subscribe, Unsubscribe,
+    Ack, Auth, Connect, Disconnect, FromClient, PacketId, ProtocolVersion, Publish, QoS,
+    ReasonCode, Subscribe, Unsubscribe,
 };
 use crate::session::{Departure, Terms};
 use crate::time::Timestamp;
@@ -34,6 +34,11 @@ pub(crate) enum Action<'p> {
     Acknowledged(AckKind, Ack),
     /// PUBREL: release the identifier, then [`Connection::complete`].
     Release(PacketId),
+    /// AUTH (section 4.12): with `again` a re-authentication begins.
+    Authenticate {
+        again: bool,
+        data: &'p [u8],
+    },
     Subscribe(Subscribe<'p>),
     Unsubscribe(Unsubscribe<'p>),
     /// DISCONNECT: the Client closes.
@@ -79,6 +84,8 @@ enum State {
     AwaitConnect,
     /// CONNECT is being decided.
     Deciding,
+    /// The Server has sent AUTH, and the Client is to answer by AUTH (MQTT-4.12.0-3).
+    Exchanging,
     Connected,
     /// The last packet was written.
     Closed,
@@ -96,9 +103,27 @@ pub(crate) struct Connection {
     keep_alive_overridden: bool,
     bridge: bool,
     maximum_packet_size: Option<u32>,
+    /// The highest QoS of the listener.
+    qos_max: QoS,
     problem_information: bool,
+    /// What most Network Connections do not have.
+    rare: Option<Box<Rare>>,
+}
+
+/// The part of the state that is in a box, because most Network Connections are idle and have none.
+#[derive(Debug, Default)]
+struct Rare {
     /// Incoming Topic Aliases, the first at index 0 (MQTT-3.3.2-7: of this Network Connection alone).
     aliases: Vec<Option<Arc<str>>>,
+    method: Option<Method>,
+}
+
+/// The enhanced authentication that the Client asked for in CONNECT.
+#[derive(Debug)]
+struct Method {
+    name: Box<str>,
+    /// Authentication Data for CONNACK.
+    data: Vec<u8>,
 }
 
 impl Connection {
@@ -111,9 +136,15 @@ impl Connection {
             keep_alive_overridden: false,
             bridge: false,
             maximum_packet_size: None,
+            qos_max: QoS::ExactlyOnce,
             problem_information: true,
-            aliases: Vec::new(),
+            rare: None,
         }
+    }
+
+    /// Sets the highest QoS of a PUBLISH, which CONNACK tells the Client (section 3.2.2.3.4).
+    pub(crate) fn set_qos_max(&mut self, qos: QoS) {
+        self.qos_max = qos;
     }
 
     /// The next packet of `buffer`, which holds all that was read and not taken.
@@ -132,7 +163,9 @@ impl Connection {
     /// The largest packet that is read now, in bytes.
     pub(crate) fn packet_bytes_max(&self) -> u32 {
         match self.state {
-            State::AwaitConnect | State::Deciding => self.limits.connect_packet_bytes_max,
+            State::AwaitConnect | State::Deciding | State::Exchanging => {
+                self.limits.connect_packet_bytes_max
+            }
             State::Connected | State::Closed => self.limits.packet_bytes_max,
         }
     }
@@ -182,6 +215,7 @@ impl Connection {
         match self.state {
             State::AwaitConnect => self.handle_first(header, body, out),
             State::Connected => self.handle_connected(header, body, out),
+            State::Exchanging => self.handle_exchange(header, body),
             State::Deciding | State::Closed => Ok(Action::None),
         }
     }
@@ -210,11 +244,13 @@ impl Connection {
             self.override_keep_alive();
         }
         check_client_id(&connect)?;
-        if connect.authentication_method.is_some() {
-            let detail = "MQTT-4.12.0-1: no Authentication Method is supported";
-            return Err(Fault::Refused(ReasonCode::BAD_AUTHENTICATION_METHOD, detail));
+        if let Some(name) = connect.authentication_method {
+            let method = Method { name: name.into(), data: Vec::new() };
+            self.rare.get_or_insert_default().method = Some(method);
         }
-        self.check_connack_fits(&connect)?;
+        if connect.authentication_method.is_none() {
+            self.check_connack_fits(&connect)?; // else when its Authentication Data is known
+        }
         Ok(Action::Open(Box::new(connect)))
     }
 
@@ -249,6 +285,10 @@ impl Connection {
     ) -> Result<Action<'p>, Fault> {
         Ok(match decode::decode(self.version(), header, body) {
             Err(fault) => return Err(fault),
+            Ok(FromClient::Publish(publish)) if publish.qos > self.qos_max => {
+                let detail = "MQTT-3.2.2-11: the QoS exceeds Maximum QoS";
+                return Err(Fault::Refused(ReasonCode::QOS_NOT_SUPPORTED, detail));
+            }
             Ok(FromClient::Publish(publish)) => {
                 let topic = self.resolve_topic(&publish)?;
                 Action::Publish(publish, topic)
@@ -264,11 +304,81 @@ impl Connection {
                 Action::None
             }
             Ok(FromClient::Disconnect(disconnect)) => leave(disconnect),
-            Ok(FromClient::Auth(_)) => {
-                let detail = "MQTT-4.12.0-7: AUTH without an Authentication Method in CONNECT";
-                return Err(Fault::Protocol(detail));
-            }
+            Ok(FromClient::Auth(auth)) => self.auth(&auth)?,
         })
+    }
+
+    /// A packet between CONNECT and CONNACK.
+    fn handle_exchange<'p>(&mut self, header: u8, body: &'p [u8]) -> Result<Action<'p>, Fault> {
+        match decode::decode(self.version(), header, body)? {
+            FromClient::Auth(auth) if auth.reason == ReasonCode::REAUTHENTICATE => {
+                Err(Fault::Protocol("MQTT-4.12.1-1: a re-authentication before CONNACK"))
+            }
+            FromClient::Auth(auth) => {
+                let action = self.auth(&auth)?;
+                self.state = State::Deciding;
+                Ok(action)
+            }
+            FromClient::Disconnect(disconnect) => Ok(leave(disconnect)),
+            _ => {
+                let detail =
+                    "MQTT-3.1.2-30: a packet other than AUTH and DISCONNECT before CONNACK";
+                Err(Fault::Protocol(detail))
+            }
+        }
+    }
+
+    fn method(&self) -> Option<&Method> {
+        self.rare.as_ref().and_then(|rare| rare.method.as_ref())
+    }
+
+    fn auth<'p>(&self, auth: &Auth<'p>) -> Result<Action<'p>, Fault> {
+        let Some(method) = self.method() else {
+            let detail = "MQTT-4.12.0-7: AUTH without an Authentication Method in CONNECT";
+            return Err(Fault::Protocol(detail));
+        };
+        if auth.authentication_method != Some(&*method.name) {
+            let detail = "MQTT-4.12.0-5: AUTH with another Authentication Method than CONNECT";
+            return Err(Fault::Protocol(detail));
+        }
+        let again = auth.reason == ReasonCode::REAUTHENTICATE;
+        Ok(Action::Authenticate { again, data: auth.authentication_data.unwrap_or_default() })
+    }
+
+    /// Asks the Client for the next step of its authentication (MQTT-4.12.0-2).
+    ///
+    /// # Errors
+    /// AUTH would exceed the Client's Maximum Packet Size.
+    pub(crate) fn ask(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.write_auth(ReasonCode::CONTINUE_AUTHENTICATION, data, out)?;
+        if self.state == State::Deciding {
+            self.state = State::Exchanging;
+        }
+        Ok(())
+    }
+
+    /// Tells the Client that its re-authentication has succeeded (section 4.12.1).
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub(crate) fn accept_again(&self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.write_auth(ReasonCode::SUCCESS, data, out)
+    }
+
+    fn write_auth(&self, reason: ReasonCode, data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let Some(method) = self.method() else { return Ok(()) }; // MQTT-4.12.0-6
+        self.within_maximum(out, |out| encode::auth(out, reason, &method.name, data))
+    }
+
+    /// Keeps Authentication Data for CONNACK.
+    ///
+    /// # Errors
+    /// CONNACK would exceed the Client's Maximum Packet Size. The Client must not get a Session then.
+    pub(crate) fn grant(&mut self, connect: &Connect<'_>, data: Vec<u8>) -> Result<(), Fault> {
+        let method = self.rare.as_mut().and_then(|rare| rare.method.as_mut());
+        let Some(method) = method else { return Ok(()) };
+        method.data = data;
+        self.check_connack_fits(connect)
     }
 
     /// Resolves or learns a Topic Alias (section 3.3.2.3.4).
@@ -279,10 +389,11 @@ impl Connection {
             return Err(Fault::Refused(ReasonCode::TOPIC_ALIAS_INVALID, detail));
         }
         let index = usize::from(alias.get()) - 1;
-        if self.aliases.len() <= index {
-            self.aliases.resize(index + 1, None);
+        let aliases = &mut self.rare.get_or_insert_default().aliases;
+        if aliases.len() <= index {
+            aliases.resize(index + 1, None);
         }
-        let known = &mut self.aliases[index];
+        let known = &mut aliases[index];
         if publish.topic.is_empty() {
             let detail = "section 3.3.2.3.4: no Topic Name was set for this Topic Alias";
             return known.clone().map(Topic::Alias).ok_or(Fault::Protocol(detail));
@@ -298,21 +409,26 @@ impl Connection {
         let ack = self.connack(accepted);
         let written = encode::connack(out, self.version(), &ack, self.maximum_packet_size);
         self.state = if written { State::Connected } else { State::Closed };
+        if let Some(method) = self.rare.as_mut().and_then(|rare| rare.method.as_mut()) {
+            method.data = Vec::new();
+        }
     }
 
-    fn connack<'a>(&self, accepted: &Accepted<'a>) -> ConnAck<'a> {
+    fn connack<'a>(&'a self, accepted: &Accepted<'a>) -> ConnAck<'a> {
         let limits = &self.limits;
         ConnAck {
             session_present: accepted.session_present,
             reason: ReasonCode::SUCCESS,
             session_expiry_secs: accepted.session_expiry_secs,
             receive_maximum: Some(limits.receive_maximum).filter(|&max| max != u16::MAX),
+            maximum_qos: Some(self.qos_max).filter(|&max| max != QoS::ExactlyOnce),
             maximum_packet_size: Some(limits.packet_bytes_max)
                 .filter(|&max| (max as usize) < PACKET_BYTES_MAX)
                 .map(|max| max.min(REMAINING_LENGTH_MAX)),
             assigned_client_id: accepted.assigned_client_id,
             topic_alias_maximum: limits.topic_alias_maximum,
             server_keep_alive: self.keep_alive_overridden.then_some(self.keep_alive_secs),
+            authentication: self.method().map(|method| (&*method.name, &*method.data)),
             ..ConnAck::default()
         }
     }
@@ -328,7 +444,7 @@ impl Connection {
                 .then_some(expiry_secs_max),
         };
         let (ack, max) = (self.connack(&largest), self.maximum_packet_size);
-        if max.is_none() || encode::connack(&mut Vec::new(), connect.version, &ack, max) {
+        if max.is_none() || encode::connack(&mut Vec::new(), self.version(), &ack, max) {
             return Ok(());
         }
         let detail = "MQTT-3.1.2-24: CONNACK would exceed the Client's Maximum Packet Size";
@@ -348,7 +464,7 @@ impl Connection {
             }
             // 3.1 and 3.1.1 know no DISCONNECT by the Server.
             State::Connected => {}
-            State::AwaitConnect | State::Deciding => {
+            State::AwaitConnect | State::Deciding | State::Exchanging => {
                 // A CONNECT that does not conform gets no CONNACK in 3.1.1 (MQTT-3.1.4-1).
                 let refused = matches!(fault, Fault::Refused(..) | Fault::Server(..));
                 if version.is_v5()

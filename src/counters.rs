@@ -116,8 +116,38 @@ counters! {
         connects_undecided,
         /// Times that reading stopped because `answer_bytes_max` bytes of answers were unsent.
         reads_paused,
-        /// Application Messages, subscriptions and CONNECTs that the access rules denied.
-        accesses_denied,
+        /// Peers closed because their network is not among those of their listener.
+        networks_refused,
+        /// Peers closed by `address_connects_per_sec_max`.
+        address_connects_refused,
+        /// CONNECTs refused by the number of connections of their listener.
+        listener_connections_refused,
+        /// CONNECTs refused by the other rules of their listener: version, anonymous Client, or QoS of the Will.
+        listener_rules_refused,
+        /// Times that reading stopped because of `client_messages_per_sec_max` or `client_bytes_per_sec_max`.
+        readers_slowed,
+        /// CONNECTs and re-authentications that the policy refused by 0x86: a wrong User Name or Password.
+        connects_bad_credentials,
+        /// CONNECTs and re-authentications that the policy refused by 0x87 or 0x8C, or that no policy answered.
+        connects_not_authorized,
+        /// CONNECTs and re-authentications that the policy refused by 0x8A.
+        connects_banned,
+        /// CONNECTs and re-authentications that the policy refused by 0x9F.
+        connects_rate_exceeded,
+        /// CONNECTs and re-authentications that the policy refused by another Reason Code.
+        connects_refused,
+        /// Enhanced authentications ended by `authentication_steps_max`.
+        authentication_steps_exceeded,
+        /// Application Messages that the policy kept from being published, Wills included.
+        publishes_denied,
+        /// Topic Filters of SUBSCRIBE and UNSUBSCRIBE that the policy denied.
+        subscribes_denied,
+        /// Messages that the policy kept from being delivered, or from a member of a shared subscription.
+        receives_denied,
+        /// Connections closed because the identity of the Client has ended.
+        identities_expired,
+        /// Connections closed because the policy changed and would not let the Client in any more.
+        policy_disconnects,
     }
 }
 

@@ -2,12 +2,15 @@
 //! sockets only by the write protocol of [`outbox`].
 
 pub(crate) mod access;
+mod authentication;
 pub(crate) mod batch;
 mod connect;
 pub(crate) mod dispatch;
 mod due;
 pub(crate) mod errand;
+mod explain;
 pub(crate) mod outbox;
+mod policy_change;
 pub(crate) mod registry;
 mod route;
 mod send_context;

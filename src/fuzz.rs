@@ -11,15 +11,25 @@ mod error;
 mod ledger;
 mod limits;
 mod listener_config;
+mod listener_rules;
 mod message;
+mod network;
 mod packet;
 mod reason_code;
 mod retained;
 mod session;
+mod spelling;
 mod subscription;
 mod sync;
 mod time;
 mod topic;
+
+/// The settings, without what is made of them.
+mod access {
+    mod config;
+
+    pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
+}
 
 /// Without the rest, which has locks, tasks and a clock.
 mod engine {
@@ -52,7 +62,38 @@ mod transport {
         }
     }
 
+    /// Without handshakes.
+    pub(crate) mod tls {
+        mod names;
+        mod options;
+        mod pem;
+
+        pub use options::{CertificateName, ClientCertificate, TlsVersion};
+
+        #[path = "../../../fuzz/src/certificates.rs"]
+        pub(crate) mod target;
+    }
+
+    /// As in `transport.rs`.
+    #[derive(Debug, Default)]
+    pub struct CertificateNames {
+        pub(crate) common_name: Option<String>,
+        pub(crate) subject: String,
+        pub(crate) dns: Vec<String>,
+        pub(crate) uris: Vec<String>,
+        pub(crate) emails: Vec<String>,
+        pub(crate) user_name: Option<String>,
+    }
+
+    pub(crate) mod proxy_protocol {
+        mod header;
+
+        #[path = "../../../fuzz/src/proxy.rs"]
+        pub(crate) mod target;
+    }
+
     pub(crate) mod ws {
+        pub(crate) mod forwarded;
         mod frame;
         mod stream;
         mod upgrade;

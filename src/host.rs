@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_lite::future;
 
@@ -17,10 +17,17 @@ pub(crate) mod by_hand;
 /// A task that a host runs to its end.
 pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What the clock on the wall of a simulation shows at its beginning, after 1970: 2030-01-01T00:00:00Z.
+pub(crate) const WALL_START: Duration = Duration::from_secs(1_893_456_000);
+
 /// A host that replaces this crate's runtime.
 pub(crate) trait CustomHost: Send + Sync {
     /// Milliseconds since some moment; never backwards.
     fn now(&self) -> Timestamp;
+    /// The clock on the wall, for ends that others have set.
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + WALL_START + Duration::from_millis(self.now().0)
+    }
     /// Runs a task to its end.
     fn spawn(&self, task: Task);
     /// Ends after `duration`.
@@ -49,6 +56,14 @@ impl Host {
         match self {
             Host::Stock { clock, .. } => clock.now(),
             Host::Custom(host) => host.now(),
+        }
+    }
+
+    /// The clock on the wall.
+    pub(crate) fn wall(&self) -> SystemTime {
+        match self {
+            Host::Stock { .. } => SystemTime::now(),
+            Host::Custom(host) => host.wall(),
         }
     }
 

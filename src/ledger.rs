@@ -72,6 +72,8 @@ reasons! {
         ReservedTopic = "reserved topic",
         /// The access rules do not allow the publisher to send it or the subscriber to receive it.
         NotAuthorized = "not authorized",
+        /// The Topic Name is outside of the mount point of the listener through which the Client is connected.
+        Unmounted = "unmounted",
     }
 }
 

@@ -1,7 +1,7 @@
 //! An MQTT server for versions 3.1, 3.1.1 and 5.0, to embed or to run as a program.
 //!
 //! A [`Broker`] holds Sessions, subscriptions and retained messages. Clients connect through *listeners*: a
-//! listener is a name and a [`Transport`], which is TCP, WebSocket, memory, or your own. The host program can
+//! listener is a name and a [`Transport`], which is TCP, TLS, WebSocket, a Unix socket, memory, or your own. The host program can
 //! publish and subscribe through a [`Client`], without a Network Connection.
 //!
 //! ```
@@ -23,6 +23,8 @@
 //! | bound what Clients can make grow | [`Limits`], [`Broker::builder`], [`Counters`] |
 //! | publish and subscribe in process | [`Client`], [`Message`], [`TopicFilter`], [`SubscriptionOptions`] |
 //! | see the outcome of every message | [`Ledger`], [`Broker::sessions`] |
+//! | say who may connect and what Clients may do | [`access`] |
+//! | ask why a message did not arrive | [`Broker::explain_delivery`] |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
 //! | test a client or an embedding program | `testing` (feature of the same name) |
@@ -42,8 +44,10 @@
 //!
 //! # Limitations
 //!
-//! Sessions and retained messages are held in memory only and end with the broker. There is no authentication,
-//! no authorization and no TLS: user names and passwords are ignored.
+//! Sessions and retained messages are held in memory only and end with the broker. Without a policy
+//! ([`BrokerBuilder::policy`]) every Client may do everything that the protocol allows. Files of users and rules are
+//! read when [`access::AccessConfig::load`] is called, and not again by themselves. TLS has no pre-shared keys and reads
+//! no encrypted private keys.
 //!
 //! # Versions
 //!
@@ -55,6 +59,7 @@
 //!
 //! - `program` (default): the dependencies of the program `hrotti`. Embedders turn it off with
 //!   `default-features = false`; the library is complete without it.
+//! - `tls` (on with `program`): listeners on `mqtts://` and `wss://`, by rustls and ring.
 //! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
 //!   programs that embed the broker. It adds no dependency.
 
@@ -66,17 +71,21 @@ mod connection;
 mod counters;
 mod engine;
 mod error;
+mod explanation;
 mod host;
 mod ledger;
 mod limits;
 mod listener_config;
+mod listener_rules;
 mod message;
 mod net;
+mod network;
 mod packet;
 mod reason_code;
 mod retained;
 mod runtime;
 mod session;
+mod spelling;
 mod subscription;
 mod sync;
 #[cfg(feature = "testing")]
@@ -89,13 +98,17 @@ pub use broker::{
     Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
 };
 pub use counters::Counters;
+pub use explanation::{Cause, Explanation, Finding, KeepsAway};
 pub use ledger::{DropReason, FilterReason, Ledger};
 pub use limits::Limits;
-pub use listener_config::{ListenerConfig, ListenerConfigError};
+pub use listener_config::{ListenerConfig, ListenerConfigError, SocketFile, TlsConfig};
+pub use listener_rules::{ListenerRules, MountPoint, MountPointError, ProtocolVersions};
 pub use message::{Message, PropertyError};
 pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
+pub use network::{Network, NetworkError};
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use transport::Transport;
 

@@ -77,6 +77,9 @@ pub struct Limits {
     /// Time for the decision whether a CONNECT is accepted, if the decision takes time. Default 10 s, range above 0
     /// (which becomes 1 s) to 86 400 s. At the limit the CONNECT is refused with 0x88 (3.x: 0x03).
     pub connect_decision_timeout: Duration,
+    /// Steps of one enhanced authentication: AUTH packets that the Server sends before it decides (section 4.12). Default
+    /// 16, range 1 to 1 000. At the limit the CONNECT is refused with 0x87, or the connection is closed with it.
+    pub authentication_steps_max: u16,
     /// Time for the rest of a packet to arrive. Default 60 s, range above 0 (which becomes 1 s) to 86 400 s;
     /// begins again whenever another 64 KiB of the packet have arrived. At the limit the connection is closed.
     pub packet_timeout: Duration,
@@ -136,6 +139,35 @@ pub struct Limits {
     /// Header lines of such a request. Default 124, range 16 to 124. One with more is refused with the
     /// status 431.
     pub ws_request_headers_max: u16,
+    /// Threads that check passwords. Default 1, range 1 to 64. Further checks wait. Each may need the memory of
+    /// one check: 46 MiB for mosquitto's Argon2id hashes. A `HashingPool` with these limits has this bound and
+    /// the next.
+    pub hashing_threads: usize,
+    /// CONNECTs that wait for the check of their passwords. Default 256, range 1 to 1 000 000. A further one, or that
+    /// of the address with the most of them, is refused with 0x89 (3.x: 0x03).
+    pub hashes_waiting_max: usize,
+    /// Size of a header of the PROXY protocol, version 2, in bytes. Default 4 096, range 232, which every address fits
+    /// in, to 65 551. A peer with a larger one is closed. A header of version 1 has at most 107 bytes.
+    pub proxy_header_bytes_max: usize,
+    /// PUBLISH packets that a Client may send in a second. Default 0: no limit; range 0 to 1 000 000 000. At the limit
+    /// nothing more is read from the Client until a part of the second has passed; nothing is dropped. A Client that was
+    /// silent may send those of one second at once.
+    pub client_messages_per_sec_max: u32,
+    /// Bytes that a Client may send in a second, after CONNECT was accepted. Default 0: no limit; range 0 to
+    /// 1 099 511 627 776 (1 TiB). The effect at the limit is that of `client_messages_per_sec_max`.
+    pub client_bytes_per_sec_max: usize,
+    /// Network Connections from one address in a second, over all listeners. Default 0: no limit; range 0 to
+    /// 1 000 000 000. IPv6 addresses with the same first 64 bits are one address. A further peer is closed before its
+    /// handshake, which costs least; behind a proxy it is closed once its address is known. Peers without a network
+    /// address are not limited. The addresses of one second are counted up to 65 536; peers of further addresses are
+    /// accepted.
+    pub address_connects_per_sec_max: u32,
+    /// Bans that are kept ([`Bans`](crate::access::Bans)). Default 100 000, range 0 to 1 000 000 000. A further ban is
+    /// refused, and a file with more is refused as a whole.
+    pub bans_max: usize,
+    /// TLS sessions that a listener keeps for resumption. Default 4 096, range 0 to 1 000 000; 0 keeps none. At the
+    /// limit the oldest is forgotten, and its Client shakes hands in full.
+    pub tls_sessions_max: usize,
 }
 
 impl Default for Limits {
@@ -159,6 +191,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             connect_decision_timeout: Duration::from_secs(10),
+            authentication_steps_max: 16,
             packet_timeout: Duration::from_secs(60),
             write_stall_timeout: Duration::from_secs(60),
             answer_bytes_max: 256 * 1024,
@@ -177,6 +210,14 @@ impl Default for Limits {
             tcp_user_timeout: Duration::from_secs(180),
             ws_request_bytes_max: 16 * 1024,
             ws_request_headers_max: 124,
+            hashing_threads: 1,
+            hashes_waiting_max: 256,
+            proxy_header_bytes_max: 4_096,
+            client_messages_per_sec_max: 0,
+            client_bytes_per_sec_max: 0,
+            address_connects_per_sec_max: 0,
+            bans_max: 100_000,
+            tls_sessions_max: 4_096,
         }
     }
 }
@@ -347,6 +388,9 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.connectDecisionTimeoutSecs", connect_decision_timeout, "seconds", 1..=DAY,
         "time for the decision whether a CONNECT is accepted, if the decision takes time",
         "the CONNECT is refused with 0x88 (3.x: 0x03)"),
+    limit!("limits.authenticationStepsMax", authentication_steps_max, "steps", 1..=1_000,
+        "AUTH packets that the Server sends in one enhanced authentication",
+        "the CONNECT is refused with 0x87, or the connection is closed with it"),
     limit!("limits.packetTimeoutSecs", packet_timeout, "seconds", 1..=DAY,
         "time for the rest of a packet to arrive; begins again with every 64 KiB of it",
         "the connection is closed"),
@@ -401,6 +445,30 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.wsRequestHeadersMax", ws_request_headers_max, "headers", 16..=124,
         "header lines of such a request",
         "it is refused with the status 431"),
+    limit!("limits.hashingThreads", hashing_threads, "threads", 1..=64,
+        "threads that check passwords",
+        "further checks wait"),
+    limit!("limits.hashesWaitingMax", hashes_waiting_max, "CONNECTs", 1..=1_000_000,
+        "CONNECTs that wait for the check of their passwords",
+        "one of the address with the most of them is refused with 0x89 (3.x: 0x03)"),
+    limit!("limits.proxyHeaderBytesMax", proxy_header_bytes_max, "bytes", 232..=65_551,
+        "size of a header of the PROXY protocol, version 2",
+        "the connection is closed"),
+    limit!("limits.clientMessagesPerSecMax", client_messages_per_sec_max, "messages", 0..=COUNT,
+        "PUBLISH packets that a Client may send in a second; 0 is no limit",
+        "nothing more is read from the Client for a part of a second"),
+    limit!("limits.clientBytesPerSecMax", client_bytes_per_sec_max, "bytes", 0..=BYTES,
+        "bytes that a Client may send in a second; 0 is no limit",
+        "the same as for `limits.clientMessagesPerSecMax`"),
+    limit!("limits.addressConnectsPerSecMax", address_connects_per_sec_max, "connections", 0..=COUNT,
+        "connections from one address (of IPv6, one /64) in a second; 0 is no limit",
+        "the connection is closed"),
+    limit!("limits.bansMax", bans_max, "bans", 0..=COUNT,
+        "bans that are kept",
+        "a further ban is refused"),
+    limit!("limits.tlsSessionsMax", tls_sessions_max, "sessions", 0..=1_000_000,
+        "TLS sessions that a listener keeps for resumption; 0 keeps none",
+        "the oldest is forgotten, and its Client shakes hands in full"),
 ];
 
 #[cfg(test)]

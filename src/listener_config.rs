@@ -2,23 +2,41 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 use url::{Host, ParseError, Url};
 
+mod error;
 mod hosts;
+mod socket_file;
+mod tls;
 
+pub use error::ListenerConfigError;
 pub(crate) use hosts::{same_address, unusable};
+pub use socket_file::SocketFile;
+pub use tls::TlsConfig;
 
+use crate::listener_rules::ListenerRules;
 use crate::transport::tcp::{EVERY_INTERFACE, address, unbracketed};
 
-/// The schemes that are served. `mqtt` is another name of `tcp`.
-const SCHEMES: [&str; 3] = ["tcp", "mqtt", "ws"];
+/// The schemes that are served at a host. `mqtt` is another name of `tcp`, and `tls` of `mqtts`.
+const HOST_SCHEMES: [&str; 6] = ["tcp", "mqtt", "mqtts", "tls", "ws", "wss"];
+
+/// The scheme that is served at a file.
+const FILE_SCHEME: &str = "unix";
 
 /// The URL of a listener and its options.
 ///
-/// The URL is `tcp://HOST[:PORT]` (default port 1883) or `ws://HOST[:PORT][/PATH]` (default port 80); `mqtt://` is
-/// an alias of `tcp://`. Port 0 lets the operating system choose. A WebSocket listener serves exactly one path, `/`
-/// if the URL has none.
+/// | URL | default port | serves |
+/// |---|---|---|
+/// | `tcp://HOST[:PORT]`, `mqtt://HOST[:PORT]` | 1883 | MQTT over TCP |
+/// | `mqtts://HOST[:PORT]`, `tls://HOST[:PORT]` | 8883 | MQTT over TLS; needs [`ListenerConfig::tls`] |
+/// | `ws://HOST[:PORT][/PATH]` | 80 | MQTT over WebSocket |
+/// | `wss://HOST[:PORT][/PATH]` | 443 | MQTT over WebSocket over TLS; needs [`ListenerConfig::tls`] |
+/// | `unix:///PATH`, `unix:PATH` | | MQTT over a Unix socket, on Unix; see [`ListenerConfig::socket`] |
+///
+/// Port 0 lets the operating system choose. A WebSocket listener serves exactly one path, `/` if the URL has none.
+/// The path of a Unix socket is percent-decoded; without `//` it is relative to the working directory.
 ///
 /// The host is one of:
 ///
@@ -46,8 +64,15 @@ pub struct ListenerConfig {
     /// have an empty host, and a host name by its ASCII form.
     pub url: Url,
     /// The origins of pages that may connect over WebSocket, each written as browsers send it in `Origin`
-    /// (`https://example.org`). Empty, the default, allows pages of any origin. Always empty for a tcp listener.
+    /// (`https://example.org`). Empty, the default, allows pages of any origin. Always empty for other listeners.
     pub origins: Vec<String>,
+    /// What the listener asks of its peers. The default asks nothing.
+    pub rules: ListenerRules,
+    /// The certificate of a TLS listener, and what it demands of its Clients. Always `None` for other listeners. A TLS
+    /// listener without it can be bound by [`ListenerConfig::bind_with_tls`] only.
+    pub tls: Option<TlsConfig>,
+    /// Who may connect to a Unix socket. Always the default for other listeners.
+    pub socket: SocketFile,
     /// The host with its zone, `fe80::1%eth0`, which no [`Url`] can hold. Valid while `url` has that host.
     scoped: Option<String>,
 }
@@ -64,8 +89,9 @@ impl ListenerConfig {
     /// ```
     ///
     /// # Errors
-    /// The text is no URL that a listener can serve: it is no URL, has a scheme other than `tcp`, `mqtt` and `ws`,
-    /// lacks `//`, or has user information, a query, a fragment, or a path with tcp. The error names the remedy.
+    /// The text is no URL that a listener can serve: it is no URL, has a scheme that is not served, lacks `//`, or has
+    /// user information, a query, a fragment, a path without WebSocket, or a host with `unix`. The error names the
+    /// remedy.
     pub fn new(url: &str) -> Result<ListenerConfig, ListenerConfigError> {
         let parsed = rewritten(url).and_then(|(text, zone)| Ok((Url::parse(&text)?, zone)));
         let (parsed, zone) = parsed.map_err(|error| ListenerConfigError::NotAUrl {
@@ -75,8 +101,15 @@ impl ListenerConfig {
         let scoped = zone.map(|zone| format!("{}%{zone}", host_of(&parsed)));
         let secret = parsed.password().is_some() || url.contains(char::is_control);
         let value = if secret { shown(&parsed) } else { url.to_owned() };
-        let config = ListenerConfig { url: parsed, origins: Vec::new(), scoped };
-        config.check(&value)?;
+        let config = ListenerConfig {
+            url: parsed,
+            origins: Vec::new(),
+            rules: ListenerRules::default(),
+            tls: None,
+            socket: SocketFile::default(),
+            scoped,
+        };
+        config.check_url(&value)?;
         Ok(config)
     }
 
@@ -91,35 +124,91 @@ impl ListenerConfig {
         origins: impl IntoIterator<Item = String>,
     ) -> Result<ListenerConfig, ListenerConfigError> {
         self.origins = origins.into_iter().collect();
-        self.validate()?;
+        self.check_url(&self.to_string())?;
+        self.check_origins()?;
         Ok(self)
     }
 
-    /// Checks the whole value again, because its public fields may have been changed.
-    ///
-    /// # Errors
-    /// As [`ListenerConfig::new`] and [`ListenerConfig::with_origins`].
-    pub fn validate(&self) -> Result<(), ListenerConfigError> {
-        self.check(&self.to_string())
+    /// Replaces the rules for peers.
+    #[must_use]
+    pub fn with_rules(mut self, rules: ListenerRules) -> ListenerConfig {
+        self.rules = rules;
+        self
     }
 
-    /// As [`ListenerConfig::validate`]; `value` is the URL as errors name it.
-    fn check(&self, value: &str) -> Result<(), ListenerConfigError> {
+    /// Gives a TLS listener its certificate.
+    ///
+    /// # Errors
+    /// The listener is not a TLS listener, or the settings contradict each other.
+    pub fn with_tls(mut self, tls: TlsConfig) -> Result<ListenerConfig, ListenerConfigError> {
+        self.tls = Some(tls);
+        self.check_url(&self.to_string())?;
+        self.check_tls()?;
+        Ok(self)
+    }
+
+    /// Checks the whole value again, because its public fields may have been changed. A TLS listener needs its
+    /// certificate by now.
+    ///
+    /// ```
+    /// use hrotti::ListenerConfig;
+    ///
+    /// let error = ListenerConfig::new("mqtts://0.0.0.0")?.validate().unwrap_err().to_string();
+    /// assert!(error.contains("needs a certificate"));
+    /// # Ok::<(), hrotti::ListenerConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ListenerConfig::new`], [`ListenerConfig::with_origins`] and [`ListenerConfig::with_tls`]; a TLS listener
+    /// without a certificate; a [`ListenerConfig::socket`] that is not valid, or not of a Unix socket.
+    pub fn validate(&self) -> Result<(), ListenerConfigError> {
+        self.validate_without_tls()?;
+        match self.tls {
+            None if self.is_tls() => {
+                Err(ListenerConfigError::TlsMissing { value: self.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`ListenerConfig::validate`], for a listener whose certificate comes from elsewhere.
+    pub(crate) fn validate_without_tls(&self) -> Result<(), ListenerConfigError> {
+        self.check_url(&self.to_string())?;
+        self.check_origins()?;
+        self.check_tls()?;
+        self.check_rules()?;
+        self.check_socket()
+    }
+
+    /// Refuses rules that would have no effect, or that would let nobody in.
+    fn check_rules(&self) -> Result<(), ListenerConfigError> {
+        let rules = &self.rules;
+        let networks = rules.networks_allowed.is_some() || !rules.networks_denied.is_empty();
+        let (rule, needs) = if !rules.forwarded_for.is_empty() && !self.is_websocket() {
+            ("forwardedFor", "a ws:// or wss:// listener")
+        } else if rules.proxy_protocol.is_some() && self.is_unix() {
+            ("proxyProtocol", "a listener whose peers have network addresses")
+        } else if networks && self.is_unix() {
+            ("networksAllowed or networksDenied", "a listener whose peers have network addresses")
+        } else {
+            return Ok(());
+        };
+        Err(ListenerConfigError::Rule { value: self.to_string(), rule, needs })
+    }
+
+    /// Checks the URL; `value` is the URL as errors name it.
+    fn check_url(&self, value: &str) -> Result<(), ListenerConfigError> {
         let (url, value) = (&self.url, value.to_owned());
-        if !SCHEMES.contains(&url.scheme()) {
+        if self.is_unix() {
+            return self.check_path(value);
+        }
+        if !HOST_SCHEMES.contains(&url.scheme()) {
             return Err(ListenerConfigError::Scheme { value });
         }
         if !url.has_authority() {
             return Err(ListenerConfigError::NoHost { value });
         }
-        let tcp = !self.is_websocket();
-        let part = if !url.username().is_empty() || url.password().is_some() {
-            Some("user information")
-        } else if url.query().is_some() {
-            Some("a query")
-        } else if url.fragment().is_some() {
-            Some("a fragment")
-        } else if tcp && !matches!(url.path(), "" | "/") {
+        let part = if !self.is_websocket() && !matches!(url.path(), "" | "/") {
             Some("a path")
         } else {
             None
@@ -127,25 +216,108 @@ impl ListenerConfig {
         let part = match (link_local(host_of(url)), self.zone()) {
             (true, None) => return Err(ListenerConfigError::NoInterface { value }),
             (false, Some(_)) => Some("an interface"),
-            _ => part,
+            _ => self.unused_part().or(part),
         };
-        if let Some(part) = part {
-            return Err(ListenerConfigError::Part { value, part, remedy: self.plain() });
+        match part {
+            Some(part) => Err(ListenerConfigError::Part { value, part, remedy: self.plain() }),
+            None => Ok(()),
         }
-        if tcp && !self.origins.is_empty() {
-            return Err(ListenerConfigError::OriginsOnTcp { value });
+    }
+
+    /// Checks the URL of a Unix socket.
+    fn check_path(&self, value: String) -> Result<(), ListenerConfigError> {
+        let host = self.url.host_str().is_some_and(|host| !host.is_empty());
+        let part = self.unused_part().or(host.then_some("a host"));
+        let remedy = self.plain();
+        let has_path = |url: &Url| socket_file::path_of(url).is_some();
+        match part {
+            _ if !Url::parse(&remedy).is_ok_and(|url| has_path(&url)) => {
+                Err(ListenerConfigError::NoPath { value })
+            }
+            Some(part) => Err(ListenerConfigError::Part { value, part, remedy }),
+            None => Ok(()),
+        }
+    }
+
+    /// A part of the URL that no listener uses.
+    fn unused_part(&self) -> Option<&'static str> {
+        let url = &self.url;
+        if !url.username().is_empty() || url.password().is_some() {
+            Some("user information")
+        } else if url.query().is_some() {
+            Some("a query")
+        } else if url.fragment().is_some() {
+            Some("a fragment")
+        } else {
+            None
+        }
+    }
+
+    fn check_origins(&self) -> Result<(), ListenerConfigError> {
+        if !self.is_websocket() && !self.origins.is_empty() {
+            return Err(ListenerConfigError::OriginsOnTcp { value: self.to_string() });
         }
         self.origins.iter().try_for_each(|origin| check_origin(origin))
     }
 
+    fn check_tls(&self) -> Result<(), ListenerConfigError> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let value = self.to_string();
+        if !self.is_tls() {
+            let scheme = if self.is_websocket() { "wss" } else { "mqtts" };
+            return Err(ListenerConfigError::TlsOnPlain { value, scheme });
+        }
+        match tls.contradiction() {
+            Some(problem) => Err(ListenerConfigError::Tls { value, problem }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_socket(&self) -> Result<(), ListenerConfigError> {
+        let value = self.to_string();
+        if !self.is_unix() && !self.socket.is_default() {
+            return Err(ListenerConfigError::SocketOnTcp { value });
+        }
+        match self.socket.fault() {
+            Some(problem) => Err(ListenerConfigError::Socket { value, problem }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether this is a WebSocket listener.
     pub fn is_websocket(&self) -> bool {
-        self.url.scheme() == "ws"
+        matches!(self.url.scheme(), "ws" | "wss")
+    }
+
+    /// Whether this is a TLS listener, with or without WebSocket.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.url.scheme(), "mqtts" | "tls" | "wss")
+    }
+
+    /// Whether this is a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        self.url.scheme() == FILE_SCHEME
+    }
+
+    /// The file of a Unix socket; `None` for other listeners.
+    ///
+    /// ```
+    /// use hrotti::ListenerConfig;
+    ///
+    /// let listener = ListenerConfig::new("unix:///run/my%20broker.sock")?;
+    /// assert_eq!(listener.socket_path(), Some("/run/my broker.sock".into()));
+    /// # Ok::<(), hrotti::ListenerConfigError>(())
+    /// ```
+    pub fn socket_path(&self) -> Option<PathBuf> {
+        if self.is_unix() { socket_file::path_of(&self.url) } else { None }
     }
 
     /// The host to bind: an address without brackets, followed by `%` and the interface if it is link-local; a
-    /// name; or `*` for every interface of both families.
+    /// name; or `*` for every interface of both families. Empty for a Unix socket.
     pub fn host(&self) -> &str {
+        if self.is_unix() {
+            return "";
+        }
         match (self.scoped(), host_of(&self.url)) {
             (Some(scoped), _) => scoped,
             (None, "") => EVERY_INTERFACE,
@@ -173,6 +345,14 @@ impl ListenerConfig {
 
     /// The URL with nothing but what a listener uses.
     fn plain(&self) -> String {
+        if self.is_unix() {
+            let path = self.url.path();
+            return match (self.url.has_authority(), self.url.host_str()) {
+                (true, Some(host)) if !host.is_empty() => format!("{FILE_SCHEME}:///{host}{path}"),
+                (true, _) => format!("{FILE_SCHEME}://{path}"),
+                (false, _) => format!("{FILE_SCHEME}:{path}"),
+            };
+        }
         let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let path = if self.is_websocket() { self.url.path() } else { "" };
         let host = match link_local(host_of(&self.url)) {
@@ -182,22 +362,33 @@ impl ListenerConfig {
         format!("{}://{host}{port}{path}", self.url.scheme())
     }
 
-    /// The port to bind: that of the URL, or 1883 for tcp and 80 for ws. 0 lets the operating system choose.
+    /// The port to bind: that of the URL, or 1883 for tcp, 8883 for mqtts, 80 for ws and 443 for wss. 0 lets the
+    /// operating system choose. Always 0 for a Unix socket.
     pub fn port(&self) -> u16 {
-        self.url.port().unwrap_or(if self.is_websocket() { 80 } else { 1883 })
+        let default = match self.url.scheme() {
+            FILE_SCHEME => return 0,
+            "ws" => 80,
+            "wss" => 443,
+            "mqtts" | "tls" => 8883,
+            _ => 1883,
+        };
+        self.url.port().unwrap_or(default)
     }
 
-    /// The path that a WebSocket listener serves: that of the URL, or `/`.
+    /// The path that a WebSocket listener serves: that of the URL, or `/`. Always `/` for other listeners.
     pub fn path(&self) -> &str {
         match self.url.path() {
-            "" => "/",
-            path => path,
+            path if self.is_websocket() && !path.is_empty() => path,
+            _ => "/",
         }
     }
 
     /// Whether binding both can be seen to fail without a name being looked up: at one port, one host twice,
     /// or an interface and every interface.
     pub(crate) fn clashes_with(&self, other: &ListenerConfig) -> bool {
+        if self.is_unix() || other.is_unix() {
+            return self.is_unix() && self.socket_path() == other.socket_path();
+        }
         if self.port() != other.port() || self.port() == 0 {
             return false;
         }
@@ -246,7 +437,7 @@ fn exclude_each_other(one: IpAddr, two: IpAddr) -> bool {
 }
 
 /// The URL in a form that `Url` parses for every served scheme: `*` for an empty host, and a host name in its ASCII
-/// form. `Url` itself converts host names of `ws` only.
+/// form. `Url` itself converts host names of `ws` and `wss` only.
 /// The zone of an address, which `Url` does not accept, is returned apart.
 fn rewritten(text: &str) -> Result<(String, Option<String>), ParseError> {
     let text = text.trim_matches(|letter| letter <= ' ');
@@ -255,7 +446,7 @@ fn rewritten(text: &str) -> Result<(String, Option<String>), ParseError> {
         return Err(ParseError::InvalidDomainCharacter);
     }
     let Some((scheme, rest)) = text.split_once("://") else { return Ok((text.to_owned(), None)) };
-    if !SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
+    if !HOST_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
         return Ok((text.to_owned(), None));
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
@@ -310,116 +501,6 @@ fn shown(url: &Url) -> String {
     }
     url.to_string()
 }
-
-/// Why a [`ListenerConfig`] cannot be used. The text names the value and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ListenerConfigError {
-    /// The text is no URL.
-    NotAUrl {
-        /// The text.
-        value: String,
-        /// The error of the URL parser.
-        reason: String,
-    },
-    /// The scheme is none of `tcp`, `mqtt` and `ws`.
-    Scheme {
-        /// The URL.
-        value: String,
-    },
-    /// The URL has no host: `//` is missing.
-    NoHost {
-        /// The URL.
-        value: String,
-    },
-    /// The URL has a part that a listener of its scheme does not use.
-    Part {
-        /// The URL, without its password.
-        value: String,
-        /// The part that is not used.
-        part: &'static str,
-        /// The URL without this part.
-        remedy: String,
-    },
-    /// An origin is not written as browsers send it.
-    Origin {
-        /// The text.
-        value: String,
-        /// The origin as browsers send it, if the text has one.
-        remedy: Option<String>,
-    },
-    /// A tcp listener was given origins.
-    OriginsOnTcp {
-        /// The URL.
-        value: String,
-    },
-    /// The address is link-local, and the URL does not name its interface.
-    NoInterface {
-        /// The URL.
-        value: String,
-    },
-}
-
-impl fmt::Display for ListenerConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenerConfigError::NotAUrl { value, reason } => write!(
-                f,
-                "{value:?} is no URL ({reason}); write tcp://HOST:PORT or ws://HOST:PORT/PATH, for example \
-                 tcp://0.0.0.0:1883"
-            ),
-            ListenerConfigError::Scheme { value } => {
-                let scheme = value.split(':').next().unwrap_or_default();
-                write!(
-                    f,
-                    "{value:?} has the unsupported scheme {scheme:?}; {}",
-                    instead(value, scheme)
-                )
-            }
-            ListenerConfigError::NoHost { value } => write!(
-                f,
-                "{value:?} has no host; write // and the address to listen on, for example \
-                 tcp://*:1883 for every interface"
-            ),
-            ListenerConfigError::Part { value, part, remedy } => {
-                write!(
-                    f,
-                    "{value:?} has {part}, which such a listener does not use; write {remedy:?}"
-                )
-            }
-            ListenerConfigError::Origin { value, remedy: Some(remedy) } => {
-                write!(f, "{value:?} is not how a browser sends this origin; write {remedy:?}")
-            }
-            ListenerConfigError::Origin { value, remedy: None } => write!(
-                f,
-                "{value:?} is no origin; write scheme and host, for example \"https://example.org\""
-            ),
-            ListenerConfigError::NoInterface { value } => write!(
-                f,
-                "{value:?} has a link-local address, which needs its interface; write it behind the address, \
-                 for example tcp://[fe80::1%eth0]:1883"
-            ),
-            ListenerConfigError::OriginsOnTcp { value } => write!(
-                f,
-                "{value:?} has origins, which only browsers send; remove them or make it a ws:// listener"
-            ),
-        }
-    }
-}
-
-/// What to write instead of a URL whose scheme is not served.
-fn instead(value: &str, scheme: &str) -> String {
-    match scheme {
-        "http" => "use ws:// for MQTT over WebSocket".to_owned(),
-        "wss" | "https" | "mqtts" | "ssl" | "tls" => {
-            "TLS is not served; use tcp:// or ws:// behind a proxy that ends TLS".to_owned()
-        }
-        _ if !value.contains("://") => format!("write tcp://{value}"),
-        _ => "use tcp:// or ws://".to_owned(),
-    }
-}
-
-impl std::error::Error for ListenerConfigError {}
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
 //! The program: turns command line and environment into a configuration, runs a broker on its listeners, and stops
 //! it in good order on a signal. [`args::Args`] has the options.
 //!
-//! Exit codes: 0 after a stop in good order or a `-check` without errors; 1 if the configuration or a listener
-//! cannot be used, or the system refuses resources that the start needs; 2 for a command line that is not valid; 128
-//! plus the signal's number if a second signal ended the stop.
+//! Exit codes: 0 after a stop in good order or a `-check` without errors; 1 if the configuration, a file that it names or
+//! a listener cannot be used, or the system refuses resources that the start needs; 2 for a command line that is not
+//! valid; 128 plus the signal's number if a second signal ended the stop. `explain` has codes of its own:
+//! [`program::explain`].
 
 use std::env;
 use std::ffi::OsString;
@@ -14,14 +15,17 @@ use std::process::ExitCode;
 
 use hrotti::config::Config;
 
-use self::program::args::{Args, Usage};
-use self::program::serve;
+use self::program::args::{Args, Command, Usage};
+use self::program::{explain, loaded, passwd, serve};
 
 mod program {
     pub(crate) mod args;
     pub(crate) mod descriptors;
+    pub(crate) mod explain;
     pub(crate) mod lines;
+    pub(crate) mod loaded;
     pub(crate) mod logging;
+    pub(crate) mod passwd;
     pub(crate) mod serve;
     pub(crate) mod stdout;
 }
@@ -30,6 +34,9 @@ mod program {
 const VARIABLE: &str = "HROTTI_URL";
 
 fn main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|command| command == "passwd") {
+        return passwd::run(env::args_os().skip(2));
+    }
     let args = match Args::read(env::args_os()) {
         Ok(args) => args,
         Err(Usage::Asked(text)) => return say(&text, ExitCode::SUCCESS),
@@ -37,18 +44,33 @@ fn main() -> ExitCode {
     };
     let url = env::var_os(VARIABLE).filter(|url| !url.is_empty());
     let ignored = args.conf.is_some() && url.is_some();
-    let config = match configuration(args.conf.as_deref(), url) {
-        Ok(config) => config,
-        Err(errors) => return complain(&errors, 1),
+    let read = configuration(args.conf.as_deref(), url).and_then(|config| {
+        let base = args.conf.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let loaded = loaded::load(&config, base).map_err(|errors| errors.join("\n"))?;
+        Ok((config, loaded))
+    });
+    let asked = args.command.as_ref();
+    let (config, loaded) = match read {
+        Ok(read) => read,
+        // Without an answer there is no yes and no no.
+        Err(errors) => {
+            return complain(&errors, if asked.is_some() { explain::NO_ANSWER } else { 1 });
+        }
     };
     if ignored {
         // Printed to the standard error, whatever the configuration of the log.
         complain(&format!("warning: {VARIABLE} is ignored, because -conf is given"), 0);
     }
-    if args.check {
-        return say(&config.to_string(), ExitCode::SUCCESS);
+    if let Some(Command::Explain(question)) = asked {
+        return match explain::answer(&config, &loaded, question) {
+            Ok(answer) => say(&answer.text, ExitCode::from(answer.code)),
+            Err(problem) => complain(&problem, explain::NO_ANSWER),
+        };
     }
-    match serve::until_stopped(&config, args.level()) {
+    if args.check {
+        return say(&format!("{config}{loaded}"), ExitCode::SUCCESS);
+    }
+    match serve::until_stopped(&config, &loaded, args.level()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(errors) => complain(&errors.join("\n"), 1),
     }

@@ -5,5 +5,8 @@ mod closing;
 mod driver;
 pub(crate) mod listener;
 mod peer_stream;
+mod rates;
 mod read_buffer;
+#[cfg(feature = "tls")]
+mod tls_files;
 mod turn_buffers;

@@ -23,10 +23,11 @@ pub(crate) mod inflight;
 pub(crate) mod outgoing;
 pub(crate) mod queue;
 pub(crate) mod replay;
+pub(crate) mod standing;
 pub(crate) mod will;
 
 pub(crate) use attached::Terms;
-use attached::{Attached, append_payload, fits, has_room, publish_head};
+use attached::{Attached, append_payload, fits, has_room};
 use inflight::{Acknowledged, Inflight, Received, Resend};
 use outgoing::Outgoing;
 use queue::{Delivery, Queue, Refused};
@@ -131,6 +132,7 @@ impl Session {
         self.epoch += 1;
         self.attached = Some(Attached {
             terms,
+            mount: None,
             aliases: Vec::new(),
             tail: None,
             writing: None,
@@ -138,6 +140,14 @@ impl Session {
             broken: false,
         });
         (self.epoch, left)
+    }
+
+    /// Takes a prefix off the Topic Names of messages for the present Network Connection. Messages without the prefix are
+    /// not for it.
+    pub(crate) fn mount(&mut self, prefix: &Arc<str>) {
+        if let Some(attached) = &mut self.attached {
+            attached.mount = Some(prefix.clone());
+        }
     }
 
     /// Detaches the Network Connection of this epoch. `None` if the Session was taken over before.
@@ -307,7 +317,7 @@ impl Session {
     /// message is not too large for its Client (MQTT-3.1.2-24).
     pub(crate) fn takes_now(&self, delivery: &Delivery, now: Timestamp) -> bool {
         let Some(attached) = &self.attached else { return false };
-        let head = publish_head(&attached.terms, delivery, now, None, false);
+        let Some(head) = attached.head(delivery, now, None, false) else { return false };
         let passes = self.queue.lets_pass(delivery.qos) && self.only_waits_for_quota();
         let has_room = self.queue.has_room(self.unsent()) || passes;
         !self.ended && has_room && fits(&attached.terms, &head)
@@ -388,8 +398,13 @@ impl Session {
         while has_room(out) {
             let quota_left = self.quota_left(&attached);
             let Some(delivery) = self.queue.pop(quota_left) else { break };
-            match self.outcome_before_sending(&delivery, now, context) {
-                Some(outcome) => self.books.end(outcome),
+            match outcome_before_sending(&delivery, now, Some(&attached), context) {
+                Some(outcome) => {
+                    self.books.end(outcome);
+                    if context.is_over() {
+                        break;
+                    }
+                }
                 None => self.send(delivery, now, out, &mut attached),
             }
         }
@@ -401,27 +416,12 @@ impl Session {
         {
             let Some(delivery) = self.replays.next(now, context) else { break };
             self.books.offer();
-            match self.outcome_before_sending(&delivery, now, context) {
+            match outcome_before_sending(&delivery, now, Some(&attached), context) {
                 Some(outcome) => self.books.end(outcome),
                 None => self.send(delivery, now, out, &mut attached),
             }
         }
         self.attached = Some(attached);
-    }
-
-    /// The outcome of a message that must not be sent, found when it would leave the Session; `None` if it is to be
-    /// sent.
-    fn outcome_before_sending(
-        &self,
-        delivery: &Delivery,
-        now: Timestamp,
-        context: &mut impl SendContext,
-    ) -> Option<Outcome> {
-        if delivery.message.is_expired(now) {
-            return Some(Outcome::Expired); // MQTT-3.3.2-5
-        }
-        let denied = !context.may_receive(delivery.message.topic_bytes());
-        denied.then_some(Outcome::Filtered(FilterReason::NotAuthorized))
     }
 
     /// New messages wait until all of an earlier Network Connection was sent again.
@@ -436,9 +436,9 @@ impl Session {
         attached: &mut Attached,
         context: &mut impl SendContext,
     ) {
-        // Messages that cannot be sent again, each with its outcome.
-        let mut given_up = Vec::new();
-        while has_room(out) {
+        // Messages that cannot be sent again, each with its outcome; and those that the Client may hold as of QoS 2.
+        let (mut given_up, mut released) = (Vec::new(), Vec::new());
+        while has_room(out) && (given_up.is_empty() || !context.is_over()) {
             match self.inflight.next_resend(attached.terms.quota) {
                 None => break,
                 Some(Resend::PubRel(id)) => {
@@ -446,10 +446,25 @@ impl Session {
                     encode::ack(out.buffer(), version, AckKind::PubRel, id, ReasonCode::SUCCESS);
                 }
                 Some(Resend::Publish { id, dup, waiting, delivery }) => {
-                    let head = publish_head(&attached.terms, delivery, now, Some(id), dup);
-                    if !context.may_receive(delivery.message.topic_bytes()) {
-                        given_up.push((id, Outcome::Filtered(FilterReason::NotAuthorized)));
-                    } else if fits(&attached.terms, &head) {
+                    let topic = delivery.message.topic_bytes();
+                    let reason = if context.may_receive(topic) {
+                        FilterReason::Unmounted
+                    } else {
+                        FilterReason::NotAuthorized
+                    };
+                    let head = attached.head(delivery, now, Some(id), dup);
+                    let head = head.filter(|_| reason != FilterReason::NotAuthorized);
+                    let Some(head) = head else {
+                        if delivery.qos == QoS::ExactlyOnce && waiting.is_none() {
+                            let (out, version) = (out.buffer(), attached.terms.version);
+                            encode::ack(out, version, AckKind::PubRel, id, ReasonCode::SUCCESS);
+                            released.push(id);
+                        } else {
+                            given_up.push((id, Outcome::Filtered(reason)));
+                        }
+                        continue;
+                    };
+                    if fits(&attached.terms, &head) {
                         let start = out.len();
                         encode::publish_head(out.buffer(), &head);
                         append_payload(out, &delivery.message);
@@ -464,6 +479,7 @@ impl Session {
                 }
             }
         }
+        released.into_iter().for_each(|id| self.inflight.release(id));
         for (id, outcome) in given_up {
             if self.inflight.abandon(id) {
                 self.books.end(outcome);
@@ -480,10 +496,11 @@ impl Session {
         out: &mut Outgoing,
         attached: &mut Attached,
     ) {
-        let mut head = publish_head(&attached.terms, &delivery, now, None, false);
+        let Some(mut head) = attached.head(&delivery, now, None, false) else {
+            return self.books.end(Outcome::Filtered(FilterReason::Unmounted));
+        };
         if !attached.make_fit(&mut head) {
-            self.books.end(Outcome::Dropped(DropReason::TooLarge));
-            return;
+            return self.books.end(Outcome::Dropped(DropReason::TooLarge));
         }
         head.packet_id = (delivery.qos != QoS::AtMostOnce).then(|| self.inflight.next_id());
         let start = out.len();
@@ -508,8 +525,11 @@ impl Session {
                     delivery
                 }
             };
-            if let Some(outcome) = self.outcome_before_sending(&delivery, now, context) {
+            if let Some(outcome) = outcome_before_sending(&delivery, now, None, context) {
                 self.books.end(outcome);
+                if context.is_over() {
+                    return None;
+                }
                 continue;
             }
             self.books.end(Outcome::Delivered);
@@ -714,7 +734,25 @@ impl Session {
     }
 }
 
+/// The outcome of a message that must not be sent, found when it would leave the Session; `None` if it is to be sent.
+fn outcome_before_sending(
+    delivery: &Delivery,
+    now: Timestamp,
+    attached: Option<&Attached>,
+    context: &mut impl SendContext,
+) -> Option<Outcome> {
+    if delivery.message.is_expired(now) {
+        return Some(Outcome::Expired); // MQTT-3.3.2-5
+    }
+    let topic = delivery.message.topic_bytes();
+    if attached.is_some_and(|attached| attached.name_for_client(topic).is_none()) {
+        return Some(Outcome::Filtered(FilterReason::Unmounted));
+    }
+    let denied = !context.may_receive(topic);
+    denied.then_some(Outcome::Filtered(FilterReason::NotAuthorized))
+}
+
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -67,11 +67,10 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::broker::{Broker, ListenerError};
-use crate::engine::access::AccessControl;
-use crate::host::Host;
+use crate::broker::{Broker, BrokerBuilder, ListenerError};
+use crate::host::{Host, WALL_START};
 use crate::limits::Limits;
 use crate::sync::lock;
 
@@ -126,8 +125,19 @@ impl World {
     /// Do not use [`Broker::add_listener`] on it: such a listener uses real sockets and real time.
     #[must_use]
     pub fn broker(&self, limits: Limits) -> Broker {
-        let host = Host::Custom(Arc::new(self.executor.clone()));
-        Broker::on(host, limits, AccessControl::default())
+        self.build(Broker::builder().limits(limits))
+    }
+
+    /// As [`World::broker`], with everything that a builder sets except its event loops.
+    #[must_use]
+    pub fn build(&self, builder: BrokerBuilder) -> Broker {
+        builder.build_in(Host::Custom(Arc::new(self.executor.clone())))
+    }
+
+    /// What the clock on the wall shows in this world, by which identities end: 2030-01-01T00:00:00Z at its beginning.
+    #[must_use]
+    pub fn wall_clock(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + WALL_START + self.now()
     }
 
     /// Adds a listener to a broker, and returns the connector that dials it.

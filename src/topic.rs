@@ -10,6 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub(crate) mod near;
 pub(crate) mod tree;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Transports: a [`Transport`] accepts peers, and each peer becomes a [`ByteStream`] that carries MQTT.
 //!
-//! A transport knows nothing of packets, Sessions or the broker. [`tcp`], [`ws`] and [`memory`] are included;
-//! `examples/custom_transport.rs` implements a fourth, over Unix sockets. Pass your own to
+//! A transport knows nothing of packets, Sessions or the broker. [`tcp`], [`tls`], [`ws`], `unix` and [`memory`] are
+//! included; `examples/custom_transport.rs` implements a simple one. Pass your own to
 //! [`Broker::add_transport`](crate::Broker::add_transport).
 
 use std::fmt;
@@ -10,14 +10,22 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::listener_rules::{ListenerRules, MountPoint};
+
 pub mod memory;
+pub mod proxy_protocol;
+mod socket;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+#[cfg(unix)]
+pub mod unix;
 pub mod ws;
 
 /// Accepts peers on one address.
@@ -91,6 +99,13 @@ pub trait Transport: Send + 'static {
     fn local_endpoints(&self) -> Vec<String> {
         vec![self.local_endpoint()]
     }
+
+    /// The handle of its TLS material, by which
+    /// [`Broker::replace_tls`](crate::Broker::replace_tls) replaces the material. The default implementation has none.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<tls::TlsHandle> {
+        None
+    }
 }
 
 /// The rest of a peer's set-up, which ends in its byte stream. An error or a panic ends this peer only and is
@@ -136,7 +151,7 @@ impl Incoming {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerInfo {
     origin: Origin,
-    listener: Option<Arc<str>>,
+    listener: Option<Arc<AcceptedBy>>,
     identity: Option<Box<PeerIdentity>>,
 }
 
@@ -196,6 +211,25 @@ impl From<CertificateNames> for PeerIdentity {
     }
 }
 
+/// The listener that accepted a peer, shared by all its peers.
+#[derive(Debug)]
+pub(crate) struct AcceptedBy {
+    pub(crate) name: Box<str>,
+    pub(crate) rules: ListenerRules,
+    /// Tells the listeners of one broker apart; not 0.
+    pub(crate) number: u32,
+    /// Its Network Connections with an accepted CONNECT.
+    pub(crate) connections: AtomicUsize,
+}
+
+impl PartialEq for AcceptedBy {
+    fn eq(&self, other: &AcceptedBy) -> bool {
+        self.name == other.name && self.rules == other.rules
+    }
+}
+
+impl Eq for AcceptedBy {}
+
 /// Small, because every Network Connection has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
@@ -230,7 +264,20 @@ impl PeerInfo {
     /// The name of the listener that accepted the peer; empty before the broker has accepted it.
     #[must_use]
     pub fn listener(&self) -> &str {
-        self.listener.as_deref().unwrap_or_default()
+        self.listener.as_deref().map_or("", |listener| &listener.name)
+    }
+
+    /// The rules of the listener that accepted the peer; `None` before the broker has accepted it.
+    #[must_use]
+    pub fn listener_rules(&self) -> Option<&ListenerRules> {
+        self.listener.as_deref().map(|listener| &listener.rules)
+    }
+
+    /// Whether the listener says that Clients without a User Name may connect:
+    /// [`ListenerRules::anonymous`].
+    #[must_use]
+    pub fn listener_allows_anonymous(&self) -> Option<bool> {
+        self.listener_rules()?.anonymous
     }
 
     /// The identity that the transport established, if any.
@@ -239,8 +286,36 @@ impl PeerInfo {
         self.identity.as_deref()
     }
 
-    pub(crate) fn set_listener(&mut self, name: &Arc<str>) {
-        self.listener = Some(name.clone());
+    /// The mount point of the listener that accepted the peer.
+    #[inline]
+    pub(crate) fn mount_point(&self) -> Option<&MountPoint> {
+        self.listener.as_deref()?.rules.mount_point.as_ref()
+    }
+
+    pub(crate) fn accepted_by(&self) -> Option<&Arc<AcceptedBy>> {
+        self.listener.as_ref()
+    }
+
+    /// Says which listener accepted the peer, for a test of a policy. The broker does so by itself.
+    ///
+    /// ```
+    /// use hrotti::ListenerRules;
+    /// use hrotti::transport::PeerInfo;
+    ///
+    /// let mut rules = ListenerRules::default();
+    /// rules.anonymous = Some(true);
+    /// let peer = PeerInfo::from("a test").at_listener("inside", rules);
+    /// assert_eq!((peer.listener(), peer.listener_allows_anonymous()), ("inside", Some(true)));
+    /// ```
+    #[must_use]
+    pub fn at_listener(mut self, name: &str, rules: ListenerRules) -> PeerInfo {
+        let (number, connections) = (u32::MAX, AtomicUsize::new(0));
+        self.set_listener(&Arc::new(AcceptedBy { name: name.into(), rules, number, connections }));
+        self
+    }
+
+    pub(crate) fn set_listener(&mut self, listener: &Arc<AcceptedBy>) {
+        self.listener = Some(listener.clone());
     }
 }
 
@@ -356,6 +431,13 @@ impl ByteStream {
     pub fn with_peer(mut self, peer: PeerInfo) -> ByteStream {
         self.peer = Some(Box::new(peer));
         self
+    }
+
+    /// What the handshake has learned of the peer, for a transport that is built on this one; see
+    /// [`ByteStream::with_peer`].
+    #[must_use]
+    pub fn peer(&self) -> Option<&PeerInfo> {
+        self.peer.as_deref()
     }
 
     /// Adds an inline writer, by which other tasks write to the stream. Bytes must leave in the order of the calls,

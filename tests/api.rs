@@ -1,8 +1,13 @@
 //! The public API, end to end: everything here a host program could do.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests fail by panicking
 
+#[path = "api/access.rs"]
+mod access;
 #[path = "api/addresses.rs"]
 mod addresses;
+#[cfg(feature = "tls")]
+#[path = "../src/transport/tls/tests/authority.rs"]
+mod authority;
 #[path = "api/back_pressure.rs"]
 mod back_pressure;
 #[path = "api/books.rs"]
@@ -11,6 +16,8 @@ mod books;
 mod brokers;
 #[path = "api/client.rs"]
 mod client;
+#[path = "api/explain.rs"]
+mod explain;
 #[path = "api/hostile.rs"]
 mod hostile;
 #[path = "api/limits.rs"]
@@ -25,5 +32,13 @@ mod peer;
 mod races;
 #[path = "api/raw.rs"]
 mod raw;
+#[path = "api/rules.rs"]
+mod rules;
 #[path = "api/statements.rs"]
 mod statements;
+#[cfg(feature = "tls")]
+#[path = "api/tls.rs"]
+mod tls;
+#[cfg(all(feature = "jwt", feature = "scram", feature = "http-access"))]
+#[path = "api/tokens.rs"]
+mod tokens;

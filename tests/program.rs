@@ -11,8 +11,13 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+#[cfg(unix)]
+#[path = "program/access.rs"]
+mod access;
 #[path = "program/descriptors.rs"]
 mod descriptors;
+#[path = "program/explain.rs"]
+mod explain;
 #[path = "program/log.rs"]
 mod log;
 #[cfg(target_os = "linux")]
@@ -150,6 +155,33 @@ fn file(name: &str, text: impl AsRef<[u8]>) -> String {
     path.into_os_string().into_string().expect("a path in UTF-8")
 }
 
+/// A directory of this test alone.
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).expect("a directory for the test");
+    path
+}
+
+/// A file with these permissions.
+fn write_file(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).expect("a file for the test");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
+}
+
+/// As [`file`], for its owner alone.
+fn private_file(name: &str, text: &str) -> String {
+    let path = file(name, text);
+    write_file(Path::new(&path), text, 0o600);
+    path
+}
+
 /// Nothing ran: exit code 1, nothing on the standard output, and one line with every part.
 fn assert_refused(ended: &Ended, parts: &[&str]) {
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -212,7 +244,7 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
         (
             "scheme",
             tcp("wss://127.0.0.1:0"),
-            &["listeners.a.url: ", "\"wss\"", "TLS is not served"],
+            &["listeners.a.url: ", "wss://127.0.0.1:0", "needs a certificate"],
         ),
         (
             "comment",
@@ -309,7 +341,7 @@ fn a_wrong_variable_is_refused() {
     for (url, part) in [
         ("tcp:", "has no host"),
         ("1883", "is no URL"),
-        ("mqtts://127.0.0.1", "TLS is not served"),
+        ("mqtts://127.0.0.1", "needs a certificate"),
         ("tcp://203.0.113.1:0", "no interface"),
         ("tcp://127.0.0.1:0/mqtt", "has a path"),
     ] {

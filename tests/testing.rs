@@ -3,9 +3,12 @@
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use hrotti::access::{
+    Answer, Authenticating, Credentials, Decision, Identity, Policy, Request, Rule,
+};
 use hrotti::testing::{
     Action, ClientStream, Connector, Dice, Direction, Event, Fault, Faults, Operation, World,
 };
@@ -43,6 +46,35 @@ fn time_is_turned_and_stands_still_while_a_task_is_ready() {
     world.advance(2 * SECOND); // one and a half times the Keep Alive of 10 s
     assert_eq!(broker.counters().connections, 0);
     assert_eq!(world.block_on(client.read(&mut [0; 9])).unwrap(), 0);
+}
+
+/// A policy that lets everybody in until a time.
+struct Until(SystemTime);
+
+impl Policy for Until {
+    fn authenticate(self: Arc<Self>, _: Credentials) -> Authenticating {
+        let identity = Identity::new(Rule::named("a test")).with_end(self.0);
+        Box::pin(async { Answer::accept(identity) })
+    }
+
+    fn authorize(&self, _: &Request<'_>) -> Decision {
+        Decision::Allow(Rule::named("a test"))
+    }
+}
+
+#[test]
+fn an_identity_ends_by_the_wall_clock_of_the_world() {
+    let world = World::new(1);
+    let end = world.wall_clock() + 9 * SECOND;
+    let broker = world.build(Broker::builder().policy(Arc::new(Until(end))));
+    let connector = world.listen(&broker, "l").unwrap();
+    let mut client = connector.connect().unwrap();
+    world.block_on(ask(&mut client, CONNECT, CONNACK)).unwrap();
+    world.advance(8 * SECOND);
+    world.block_on(ask(&mut client, PINGREQ, PINGRESP)).unwrap();
+    world.advance(SECOND + Duration::from_millis(250));
+    assert_eq!(world.block_on(client.read(&mut [0; 9])).unwrap(), 0);
+    assert_eq!(broker.counters().identities_expired, 1);
 }
 
 #[test]

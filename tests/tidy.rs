@@ -22,6 +22,7 @@ const PURE_ROOMS: &[&str] = &[
     "src/reason_code",
     "src/retained",
     "src/session",
+    "src/spelling",
     "src/subscription",
     "src/time",
     "src/topic",
@@ -51,8 +52,15 @@ const MACHINE_WORDS: &[&str] = &[
 ];
 
 /// The only rooms that name the runtime, and what its names are.
-const RUNTIME_ROOMS: &[&str] =
-    &["src/main", "src/program", "src/runtime", "src/transport/tcp", "src/transport/ws"];
+const RUNTIME_ROOMS: &[&str] = &[
+    "src/main",
+    "src/program",
+    "src/runtime",
+    "src/transport/socket",
+    "src/transport/tcp",
+    "src/transport/unix",
+    "src/transport/ws",
+];
 const RUNTIME_WORDS: &[&str] = &["async_std", "async_io", "async_global_executor"];
 
 const FUNCTION_LINES: usize = 70;

@@ -34,6 +34,7 @@ pub mod report;
 pub mod rumqtt;
 pub mod runner;
 pub mod target;
+pub mod tls;
 mod versions;
 pub mod wire;
 

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 use hrotti_conformance::codec::Version;
 use hrotti_conformance::report::{self, Record, Report};
 use hrotti_conformance::runner::{self, Job, Verdict};
+use hrotti_conformance::tls::Trust;
 use hrotti_conformance::{Capabilities, Case, Endpoint, Target, cases};
 
-use self::program::args::{Args, Usage};
+use self::program::args::{self, Args, Usage};
 use self::program::progress::Progress;
 use self::program::summary;
 
@@ -162,7 +163,18 @@ fn targets(args: &Args) -> Result<Vec<Arc<Running>>, String> {
         return Err("no version is left of --versions and the capability file".into());
     }
     let deadline = args.timeout();
-    let reach = |url: &str| Endpoint::reach(url, deadline).map_err(|e| format!("{url}: {e}"));
+    let trust = args.ca_file.as_ref().map(|path| {
+        let read = fs::read(path).and_then(|text| Trust::from_pem(&text));
+        read.map_err(|e| format!("{}: {e}", path.display()))
+    });
+    let trust = trust.transpose()?;
+    let reach = |url: &str| {
+        let reached = match &trust {
+            Some(trust) if args::is_tls(url) => trust.endpoint(url),
+            _ => Endpoint::reach(url, deadline),
+        };
+        reached.map_err(|e| format!("{url}: {e}"))
+    };
     let v5 = args.v5_url.as_deref().map(reach).transpose()?;
     let target = |url: &String| {
         let (url, v5) = (url.clone(), v5.clone());

@@ -239,7 +239,7 @@ impl World {
             return Ok(());
         }
         match action {
-            Action::None => Ok(()),
+            Action::None | Action::Authenticate { .. } => Ok(()),
             Action::Open(connect) => self.connect(&connect),
             Action::Publish(publish, topic) => self.publish(&publish, &topic),
             Action::Acknowledged(kind, ack) => self.acknowledged(kind, ack),

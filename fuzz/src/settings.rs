@@ -92,14 +92,20 @@ pub(super) fn listener_url(data: &[u8]) {
 }
 
 fn check_listener(config: &ListenerConfig) {
-    assert_eq!(config.validate(), Ok(()));
-    assert!(!config.host().is_empty() && !config.host().contains(['[', ']', '/']), "{config:?}");
+    if config.is_tls() {
+        assert!(matches!(config.validate(), Err(ListenerConfigError::TlsMissing { .. })));
+    } else {
+        assert_eq!(config.validate(), Ok(()));
+    }
+    assert_eq!(config.is_unix(), config.socket_path().is_some(), "{config:?}");
+    assert!(config.is_unix() || !config.host().is_empty(), "{config:?}");
+    assert!(!config.host().contains(['[', ']', '/']), "{config:?}");
     assert!(config.path().starts_with('/'), "{config:?}");
     assert!(config.is_websocket() || config.path() == "/", "{config:?}");
     let again = ListenerConfig::new(&config.to_string());
     let again = again.and_then(|again| again.with_origins(config.origins.clone()));
     assert_eq!(again.as_ref(), Ok(config), "it reads back");
-    assert!(config.clashes_with(config) || config.port() == 0);
+    assert!(config.clashes_with(config) || config.port() == 0 && !config.is_unix());
     assert!(!config.is_websocket() || ws::can_serve(config.path(), &config.origins), "{config:?}");
 }
 

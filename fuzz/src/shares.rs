@@ -48,19 +48,12 @@ pub(super) fn share(data: &[u8]) {
 
 fn check(group: &Group<u64>, model: &BTreeMap<u64, (bool, QoS)>) {
     let pick = group.pick();
-    let tried: Vec<_> = (0..).map_while(|tried| group.connected(pick, tried)).collect();
-    let keys: BTreeSet<u64> = tried.iter().map(|member| *member.cell).collect();
-    let connected = model.iter().filter(|(_, (connected, _))| *connected);
-    let connected: BTreeSet<u64> = connected.map(|(key, _)| *key).collect();
-    assert_eq!((keys.len(), &keys), (tried.len(), &connected), "each connected one, once");
-    for member in &tried {
-        assert_eq!(member.wanted.qos, model[&*member.cell].1, "the newest subscription counts");
+    let tried: Vec<_> = (0..).map_while(|tried| group.member(pick, tried)).collect();
+    let keys: BTreeSet<u64> = tried.iter().map(|(member, _)| *member.cell).collect();
+    assert_eq!(keys.len(), tried.len(), "each once");
+    assert!(keys.iter().eq(model.keys()), "every one");
+    for (member, connected) in &tried {
+        assert_eq!((*connected, member.wanted.qos), model[&*member.cell], "as the model has it");
     }
-    let any = group.any(pick).map(|member| *member.cell);
-    assert_eq!(any.is_some(), !model.is_empty());
-    let fair = any.is_none_or(|key| connected.contains(&key) || connected.is_empty());
-    assert!(fair, "{any:?} is away, others are not");
-    if let (Some(first), Some(any)) = (tried.first(), any) {
-        assert_eq!(*first.cell, any, "the one whose turn it is");
-    }
+    assert!(tried.is_sorted_by_key(|(_, connected)| !connected), "those that are away come last");
 }

@@ -1,5 +1,7 @@
 //! The targets: each takes any bytes, and panics where what came of them breaks a rule.
 
+#[path = "access.rs"]
+mod access;
 #[path = "codec.rs"]
 mod codec;
 #[path = "connects.rs"]
@@ -24,6 +26,8 @@ mod topics;
 mod trees;
 
 use crate::packet::ProtocolVersion;
+use crate::transport::proxy_protocol::target as proxy;
+use crate::transport::tls::target as tls;
 use crate::transport::ws::target as ws;
 
 /// A target.
@@ -31,22 +35,35 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its binary and of its directory in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("acl_file", acl_file),
     ("config", config),
     ("connect", connect),
     ("decode_v3_1", decode_v3_1),
     ("decode_v3_1_1", decode_v3_1_1),
     ("decode_v5", decode_v5),
     ("first_bytes", first_bytes),
+    ("forwarded", forwarded),
     ("frame", frame),
     ("listener_url", listener_url),
+    ("proxy_header", proxy_header),
     ("retained", retained),
     ("session", session),
     ("share", share),
+    ("tls_file", tls_file),
     ("topic", topic),
     ("tree", tree),
     ("ws_frame", ws_frame),
     ("ws_upgrade", ws_upgrade),
 ];
+
+/// Client Identifier, user name and topic, separated by tabs, and on the next lines an access control list.
+///
+/// # Panics
+/// An error does not name the file, what is accepted does not read back, or a decision is not that of a naive
+/// reading.
+pub fn acl_file(data: &[u8]) {
+    access::acl_file(data);
+}
 
 /// The text of a configuration file.
 ///
@@ -96,6 +113,14 @@ pub fn first_bytes(data: &[u8]) {
     connects::first_bytes(data);
 }
 
+/// Lines of `X-Forwarded-For`, and of `Forwarded` behind a `:`.
+///
+/// # Panics
+/// A Client chooses its address, or a trusted proxy behind the last one changes it.
+pub fn forwarded(data: &[u8]) {
+    proxy::forwarded(data);
+}
+
 /// Four sizes of pieces, a choice of the largest packet, and a stream of packets.
 ///
 /// # Panics
@@ -110,6 +135,14 @@ pub fn frame(data: &[u8]) {
 /// What is accepted cannot be served, or what an error says to write instead is refused.
 pub fn listener_url(data: &[u8]) {
     settings::listener_url(data);
+}
+
+/// The first bytes of a connection from a proxy.
+///
+/// # Panics
+/// A reader that takes no byte too many finds another header than one that has all bytes.
+pub fn proxy_header(data: &[u8]) {
+    proxy::header(data);
 }
 
 /// Changes of the retained messages, and searches.
@@ -134,6 +167,14 @@ pub fn session(data: &[u8]) {
 /// They do not agree with a list.
 pub fn share(data: &[u8]) {
     shares::share(data);
+}
+
+/// A file of a TLS listener, or a certificate as a Client shows it.
+///
+/// # Panics
+/// An error has more than one line, or a user name is none of the names in a certificate.
+pub fn tls_file(data: &[u8]) {
+    tls::tls_file(data);
 }
 
 /// A Topic Filter and, on the next line, a Topic Name.

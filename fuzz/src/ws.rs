@@ -248,14 +248,14 @@ pub(crate) fn upgrade(data: &[u8]) {
     let behind = end.map(|at| sends[at + 4..].to_vec()).unwrap_or_default();
     let socket = Socket(Rc::new(RefCell::new(Peer { sends, sizes, ..Peer::default() })));
     let mut cx = Context::from_waker(Waker::noop());
-    let served = pin!(serve(socket.clone(), &rules)).poll(&mut cx);
+    let served = pin!(serve(socket.clone(), &rules, None)).poll(&mut cx);
     let Poll::Ready(served) = served else {
         return assert!(served.is_ready(), "nobody has to be waited for");
     };
     let received = std::mem::take(&mut socket.0.borrow_mut().received);
     assert!(socket.0.borrow().sent <= (16 + 1 + 64) * 1024, "what is read of a request");
     match served {
-        Ok(stream) => {
+        Ok((stream, _)) => {
             check_accepted(&received, valid.as_deref());
             check_stream(stream, &said(&behind), &mut cx);
         }

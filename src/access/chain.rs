@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Answer, Authenticating, Credentials, Decision, Identity, Policy, Request};
+use super::{Answer, Authenticating, Credentials, Decision, Identity, Policy, Present, Request};
 
 /// Asks policies in order: the first that answers decides, and no answer is a no. Authentication and authorization
 /// are asked independently, so one policy may let Clients in and another say what they may do.
@@ -49,8 +49,22 @@ impl Policy for Chain {
         decisions.find(|decision| *decision != Decision::NoAnswer).unwrap_or(Decision::NoAnswer)
     }
 
+    fn is_remembered(&self) -> bool {
+        self.0.iter().all(|policy| policy.is_remembered())
+    }
+
     fn is_current(&self, identity: &Identity) -> bool {
         self.0.iter().all(|policy| policy.is_current(identity))
+    }
+
+    fn still_admits(&self, client: &Present<'_>) -> bool {
+        self.0.iter().all(|policy| policy.still_admits(client))
+    }
+
+    fn disconnected(&self, client: &Present<'_>) {
+        for policy in &*self.0 {
+            policy.disconnected(client);
+        }
     }
 }
 

@@ -5,15 +5,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
 use futures_core::Stream;
 use futures_lite::future;
 
+use crate::access::Identity;
 use crate::budget::{Budget, TURN_STEPS};
+use crate::engine::access::Subject;
 use crate::engine::batch::Heard;
 use crate::engine::errand::Errand;
 use crate::engine::registry::Claim;
-use crate::engine::session_cell::{Link, SessionCell};
+use crate::engine::session_cell::{Link, Owner, SessionCell};
 use crate::engine::state::Engine;
 use crate::engine::timers::Mailbox;
 use crate::message::Message;
@@ -30,7 +33,8 @@ pub enum ClientError {
     InUse(String),
     /// The Client Identifier is empty, longer than 65 535 bytes or holds U+0000.
     InvalidId(String),
-    /// A limit or an access rule of the broker refused the call; the Reason Code says which.
+    /// A limit or an access rule of the broker refused the call; the Reason Code says which. 0x98: the access rules have
+    /// changed and do not let the client go on. 0xA0: its identity has ended.
     Refused(ReasonCode),
     /// The broker has been stopped.
     Stopped,
@@ -65,7 +69,8 @@ pub struct Published {
 }
 
 /// A client inside this process. It has no socket and exchanges no packets; its Session, queue and ledger are like
-/// those of a Client on the network.
+/// those of a Client on the network. A client of [`Broker::client`](crate::Broker::client) may do everything, whatever
+/// the access rules are; one of [`Broker::client_as`](crate::Broker::client_as) may do what its identity may.
 ///
 /// Its Client Identifier shares one name space with those of the network. Its Session ends when the `Client` is
 /// dropped. It is a [`Stream`] of the messages that its subscriptions match; a message counts as delivered, at any
@@ -94,6 +99,8 @@ pub struct Client {
     cell: Arc<SessionCell>,
     mailbox: Arc<Mailbox>,
     epoch: u64,
+    /// When the identity ends that the client acts as.
+    ends_at: Option<SystemTime>,
     /// Steps of work that were done for this client since its task last yielded.
     spent: AtomicUsize,
 }
@@ -131,14 +138,20 @@ impl Drop for Underway<'_> {
 }
 
 impl Client {
-    pub(crate) fn open(engine: &Arc<Engine>, id: &str) -> Result<Client, ClientError> {
+    /// `identity`: `None` is the program that runs the broker.
+    pub(crate) fn open(
+        engine: &Arc<Engine>,
+        id: &str,
+        identity: Option<Identity>,
+    ) -> Result<Client, ClientError> {
         if engine.is_stopping() {
             return Err(ClientError::Stopped);
         }
         if id.is_empty() || id.len() > 65_535 || id.contains('\0') {
             return Err(ClientError::InvalidId(id.to_owned()));
         }
-        let (cell, replaced) = match engine.registry.claim(id, true, true, &engine.limits) {
+        let owner = if identity.is_some() { Owner::Guest } else { Owner::Host };
+        let (cell, replaced) = match engine.registry.claim(id, true, owner, &engine.limits) {
             Claim::New { cell, replaced } => (cell, replaced),
             Claim::InProcess | Claim::Existing(_) => return Err(ClientError::InUse(id.to_owned())),
             Claim::Full => return Err(ClientError::Refused(ReasonCode::QUOTA_EXCEEDED)),
@@ -153,15 +166,17 @@ impl Client {
             topic_alias_maximum: 0,
         };
         let mailbox = Arc::new(Mailbox::new());
+        let ends_at = identity.as_ref().and_then(Identity::expires_at);
         let epoch = {
             let mut state = cell.lock();
             let (epoch, _nothing_before) = state.session.attach(terms, 0, None);
             state.link = Some(Link { mailbox: mailbox.clone(), inline: None });
+            state.subject = identity.map(Subject::new);
             cell.set_connected(&state, true);
             epoch
         };
         let (engine, spent) = (engine.clone(), AtomicUsize::new(0));
-        Ok(Client { engine, cell, mailbox, epoch, spent })
+        Ok(Client { engine, cell, mailbox, epoch, ends_at, spent })
     }
 
     /// The Client Identifier.
@@ -175,20 +190,22 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::Refused`] for a Topic Name
-    /// beyond `topic_levels_max` or `topic_bytes_max`.
+    /// beyond `topic_levels_max` or `topic_bytes_max`, and by 0x87 if the access rules deny it.
     ///
     /// # Cancel safety
     /// The first poll begins the routing. If the future is dropped, the broker finishes it.
     pub async fn publish(&self, message: Message) -> Result<Published, ClientError> {
-        if self.engine.is_stopping() {
-            return Err(ClientError::Stopped);
-        }
+        self.check()?;
         self.engine
             .check_topic_name(message.topic())
             .map_err(|fault| ClientError::Refused(fault.reason()))?;
         let now = self.engine.now();
         let errand = Errand::new(&self.engine, self.cell.client_id.clone());
-        let errand = errand.publish(&self.engine, true, message, now);
+        let errand = errand.publish(&self.engine, &self.cell, message, now);
+        if let Heard::Denied(_) = errand.heard() {
+            errand.run(&self.engine);
+            return Err(ClientError::Refused(ReasonCode::NOT_AUTHORIZED));
+        }
         let mut underway = Underway { engine: &self.engine, errand: Some(errand) };
         let published = loop {
             let mut budget = Budget::of_a_turn();
@@ -201,6 +218,34 @@ impl Client {
             }
         };
         Ok(published)
+    }
+
+    /// Whether the client may go on.
+    fn check(&self) -> Result<(), ClientError> {
+        if self.engine.is_stopping() {
+            return Err(ClientError::Stopped);
+        }
+        match self.end() {
+            Some(reason) => Err(ClientError::Refused(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Why the access rules let the client do nothing more: they have changed, or its identity has ended.
+    fn end(&self) -> Option<ReasonCode> {
+        if self.mailbox.ordered().is_some() {
+            return Some(ReasonCode::ADMINISTRATIVE_ACTION);
+        }
+        let has_ended = self.ends_at.is_some_and(|at| at <= self.engine.host.wall());
+        has_ended.then_some(ReasonCode::MAXIMUM_CONNECT_TIME)
+    }
+
+    /// Wakes the task when the identity ends.
+    fn wake_at_end(&self) {
+        let Some(at) = self.ends_at else { return };
+        let left = at.duration_since(self.engine.host.wall()).unwrap_or_default();
+        let (now, left) = (self.engine.now(), left.max(Duration::from_millis(1)));
+        self.engine.wheel.schedule_connection(now.plus(left), now, &self.mailbox);
     }
 
     /// Whether the calling task should yield: it has published a turn's worth of work since it last yielded.
@@ -218,7 +263,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::Refused`] beyond the limits on
-    /// subscriptions and topics, and for No Local on a shared subscription (MQTT-3.8.3-4).
+    /// subscriptions and topics, for No Local on a shared subscription (MQTT-3.8.3-4), and by 0x87 if the access rules
+    /// deny it.
     ///
     /// # Cancel safety
     /// The first poll subscribes and finishes the future.
@@ -227,9 +273,7 @@ impl Client {
         filter: &TopicFilter,
         options: SubscriptionOptions,
     ) -> Result<(), ClientError> {
-        if self.engine.is_stopping() {
-            return Err(ClientError::Stopped);
-        }
+        self.check()?;
         if filter.is_shared() && options.no_local {
             return Err(ClientError::Refused(ReasonCode::PROTOCOL_ERROR));
         }
@@ -245,18 +289,21 @@ impl Client {
     /// Removes a subscription. Returns whether it existed. Messages that it matched before stay in the stream.
     ///
     /// # Errors
-    /// [`ClientError::Stopped`] after the broker was stopped.
+    /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::Refused`] by 0x87 if the access rules deny
+    /// it.
     ///
     /// # Cancel safety
     /// The first poll unsubscribes and finishes the future.
     pub async fn unsubscribe(&self, filter: &TopicFilter) -> Result<bool, ClientError> {
-        if self.engine.is_stopping() {
-            return Err(ClientError::Stopped);
+        self.check()?;
+        match self.engine.unsubscribe(&self.cell, filter) {
+            reason if reason.is_error() => Err(ClientError::Refused(reason)),
+            reason => Ok(reason == ReasonCode::SUCCESS),
         }
-        Ok(self.engine.unsubscribe(&self.cell, filter))
     }
 
-    /// Waits for the next message of the stream. Returns `None` when the broker was stopped and no message waits.
+    /// Waits for the next message of the stream. Returns `None` when the broker was stopped and no message waits, and
+    /// when the access rules do not let the client go on: they have changed, or its identity has ended.
     ///
     /// # Cancel safety
     /// Dropping the future loses no message.
@@ -266,18 +313,23 @@ impl Client {
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         self.mailbox.register(cx.waker());
+        if self.end().is_some() {
+            return Poll::Ready(None);
+        }
         let now = self.engine.now();
         let (message, ended, more) = {
             let mut state = self.cell.lock();
             let mut budget = Budget::of_a_turn();
             let mut sending = self.engine.sending(&self.cell, &mut budget);
-            let message = state.session.take_message(now, &mut sending);
+            let (session, mut asking) = state.sending(&mut sending);
+            let message = session.take_message(now, &mut asking);
             (message, state.session.has_ended(), state.session.has_more())
         };
         match message {
             Some(message) => Poll::Ready(Some(message)),
             None if ended || self.engine.is_stopping() => Poll::Ready(None),
             None => {
+                self.wake_at_end();
                 if more {
                     // The search in the retained messages paused: the task yields before it continues.
                     cx.waker().wake_by_ref();

@@ -43,7 +43,7 @@ impl SessionInfo {
         (!session.has_ended()).then(|| SessionInfo {
             client_id: cell.client_id.to_string(),
             connected: session.is_attached(),
-            in_process: cell.in_process,
+            in_process: cell.is_in_process(),
             version: session.version(),
             expiry_secs: session.expiry_secs(),
             subscriptions: session.subscription_count(),

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::json::Json;
+use crate::spelling::distance;
+
 /// One error of a configuration: its place, the problem, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,42 +71,18 @@ pub(super) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be put in, taken out or changed to make one of the other. Keys are short; a name
-/// that is not is far from all of them.
-fn distance(one: &str, two: &str) -> usize {
-    if one.len() > 100 {
-        return usize::MAX;
+/// A key of the file for people: quoted where it would not be one word.
+pub(super) fn escaped(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | ':');
+    if !name.is_empty() && name.chars().count() <= 60 && name.chars().all(plain) {
+        return name.to_owned();
     }
-    let two: Vec<char> = two.chars().collect();
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in two.iter().enumerate() {
-            let changed = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[two.len()]
+    Json::String(name.to_owned()).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        for (one, two, expected) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("url", "uri", 1),
-            ("listners", "listeners", 1),
-        ] {
-            assert_eq!(distance(one, two), expected, "{one} {two}");
-        }
-    }
 
     #[test]
     fn only_a_near_name_is_suggested() {

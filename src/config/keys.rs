@@ -3,6 +3,9 @@
 
 use std::fmt::Write as _;
 
+use super::access_keys::{ACCESS_KEYS, AccessKey};
+use super::errors::escaped;
+use super::listener_keys::{LISTENER_KEYS, ListenerKey};
 use super::{Config, Logging, Stream};
 use crate::limits::Limits;
 use crate::limits::{LIMITS, LimitKey};
@@ -22,6 +25,8 @@ pub(super) struct Key {
 pub(super) enum Kind {
     Limit(&'static LimitKey),
     Workers,
+    Access(&'static AccessKey),
+    Listener(&'static ListenerKey),
     Url,
     Origins,
     Stream { get: fn(&Logging) -> Stream, set: fn(&mut Logging, Stream), meaning: &'static str },
@@ -38,6 +43,8 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
             Key { path: "listeners.NAME.url", kind: Kind::Url },
             Key { path: "listeners.NAME.origins", kind: Kind::Origins },
         ])
+        .chain(LISTENER_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Listener(key) }))
+        .chain(ACCESS_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Access(key) }))
         .chain(limits.iter().map(limit))
         .chain([Key { path: "workers", kind: Kind::Workers }])
         .chain(streams())
@@ -80,7 +87,18 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
             Kind::Stream { get, .. } => {
                 (get(&config.logging).name().to_owned(), get(&Logging::default()).name().to_owned())
             }
-            Kind::Url | Kind::Origins => return None,
+            // Whether anonymous Clients are let in is shown whether it was set or follows from the rest.
+            Kind::Access(key) if key.path == "access.anonymous" => {
+                let anonymous = config.access.lets_in_anonymous(None).to_string();
+                let default = if config.access.anonymous.is_none() {
+                    anonymous.clone()
+                } else {
+                    String::new()
+                };
+                (anonymous, default)
+            }
+            Kind::Access(key) => ((key.show)(&config.access)?, String::new()),
+            Kind::Url | Kind::Origins | Kind::Listener(_) => return None,
         };
         let unit = match &key.kind {
             Kind::Limit(limit) => format!(" {}", limit.unit),
@@ -89,6 +107,17 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
         };
         let note = if value == default { " (default)" } else { "" };
         Some(format!("{} = {value}{unit}{note}", key.path))
+    })
+}
+
+/// Each setting of a listener that is not the default, as `path = value`; the URL, its origins and the demands of TLS
+/// stand on the listener's own line.
+pub(super) fn listener_settings(config: &Config) -> impl Iterator<Item = String> + '_ {
+    config.listeners.iter().flat_map(|(name, listener)| {
+        LISTENER_KEYS.iter().filter_map(move |key| {
+            let path = key.path.replacen(ANY_NAME, &escaped(name), 1);
+            Some(format!("{path} = {}", (key.show)(listener)?))
+        })
     })
 }
 
@@ -114,6 +143,8 @@ pub fn table() -> String {
 
 fn columns(key: &Key) -> [String; 5] {
     match &key.kind {
+        Kind::Access(key) => key.columns.map(str::to_owned),
+        Kind::Listener(key) => key.columns.map(str::to_owned),
         Kind::Limit(limit) => [
             limit.meaning.to_owned(),
             limit.unit.to_owned(),
@@ -129,11 +160,13 @@ fn columns(key: &Key) -> [String; 5] {
             "connections wait while their thread is busy; a connection stays on one thread".to_owned(),
         ],
         Kind::Url => [
-            "the address of the listener NAME; HOST `*` is every interface; the default port is 1883 for tcp and \
-             80 for ws, port 0 lets the operating system choose"
+            "the address of the listener NAME; HOST `*` is every interface; the default port is 1883 for tcp, 8883 \
+             for mqtts, 80 for ws and 443 for wss, port 0 lets the operating system choose"
                 .to_owned(),
             "URL".to_owned(),
-            "`tcp://HOST:PORT`, the same as `mqtt://HOST:PORT`, or `ws://HOST:PORT/PATH`".to_owned(),
+            "`tcp://HOST:PORT` (the same as `mqtt://`), `mqtts://HOST:PORT` (the same as `tls://`), \
+             `ws://HOST:PORT/PATH`, `wss://HOST:PORT/PATH` or `unix:///PATH`"
+                .to_owned(),
             "none: each listener needs a URL, and a configuration needs a listener".to_owned(),
             "a WebSocket listener answers 404 to requests for other paths".to_owned(),
         ],

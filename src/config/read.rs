@@ -3,13 +3,16 @@
 
 use std::num::NonZeroUsize;
 
-use serde_json::Number;
 use serde_json::error::Category;
 
-use super::errors::nearest;
+use super::access_keys::incomplete;
+use super::errors::{escaped, nearest};
 use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
+use super::listener_keys::ListenerDraft;
+use super::values::whole_number;
 use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
+use crate::access::AccessConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::listener_config::same_address;
@@ -58,12 +61,65 @@ fn is_comment(text: &str, line: usize, column: usize) -> bool {
 }
 
 /// A listener as far as it was read.
+#[derive(Default)]
 struct Draft {
     name: String,
     url: Option<ListenerConfig>,
     /// Whether there is a `url`, good or not.
     has_url: bool,
     origins: Vec<String>,
+    settings: ListenerDraft,
+}
+
+impl Draft {
+    /// Puts the settings into the listener, and names the keys that are wrong together. `value` is the listener's
+    /// object; `faulty` if there are errors of it already.
+    fn complete(&mut self, value: &Json, faulty: bool) -> Vec<(&'static str, String)> {
+        let Some(mut listener) = self.url.clone() else { return Vec::new() };
+        let origins = std::mem::take(&mut self.origins);
+        match listener.clone().with_origins(origins) {
+            Ok(with_origins) => listener = with_origins,
+            Err(error) => return vec![("origins", error.to_string())],
+        }
+        let has_tls =
+            matches!(value, Json::Object(pairs) if pairs.iter().any(|(name, _)| name == "tls"));
+        match self.settings.tls(has_tls) {
+            // What is missing may be what is wrong.
+            Err(_) if faulty => return Vec::new(),
+            Err(missing) => {
+                let add = |(key, example)| {
+                    (
+                        key,
+                        format!("is missing; add the path of a PEM file, for example {example:?}"),
+                    )
+                };
+                return missing.into_iter().map(add).collect();
+            }
+            Ok(None) => {}
+            Ok(Some(tls)) => match listener.clone().with_tls(tls) {
+                Ok(with_tls) => listener = with_tls,
+                Err(error) => return vec![("tls", error.to_string())],
+            },
+        }
+        let forwarded = &self.settings.rules.forwarded_for;
+        if !forwarded.is_empty() && !listener.is_websocket() {
+            let problem = format!(
+                "\"{listener}\" has no HTTP headers; only ws:// and wss:// have; remove the key"
+            );
+            return vec![("forwardedFor", problem)];
+        }
+        listener.rules = self.settings.rules.clone();
+        listener.socket = self.settings.socket.clone();
+        if faulty {
+            return Vec::new();
+        }
+        let valid = listener.validate();
+        self.url = Some(listener);
+        match valid {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![("url", error.to_string())],
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -71,6 +127,7 @@ struct Reader<'a> {
     keys: Vec<Key>,
     errors: Vec<ConfigError>,
     drafts: Vec<Draft>,
+    access: AccessConfig,
     limits: Limits,
     workers: NonZeroUsize,
     logging: Logging,
@@ -83,6 +140,7 @@ impl<'a> Reader<'a> {
             keys: keys().collect(),
             errors: Vec::new(),
             drafts: Vec::new(),
+            access: AccessConfig::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             logging: Logging::default(),
@@ -100,6 +158,13 @@ impl<'a> Reader<'a> {
             let problem = format!("must be an object, not {} ({value})", value.kind());
             return self.error(path, problem);
         };
+        // Empty, these would leave the broker open although a setting was meant to close it.
+        let guards = pattern.starts_with("access") || pattern.ends_with(".tls");
+        if guards && pairs.is_empty() {
+            let known = children(&self.keys, pattern).join(", ");
+            return self
+                .error(path, format!("is empty ({{}}); add one of {known}, or remove the key"));
+        }
         for (index, (name, value)) in pairs.iter().enumerate() {
             let path = join(path, &escaped(name));
             if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
@@ -136,7 +201,7 @@ impl<'a> Reader<'a> {
             let problem = "is no name for a listener; write one or more visible letters";
             return self.error(path, problem.to_owned());
         }
-        let draft = Draft { name: name.to_owned(), url: None, has_url: false, origins: Vec::new() };
+        let draft = Draft { name: name.to_owned(), ..Draft::default() };
         self.drafts.push(draft);
         self.object(path, &join("listeners", ANY_NAME), value);
         let Some(draft) = self.drafts.last_mut() else { return };
@@ -146,12 +211,10 @@ impl<'a> Reader<'a> {
             let problem = "is missing; add it, for example \"url\": \"tcp://0.0.0.0:1883\"";
             return self.error(&join(path, "url"), problem.to_owned());
         }
-        let origins = std::mem::take(&mut draft.origins);
-        let with_origins = draft.url.take().map(|listener| listener.with_origins(origins));
-        match with_origins {
-            None => {}
-            Some(Ok(listener)) => draft.url = Some(listener),
-            Some(Err(error)) => self.error(&join(path, "origins"), error.to_string()),
+        let errors =
+            draft.complete(value, self.errors.iter().any(|error| error.at.starts_with(path)));
+        for (name, problem) in errors {
+            self.error(&join(path, name), problem);
         }
     }
 
@@ -165,6 +228,11 @@ impl<'a> Reader<'a> {
                 self.workers = workers.unwrap_or(NonZeroUsize::MIN);
             }),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
+            Kind::Access(key) => (key.read)(&mut self.access, value),
+            Kind::Listener(key) => match self.drafts.last_mut() {
+                Some(draft) => (key.read)(&mut draft.settings, value),
+                None => Ok(()),
+            },
             Kind::Url => self.url(value),
             Kind::Origins => origins(value).map(|origins| {
                 if let Some(draft) = self.drafts.last_mut() {
@@ -191,6 +259,12 @@ impl<'a> Reader<'a> {
     /// The checks that need the whole text.
     fn finish(mut self, root: &Json) -> Result<Config, ConfigErrors> {
         self.clashes();
+        for (key, problem) in incomplete(&self.access) {
+            // A key with an error of its own is not missing.
+            if !self.errors.iter().any(|error| error.at.starts_with(key)) {
+                self.error(key, problem);
+            }
+        }
         let at_root = match root {
             Json::Object(pairs) => pairs.as_slice(),
             _ => &[],
@@ -213,8 +287,14 @@ impl<'a> Reader<'a> {
             return Err(ConfigErrors(self.errors));
         }
         let listeners = self.drafts.into_iter().filter_map(|draft| Some((draft.name, draft.url?)));
-        let listeners = listeners.collect();
-        Ok(Config { listeners, limits: self.limits, workers: self.workers, logging: self.logging })
+        let listeners: Vec<(String, ListenerConfig)> = listeners.collect();
+        // Closed to anonymous Clients, the listener must not let in Clients that only say a name.
+        if !self.access.is_set() && listeners.iter().any(|(_, l)| l.rules.anonymous == Some(false))
+        {
+            self.access.anonymous = Some(true);
+        }
+        let Reader { access, limits, workers, logging, .. } = self;
+        Ok(Config { listeners, access, limits, workers, logging })
     }
 
     fn clashes(&mut self) {
@@ -244,15 +324,6 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// A key of the file for people: quoted where it would not be one word.
-fn escaped(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | ':');
-    if !name.is_empty() && name.chars().count() <= 60 && name.chars().all(plain) {
-        return name.to_owned();
-    }
-    Json::String(name.to_owned()).to_string()
-}
-
 /// The names that an object at `pattern` may hold, in the order of the table.
 fn children(keys: &[Key], pattern: &str) -> Vec<&'static str> {
     let prefix = join(pattern, "");
@@ -276,28 +347,6 @@ fn suggestion(keys: &[Key], known: &[&'static str], name: &str) -> String {
         return format!("did you mean {}, which stands elsewhere?", key.path);
     }
     format!("remove it; the keys here are {}", known.join(", "))
-}
-
-fn whole_number(value: &Json, unit: &str, minimum: u64, maximum: u64) -> Result<u64, String> {
-    let range = format!("write a whole number of {unit} from {minimum} to {maximum}");
-    match value {
-        Json::Number(number) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
-            Err(format!("{value} is no whole number; {range}"))
-        }
-        Json::Number(number) => whole(number)
-            .filter(|number| (minimum..=maximum).contains(number))
-            .ok_or_else(|| format!("{value} is out of range; {range}")),
-        Json::String(text) if text.parse::<u64>().is_ok() => {
-            Err(format!("must be a number, not a string ({value}); remove the quotes"))
-        }
-        _ => Err(format!("must be a number, not {} ({value}); {range}", value.kind())),
-    }
-}
-
-/// A number that is whole, also where it is written with a point or an exponent (`100.0`, `1e3`).
-fn whole(number: &Number) -> Option<u64> {
-    let written = || number.as_f64().map(|number| format!("{number:.0}"));
-    number.as_u64().or_else(|| written()?.parse().ok())
 }
 
 fn stream(value: &Json) -> Result<Stream, String> {

@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod access;
+mod listeners;
+
 const ORIGINAL: &str = include_str!("../../examples/config.json");
 
 fn read(text: &str) -> Config {
@@ -226,7 +229,7 @@ fn listeners_must_be_there() {
 fn urls_and_origins_are_checked() {
     assert_one(
         r#"{"listeners": {"websockets": {"url": "wss://h/mqtt"}}}"#,
-        &["listeners.websockets.url: ", "\"wss://h/mqtt\"", "TLS is not served"],
+        &["listeners.websockets.url: ", "\"wss://h/mqtt\"", "needs a certificate"],
     );
     assert_one(
         r#"{"listeners": {"a": {"url": "nonsense"}}}"#,
@@ -263,8 +266,12 @@ fn unknown_keys_are_errors_with_the_nearest_known() {
         &["limits.maxQueueDepth: ", "did you mean maxQueueDepth, which stands elsewhere?"],
     );
     assert_one(
-        &with(r#""tls": {"key": "x"}"#),
-        &["tls: ", "{...}", "keys here are maxQueueDepth, listeners, limits, workers, logging"],
+        &with(r#""nonsense": {"key": "x"}"#),
+        &[
+            "nonsense: ",
+            "{...}",
+            "keys here are maxQueueDepth, listeners, access, limits, workers, logging",
+        ],
     );
     assert_one(
         r#"{"listeners": {"a": {"url": "tcp://h", "uri": ""}}}"#,
@@ -367,13 +374,15 @@ fn check_shows_every_setting() {
     assert!(lines.contains(&"limits.maxInflight = 1024 messages (default)"), "{shown}");
     assert!(lines.contains(&"workers = 1 threads (default)"), "{shown}");
     assert!(lines.contains(&"logging.info = stderr"), "{shown}");
-    assert_eq!(lines.len(), 1 + crate::limits::LIMITS.len() + 1 + 4);
+    assert!(lines.contains(&"access.anonymous = true (default)"), "{shown}");
+    assert_eq!(lines.len(), 1 + 1 + crate::limits::LIMITS.len() + 1 + 4);
 }
 
 #[test]
 fn the_table_has_every_key() {
     let table = table();
-    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + 1 + 4);
+    let access = access_keys::ACCESS_KEYS.len() + listener_keys::LISTENER_KEYS.len();
+    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 1 + 4);
     for line in table.lines() {
         assert_eq!(line.matches('|').count(), 7, "{line}");
     }
@@ -391,7 +400,8 @@ fn any_value() -> impl Strategy<Value = String> {
         "(stdout|stderr|discard|file)".prop_map(|stream| format!("{stream:?}")),
     ];
     leaf.prop_recursive(4, 32, 6, |inner| {
-        let key = "(maxQueueDepth|listeners|limits|maxInflight|workers|logging|info|url|origins|a|[a-z.]{0,3})";
+        let key = "(maxQueueDepth|listeners|limits|maxInflight|workers|logging|info|url|origins|access|anonymous|passwordFile|jwt|\
+                   keyFile|algorithms|http|userUrl|a|[a-z.]{0,3})";
         let pair = (key, inner.clone()).prop_map(|(key, value)| format!("{key:?}: {value}"));
         prop_oneof![
             proptest::collection::vec(pair, 0..6).prop_map(|pairs| format!("{{{}}}", pairs.join(", "))),

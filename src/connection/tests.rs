@@ -8,6 +8,8 @@ use crate::packet::testing::{
     ALL, OLD, V3_1, V3_1_1, V5, Written, binary, packet, property, section, string, whole,
 };
 
+mod exchange;
+
 const CLEAN: u8 = 2;
 const AT: Timestamp = Timestamp(1_000_000);
 
@@ -64,6 +66,7 @@ fn word(action: &Action<'_>) -> String {
         Action::Release(id) => format!("release {}", id.get()),
         Action::Subscribe(subscribe) => format!("subscribe {}", subscribe.packet_id.get()),
         Action::Unsubscribe(packet) => format!("unsubscribe {}", packet.packet_id.get()),
+        Action::Authenticate { again, data } => format!("auth {again} {}", data.len()),
         Action::Leave { departure, session_expiry_secs } => {
             format!("leave {departure:?} {session_expiry_secs:?}")
         }
@@ -444,18 +447,6 @@ fn an_empty_client_identifier_by_version_mqtt_3_1_3_6_to_8() {
                 assert_eq!(refused(&mut connection, fault), [0x20, 2, 0, 2]);
             }
         }
-    }
-}
-
-#[test]
-fn no_authentication_method_is_known_mqtt_4_12_0_1() {
-    let method = property(0x15, &string("SCRAM-SHA-1"));
-    let data = property(0x16, &binary(b"x"));
-    for properties in [vec![method.clone()], vec![method, data]] {
-        let mut connection = new(Limits::default());
-        let ask = Ask { properties, ..Ask::new(V5) };
-        let fault = handle(&mut connection, &ask.bytes()).0.unwrap_err();
-        assert_eq!(last_words(&refused(&mut connection, fault)).1, 0x8C);
     }
 }
 

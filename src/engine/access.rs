@@ -1,35 +1,42 @@
-//! The one place where access is decided: for CONNECT, PUBLISH, Will and SUBSCRIBE, and for every delivery, whether
-//! its message is live, queued, retained, shared or resumed.
+//! The one place where access is decided: for PUBLISH, Will, SUBSCRIBE and UNSUBSCRIBE, and for every delivery, whether
+//! its message is live, queued, retained, shared or resumed. Who may connect is decided in
+//! [`authentication`](super::authentication).
 //!
 //! Without a policy, everything that the protocol allows is allowed, and credentials are not read. The Topic Names
 //! that are reserved for the Server are checked here with or without a policy.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
-use crate::error::Fault;
-use crate::packet::Connect;
+use ahash::RandomState;
+use hashbrown::HashMap;
+use log::{Level, log, log_enabled, warn};
+
+use crate::access::{
+    Action, Decision, DeniedPublish, Identity, Policy, Present, Refusal, Request, Rule,
+};
+use crate::counters::{Counts, count_one};
+use crate::reason_code::ReasonCode;
+use crate::runtime::contain;
+use crate::sync::{read, write};
+use crate::time::Timestamp;
 use crate::transport::PeerInfo;
 
-/// A decision about a CONNECT that may take time.
-pub(crate) type ConnectDecision = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
+/// The target of the log lines about what was denied.
+pub(crate) const ACCESS_LOG: &str = "hrotti::access";
 
-/// The access rules of a broker.
-pub(crate) trait Policy: Send + Sync {
-    /// Decides about a CONNECT. The future owns its data; it must not block the event loop.
-    fn connect(&self, peer: &PeerInfo, connect: &Connect<'_>) -> ConnectDecision;
+/// Topic Names whose decisions one Session remembers, beside the last.
+const REMEMBERED_MAX: usize = 64;
 
-    /// Whether a Client may publish to a Topic Name.
-    fn may_publish(&self, client_id: &str, topic: &str) -> bool;
+/// A longer Topic Name is not remembered, so that no Client makes its Session's memory grow by long names.
+const REMEMBERED_BYTES_MAX: usize = 1_024;
 
-    /// Whether a Client may subscribe with a Topic Filter.
-    fn may_subscribe(&self, client_id: &str, filter: &str) -> bool;
+/// Lines about denials in one second.
+const LOG_LINES_MAX: u32 = 10;
 
-    /// Whether a message with this Topic Name may be sent to a Client at this moment.
-    fn may_receive(&self, client_id: &str, topic: &[u8]) -> bool;
-}
+/// The bytes of a Client Identifier, a user name or a Topic Name that a log line shows.
+const SHOWN_BYTES_MAX: usize = 200;
 
 /// Why a message may not be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,89 +48,478 @@ pub(crate) enum Denied {
     ByPolicy,
 }
 
+/// The client that asks for something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) client_id: &'a str,
+    /// It is the program that runs the broker, which may do everything.
+    pub(crate) trusted: bool,
+}
+
+/// A remembered decision.
+#[derive(Debug, Clone)]
+enum Verdict {
+    Allowed,
+    Denied(Option<Rule>),
+}
+
+/// The identity of a Session's Client, and what was decided for it. It exists only with a policy.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    identity: Identity,
+    /// The origin of the Client; `None` of a client in process.
+    peer: Option<PeerInfo>,
+    /// The Client connected while the broker had no policy.
+    unchecked: bool,
+    /// Of the rules that made the decisions below.
+    generation: u64,
+    /// The last Topic Name of a message that was to be received.
+    last: Option<(Box<[u8]>, Verdict)>,
+    /// Other Topic Names: whether the Client may receive them, and whether it may publish to them.
+    others: HashMap<Box<[u8]>, Verdicts, RandomState>,
+}
+
+#[derive(Debug, Default)]
+struct Verdicts {
+    receive: Option<Verdict>,
+    publish: Option<Verdict>,
+}
+
+impl Subject {
+    pub(crate) fn new(identity: Identity) -> Box<Subject> {
+        let others = HashMap::with_hasher(RandomState::new());
+        let peer = None;
+        Box::new(Subject { identity, peer, unchecked: false, generation: 0, last: None, others })
+    }
+
+    /// The Client has this origin.
+    pub(crate) fn with_peer(mut self: Box<Subject>, peer: &PeerInfo) -> Box<Subject> {
+        self.peer = Some(peer.clone());
+        self
+    }
+
+    /// The identity of a Client that connected while the broker had no policy.
+    fn unchecked() -> Box<Subject> {
+        let rule = Rule::named("no access rules were in force when the Client connected");
+        Box::new(Subject { unchecked: true, ..*Subject::new(Identity::new(rule)) })
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether the last message had this Topic Name and may be received, by rules that are still in force.
+    #[inline]
+    fn receives_as_before(&self, generation: u64, topic: &[u8]) -> bool {
+        self.generation == generation
+            && matches!(&self.last, Some((last, Verdict::Allowed)) if **last == *topic)
+    }
+
+    fn recall(&self, generation: u64, action: Action, topic: &[u8]) -> Option<Verdict> {
+        if self.generation != generation {
+            return None;
+        }
+        let known = self.others.get(topic);
+        match action {
+            Action::Receive => match &self.last {
+                Some((last, verdict)) if **last == *topic => Some(verdict.clone()),
+                _ => known?.receive.clone(),
+            },
+            Action::Publish => known?.publish.clone(),
+            Action::Subscribe | Action::Unsubscribe => None,
+        }
+    }
+
+    fn remember(&mut self, generation: u64, action: Action, topic: &[u8], verdict: &Verdict) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.last = None;
+            self.others.clear();
+        }
+        if topic.len() > REMEMBERED_BYTES_MAX {
+            return;
+        }
+        match action {
+            Action::Receive => {
+                let last = self.last.replace((topic.into(), verdict.clone()));
+                if let Some((topic, verdict)) = last {
+                    self.entry(topic).receive = Some(verdict);
+                }
+            }
+            Action::Publish => self.entry(topic.into()).publish = Some(verdict.clone()),
+            Action::Subscribe | Action::Unsubscribe => {}
+        }
+    }
+
+    fn entry(&mut self, topic: Box<[u8]>) -> &mut Verdicts {
+        if self.others.len() >= REMEMBERED_MAX && !self.others.contains_key(&topic) {
+            self.others.clear();
+        }
+        self.others.entry(topic).or_default()
+    }
+}
+
+/// The policy, and how often it was replaced or reported as changed.
+#[derive(Default)]
+struct Rules {
+    policy: Option<Arc<dyn Policy>>,
+    generation: u64,
+}
+
 /// Answers the questions about access, by the policy if there is one.
 #[derive(Default)]
 pub(crate) struct AccessControl {
-    policy: Option<Arc<dyn Policy>>,
+    rules: RwLock<Rules>,
+    /// The generation of the rules; 0 without a policy.
+    in_force: AtomicU64,
+    /// The generation of the rules, with a policy or without.
+    generation: AtomicU64,
+    /// The policy's answers end by themselves, so nothing remembers them.
+    fleeting: AtomicBool,
+    pub(crate) denied_publish: DeniedPublish,
+    pub(crate) counts: Arc<Counts>,
+    log: DenialLog,
+    /// A task asks for each identity whether it is still current.
+    pub(crate) rechecking: AtomicBool,
 }
 
 impl AccessControl {
     /// Rules for a broker.
+    pub(crate) fn new(
+        policy: Option<Arc<dyn Policy>>,
+        denied_publish: DeniedPublish,
+    ) -> AccessControl {
+        let access = AccessControl { denied_publish, ..AccessControl::default() };
+        access.replace(|_| policy);
+        access
+    }
+
     #[cfg(test)]
     pub(crate) fn with(policy: Arc<dyn Policy>) -> AccessControl {
-        AccessControl { policy: Some(policy) }
+        AccessControl::new(Some(policy), DeniedPublish::default())
     }
 
-    /// The decision about a CONNECT; `None` accepts it at once.
-    pub(crate) fn connect(
+    /// Puts a policy in the place of the present one, or the same again: every remembered decision is void.
+    pub(crate) fn replace(
         &self,
-        peer: &PeerInfo,
-        connect: &Connect<'_>,
-    ) -> Option<ConnectDecision> {
-        self.policy.as_ref().map(|policy| policy.connect(peer, connect))
+        policy: impl FnOnce(Option<Arc<dyn Policy>>) -> Option<Arc<dyn Policy>>,
+    ) {
+        let mut rules = write(&self.rules);
+        rules.policy = policy(rules.policy.take());
+        rules.generation += 1;
+        let in_force = if rules.policy.is_some() { rules.generation } else { 0 };
+        let fleeting = rules.policy.as_ref().is_some_and(|policy| !policy.is_remembered());
+        self.fleeting.store(fleeting, Ordering::Release);
+        self.generation.store(rules.generation, Ordering::Release);
+        self.in_force.store(in_force, Ordering::Release);
     }
 
-    /// Whether a message may be published. `in_process` is the program that runs the broker.
+    /// The policy, if there is one, and the generation of the rules.
+    pub(crate) fn policy(&self) -> (Option<Arc<dyn Policy>>, u64) {
+        let rules = read(&self.rules);
+        (rules.policy.clone(), rules.generation)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether the policy has to be asked for each message.
+    pub(crate) fn is_fleeting(&self) -> bool {
+        self.fleeting.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_in_force(&self) -> bool {
+        self.in_force.load(Ordering::Acquire) != 0
+    }
+
+    // ---- Questions -------------------------------------------------------------------------------
+
+    /// Whether a message may be published.
     pub(crate) fn publish(
         &self,
-        client_id: &str,
-        in_process: bool,
+        asker: Asker<'_>,
+        subject: &mut Option<Box<Subject>>,
         topic: &str,
     ) -> Result<(), Denied> {
-        if in_process {
-            return Ok(());
-        }
-        if is_for_the_server(topic) {
+        if is_reserved_for(asker, topic) {
             return Err(Denied::Reserved);
         }
-        match &self.policy {
-            Some(policy) if !policy.may_publish(client_id, topic) => Err(Denied::ByPolicy),
-            _ => Ok(()),
+        match self.allows(asker, subject, Action::Publish, topic.as_bytes()) {
+            true => Ok(()),
+            false => Err(Denied::ByPolicy),
         }
     }
 
-    pub(crate) fn may_subscribe(&self, client_id: &str, filter: &str) -> bool {
-        self.policy.as_ref().is_none_or(|policy| policy.may_subscribe(client_id, filter))
+    /// Whether a client may receive a message because there is no policy, or because it received the last one with this
+    /// Topic Name.
+    #[inline]
+    pub(crate) fn allows_as_before(
+        &self,
+        asker: Asker<'_>,
+        subject: Option<&Subject>,
+        topic: &[u8],
+    ) -> bool {
+        let in_force = self.in_force.load(Ordering::Acquire);
+        in_force == 0
+            || asker.trusted
+            || subject.is_some_and(|subject| subject.receives_as_before(in_force, topic))
     }
 
-    pub(crate) fn may_receive(&self, client_id: &str, topic: &[u8]) -> bool {
-        self.policy.as_ref().is_none_or(|policy| policy.may_receive(client_id, topic))
+    /// Whether a client may do something. The topic is UTF-8.
+    pub(crate) fn allows(
+        &self,
+        asker: Asker<'_>,
+        subject: &mut Option<Box<Subject>>,
+        action: Action,
+        topic: &[u8],
+    ) -> bool {
+        if action == Action::Receive && self.allows_as_before(asker, subject.as_deref(), topic) {
+            return true;
+        }
+        !self.is_in_force() || asker.trusted || self.ask(asker, subject, action, topic)
+    }
+
+    /// Whether a client may do something, by what is remembered or by the policy.
+    fn ask(
+        &self,
+        asker: Asker<'_>,
+        subject: &mut Option<Box<Subject>>,
+        action: Action,
+        topic: &[u8],
+    ) -> bool {
+        let subject = subject.get_or_insert_with(Subject::unchecked);
+        let topic_text = std::str::from_utf8(topic).unwrap_or_default();
+        let recalled = subject.recall(self.in_force.load(Ordering::Acquire), action, topic);
+        let verdict = match recalled {
+            Some(verdict) => verdict,
+            None => {
+                let (policy, generation) = self.policy();
+                let Some(policy) = policy else { return true };
+                let identity = &subject.identity;
+                let request =
+                    Request { identity, client_id: asker.client_id, action, topic: topic_text };
+                let verdict = match decide(&*policy, &request) {
+                    Decision::Allow(_) => Verdict::Allowed,
+                    Decision::Deny(rule) => Verdict::Denied(Some(rule)),
+                    Decision::NoAnswer => Verdict::Denied(None),
+                };
+                if policy.is_remembered() {
+                    subject.remember(generation, action, topic, &verdict);
+                }
+                verdict
+            }
+        };
+        match verdict {
+            Verdict::Allowed => true,
+            Verdict::Denied(rule) => {
+                let (client_id, user) = (asker.client_id, subject.identity.user_name());
+                let rule = rule.as_ref();
+                self.denied(&Denial { client_id, user, action, topic: topic_text, rule });
+                false
+            }
+        }
+    }
+
+    /// The decision about an action and its rule. It is neither remembered nor counted.
+    pub(crate) fn decision(
+        &self,
+        asker: Asker<'_>,
+        identity: &Identity,
+        action: Action,
+        topic: &str,
+    ) -> Decision {
+        let (Some(policy), false) = (self.policy().0, asker.trusted) else {
+            return Decision::Allow(Rule::named(if asker.trusted { HOST } else { NO_POLICY }));
+        };
+        decide(&*policy, &Request { identity, client_id: asker.client_id, action, topic })
+    }
+
+    /// Whether a Client that was let in would still be let in. `None`: it is no Client whom a policy lets in.
+    pub(crate) fn is_current(&self, asker: Asker<'_>, subject: Option<&Subject>) -> bool {
+        let (Some(policy), false) = (self.policy().0, asker.trusted) else { return true };
+        let Some(subject) = subject.filter(|subject| !subject.unchecked) else { return false };
+        let present = Present {
+            identity: &subject.identity,
+            client_id: asker.client_id,
+            peer: subject.peer.as_ref(),
+        };
+        contain("an access policy", || policy.still_admits(&present)).unwrap_or(false)
+    }
+
+    /// Tells the policy that the Network Connection of a Client that it let in has ended.
+    pub(crate) fn disconnected(&self, client_id: &str, identity: &Identity, peer: &PeerInfo) {
+        if let Some(policy) = self.policy().0 {
+            let present = Present { identity, client_id, peer: Some(peer) };
+            let _told = contain("an access policy", || policy.disconnected(&present));
+        }
+    }
+
+    // ---- What was denied -------------------------------------------------------------------------
+
+    /// Every denial of an action comes here: it is counted and logged.
+    fn denied(&self, denial: &Denial<'_>) {
+        let counts = &self.counts;
+        let (count, level) = match denial.action {
+            Action::Publish => (&counts.publishes_denied, Level::Warn),
+            Action::Subscribe | Action::Unsubscribe => (&counts.subscribes_denied, Level::Warn),
+            // One for each message.
+            Action::Receive => (&counts.receives_denied, Level::Debug),
+        };
+        count_one(count);
+        if log_enabled!(target: ACCESS_LOG, level) && (level != Level::Warn || self.log.admits()) {
+            log!(target: ACCESS_LOG, level, "{denial}");
+        }
+    }
+
+    /// Every CONNECT or authentication that the policy refuses comes here: it is counted and logged.
+    pub(crate) fn refused(
+        &self,
+        client_id: &str,
+        user: Option<&str>,
+        peer: &dyn fmt::Display,
+        refusal: &Refusal,
+    ) {
+        let counts = &self.counts;
+        count_one(match refusal.reason() {
+            ReasonCode::BAD_USER_NAME_OR_PASSWORD => &counts.connects_bad_credentials,
+            ReasonCode::NOT_AUTHORIZED | ReasonCode::BAD_AUTHENTICATION_METHOD => {
+                &counts.connects_not_authorized
+            }
+            ReasonCode::BANNED => &counts.connects_banned,
+            ReasonCode::CONNECTION_RATE_EXCEEDED => &counts.connects_rate_exceeded,
+            _ => &counts.connects_refused,
+        });
+        if log_enabled!(target: ACCESS_LOG, Level::Warn) && self.log.admits() {
+            let (client, user) = (Shown(client_id), User(user));
+            let (reason, rule) = (refusal.reason(), Because(Some(refusal.rule())));
+            warn!(target: ACCESS_LOG, "client {client} {user} at {peer} may not connect, {reason}: {rule}");
+        }
+    }
+
+    /// Writes how many lines were held back, once a second. Called with every tick.
+    pub(crate) fn tick(&self, now: Timestamp) {
+        self.log.tick(now);
     }
 }
 
-impl fmt::Debug for AccessControl {
+/// An action that was denied, as a line for the log.
+#[derive(Debug)]
+struct Denial<'a> {
+    client_id: &'a str,
+    user: Option<&'a str>,
+    action: Action,
+    topic: &'a str,
+    rule: Option<&'a Rule>,
+}
+
+impl fmt::Display for Denial<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessControl").field("policy", &self.policy.is_some()).finish()
+        let (client, user, topic) = (Shown(self.client_id), User(self.user), Shown(self.topic));
+        let (action, rule) = (self.action, Because(self.rule));
+        write!(f, "client {client} {user} may not {action} {topic}: {rule}")
     }
 }
 
-fn is_for_the_server(topic: &str) -> bool {
-    topic.starts_with('$')
+const HOST: &str = "the program that runs the broker";
+const NO_POLICY: &str = "the broker has no access rules";
+const PANICKED: Rule = Rule::named("the policy panicked");
+
+/// What the policy says; a panic is a no.
+fn decide(policy: &dyn Policy, request: &Request<'_>) -> Decision {
+    contain("an access policy", || policy.authorize(request)).unwrap_or(Decision::Deny(PANICKED))
+}
+
+/// Whether the Topic Name may be written by the Server and the program that runs it alone.
+pub(crate) fn is_reserved_for(asker: Asker<'_>, topic: &str) -> bool {
+    !asker.trusted
+        && topic.starts_with('$')
         && ["$SYS", "$share"].iter().any(|root| {
             topic.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clients_do_not_write_where_the_server_does_pitfall_7() {
-        let access = AccessControl::default();
-        for topic in ["$SYS", "$SYS/", "$SYS/broker/uptime", "$share", "$share/g/t"] {
-            assert_eq!(access.publish("c", false, topic), Err(Denied::Reserved), "{topic}");
-            assert_eq!(access.publish("c", true, topic), Ok(()), "{topic}");
-        }
-        for topic in ["$SYSTEM", "$sys/a", "a/$SYS", "$shared/a", "$other"] {
-            assert_eq!(access.publish("c", false, topic), Ok(()), "{topic}");
-        }
-    }
-
-    #[test]
-    fn reading_what_the_server_writes_is_allowed() {
-        let access = AccessControl::default();
-        assert!(access.may_subscribe("c", "$SYS/#"));
-        assert!(access.may_receive("c", b"$SYS/a"));
+impl fmt::Debug for AccessControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessControl").field("policy", &self.is_in_force()).finish()
     }
 }
+
+/// Keeps a flood of denials from becoming a flood of lines (pitfall 18).
+#[derive(Debug, Default)]
+struct DenialLog {
+    lines: AtomicU32,
+    held_back: AtomicU64,
+    /// The beginning of the present second, in milliseconds.
+    since: AtomicU64,
+}
+
+impl DenialLog {
+    /// Whether one more line may be written in this second.
+    fn admits(&self) -> bool {
+        let admitted = self.lines.load(Ordering::Relaxed) < LOG_LINES_MAX
+            && self.lines.fetch_add(1, Ordering::Relaxed) < LOG_LINES_MAX;
+        if !admitted {
+            self.held_back.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    fn tick(&self, now: Timestamp) {
+        if now.millis_since(Timestamp(self.since.load(Ordering::Relaxed))) < 1_000 {
+            return;
+        }
+        self.since.store(now.0, Ordering::Relaxed);
+        if self.lines.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.lines.store(0, Ordering::Relaxed);
+        let held_back = self.held_back.swap(0, Ordering::Relaxed);
+        if held_back > 0 {
+            warn!(target: ACCESS_LOG, "{held_back} more denials in the last second");
+        }
+    }
+}
+
+/// A text from a Client, escaped, and not at any length.
+struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = prefix_end(self.0, SHOWN_BYTES_MAX);
+        let shown = self.0.get(..end).unwrap_or_default();
+        write!(f, "{shown:?}{}", if end < self.0.len() { "…" } else { "" })
+    }
+}
+
+/// The end of the longest prefix of at most `max` bytes.
+fn prefix_end(text: &str, max: usize) -> usize {
+    (0..=max.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0)
+}
+
+struct User<'a>(Option<&'a str>);
+
+impl fmt::Display for User<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, "of user {}", Shown(name)),
+            None => f.write_str("without a user name"),
+        }
+    }
+}
+
+struct Because<'a>(Option<&'a Rule>);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(rule) => rule.fmt(f),
+            None => f.write_str("no rule allows it"),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -10,10 +10,10 @@ use super::access::Denied;
 use super::outbox::{flush_or_wake, make_room};
 use super::route::{Route, RouteCache, RouteSearch, Target, delivery};
 use super::session_cell::{CellState, SessionCell};
-use super::share::{Group, Member};
+use super::share::Group;
 use super::state::Engine;
+use crate::access::Action;
 use crate::budget::Budget;
-use crate::counters::count_one;
 use crate::ledger::{DropReason, FilterReason, Ledger, Outcome};
 use crate::message::Message;
 use crate::packet::{PublishProperties, QoS};
@@ -30,8 +30,12 @@ const INLINE_FLUSHES_MAX: usize = 64;
 /// matters when two workers publish to one Session.
 const PENDING_MAX: usize = 256;
 
-/// Members of a shared subscription that are tried before the message goes to the member whose turn it is.
+/// Members of a shared subscription that have no room and are passed over before the message goes to the member whose
+/// turn it is.
 const SHARE_TRIES_MAX: usize = 32;
+
+/// Members of a shared subscription that are asked for whether they may receive the message.
+const SHARE_ASKED_MAX: usize = 256;
 
 /// The steps that storing or clearing a retained message costs.
 const STORE_STEPS: usize = 16;
@@ -83,6 +87,9 @@ pub(crate) enum Routed {
 pub(crate) struct Publishing {
     message: Message,
     stage: Stage,
+    /// The generation of the routes when it was asked whether the message may be published: a route of a later one
+    /// is not remembered, because a remembered route means that the publisher may.
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -165,34 +172,46 @@ impl Batch {
     pub(crate) fn publish(
         &mut self,
         engine: &Engine,
-        publisher: &str,
+        publisher: &SessionCell,
         cache: &mut RouteCache,
         arriving: Arriving<'_>,
         now: Timestamp,
         budget: &mut Budget,
     ) -> Routed {
-        if let Err(denied) = engine.access.publish(publisher, false, arriving.topic) {
-            return Routed::Heard(self.count_denied(engine, denied));
-        }
-        if !arriving.retain
-            && let Some(route) = cache.get(engine, arriving.topic)
+        if engine.access.is_fleeting()
+            && let Err(denied) = publisher.may_publish(&engine.access, arriving.topic)
         {
-            // The one copy of the message is made only if a subscription matches.
-            return match route.is_empty() {
-                true => Routed::Heard(self.count_unmatched()),
-                false => self.append(engine, &route.clone(), arriving.to_message(now), now, budget),
-            };
+            return Routed::Heard(self.count_denied(denied));
         }
+        // A route that is remembered was allowed, by rules that are still in force.
+        match cache.get(engine, arriving.topic) {
+            Some(route) if !arriving.retain => {
+                // The one copy of the message is made only if a subscription matches.
+                return match route.is_empty() {
+                    true => Routed::Heard(self.count_unmatched()),
+                    false => {
+                        self.append(engine, &route.clone(), arriving.to_message(now), now, budget)
+                    }
+                };
+            }
+            Some(_) => {}
+            None => {
+                if let Err(denied) = publisher.may_publish(&engine.access, arriving.topic) {
+                    return Routed::Heard(self.count_denied(denied));
+                }
+            }
+        }
+        let (asked, publisher) = (cache.generation(), &*publisher.client_id);
         if arriving.retain {
-            let publishing = Publishing::new(engine, arriving.to_message(now));
+            let publishing = Publishing::new(engine, arriving.to_message(now), asked);
             return publishing.advance(self, engine, publisher, cache, now, budget);
         }
         let mut search = RouteSearch::new(engine);
         if !search.advance(engine, arriving.topic, budget) {
             let stage = Stage::Search(Box::new(search));
-            return Routed::Later(Publishing { message: arriving.to_message(now), stage });
+            return Routed::Later(Publishing { message: arriving.to_message(now), stage, asked });
         }
-        let route = search.remember(engine, publisher, arriving.topic, cache, budget);
+        let route = search.remember(engine, publisher, arriving.topic, asked, cache, budget);
         match route.is_empty() {
             true => Routed::Heard(self.count_unmatched()),
             false => self.append(engine, &route, arriving.to_message(now), now, budget),
@@ -212,7 +231,7 @@ impl Batch {
         if !same || self.pending.is_begun() {
             if !self.push_pending(engine, now, budget) {
                 let stage = Stage::Append(route.clone());
-                return Routed::Later(Publishing { message, stage });
+                return Routed::Later(Publishing { message, stage, asked: 0 });
             }
             self.pending.route = Some(route.clone());
         }
@@ -356,8 +375,9 @@ impl Batch {
     }
 
     /// Offers a message to the members of a shared subscription in turn: first to members that are connected, may
-    /// receive it, have room and can take its size. If there is none, the member whose turn it is gives the message
-    /// its outcome. A member that is not connected is picked only if no member is.
+    /// receive it, have room and can take its size. If there is none, the member whose turn it is among those that may
+    /// receive it gives the message its outcome. A member that is not connected is picked only if no member is that may
+    /// receive it.
     pub(crate) fn offer_share(
         &mut self,
         engine: &Engine,
@@ -367,37 +387,42 @@ impl Batch {
         budget: &mut Budget,
     ) {
         let pick = group.pick();
-        let may = |member: &Member<SessionCell>| {
-            engine.access.may_receive(&member.cell.client_id, message.topic_bytes())
-        };
-        let mut turn = None;
-        for tried in 0..SHARE_TRIES_MAX {
+        let (mut turn, mut passed, mut denied, mut ended) = (None, 0, 0, 0);
+        for tried in 0..SHARE_ASKED_MAX {
+            let Some((member, connected)) = group.member(pick, tried) else { break };
+            if passed >= SHARE_TRIES_MAX || (!connected && turn.is_some()) {
+                break;
+            }
             budget.spend(2);
-            let Some(member) = group.connected(pick, tried) else { break };
-            if !may(&member) {
+            let mut state = member.cell.lock();
+            let (asker, topic) = (member.cell.asker(), message.topic_bytes());
+            if !engine.access.allows(asker, &mut state.subject, Action::Receive, topic) {
+                denied += 1;
                 continue;
             }
             let delivery = delivery(&member.wanted, message.clone(), Some(group.identity.clone()));
-            let mut state = member.cell.lock();
-            if state.session.takes_now(&delivery, now) {
-                let (state, accepted) =
-                    self.offer_locked(engine, &member.cell, state, delivery, now, budget);
+            if connected && !state.session.takes_now(&delivery, now) {
+                state.session.expire_messages(now);
                 drop(state);
-                if accepted.is_some() {
-                    return;
-                }
+                passed += 1;
+                turn.get_or_insert(member);
                 continue;
             }
-            state.session.expire_messages(now);
+            let (state, accepted) =
+                self.offer_locked(engine, &member.cell, state, delivery, now, budget);
             drop(state);
-            turn.get_or_insert(member);
+            if accepted.is_some() {
+                return;
+            }
+            ended += 1;
         }
-        let Some(member) = turn.or_else(|| group.any(pick)) else {
-            return self.count(Outcome::Filtered(FilterReason::NoSubscription));
+        let Some(member) = turn else {
+            return self.count(match (denied, ended) {
+                (0, 0) => Outcome::Filtered(FilterReason::NoSubscription),
+                (0, _) => Outcome::Dropped(DropReason::SessionEnded),
+                (_, _) => Outcome::Filtered(FilterReason::NotAuthorized),
+            });
         };
-        if !may(&member) {
-            return self.count(Outcome::Filtered(FilterReason::NotAuthorized));
-        }
         let delivery = delivery(&member.wanted, message.clone(), Some(group.identity.clone()));
         let state = member.cell.lock();
         let (state, accepted) =
@@ -456,13 +481,10 @@ impl Batch {
         self.tally.end(outcome);
     }
 
-    pub(crate) fn count_denied(&mut self, engine: &Engine, denied: Denied) -> Heard {
+    pub(crate) fn count_denied(&mut self, denied: Denied) -> Heard {
         self.count(Outcome::Filtered(match denied {
             Denied::Reserved => FilterReason::ReservedTopic,
-            Denied::ByPolicy => {
-                count_one(&engine.counts.accesses_denied);
-                FilterReason::NotAuthorized
-            }
+            Denied::ByPolicy => FilterReason::NotAuthorized,
         }));
         Heard::Denied(denied)
     }
@@ -474,29 +496,34 @@ impl Batch {
 }
 
 impl RouteSearch {
-    /// The finished search as a route, which the publisher remembers.
+    /// The finished search as a route, which the publisher remembers if it was `asked` in this generation whether it
+    /// may publish.
     fn remember(
         self,
         engine: &Engine,
         publisher: &str,
         topic: &str,
+        asked: u64,
         cache: &mut RouteCache,
         budget: &mut Budget,
     ) -> Arc<Route> {
         let generation = self.generation();
         let route = self.finish(publisher, budget);
+        if generation != asked {
+            return Arc::new(route);
+        }
         cache.insert(engine, topic, generation, route)
     }
 }
 
 impl Publishing {
-    /// Begins with a message whose route is not known.
-    pub(crate) fn new(engine: &Engine, message: Message) -> Publishing {
+    /// Begins with a message whose route is not known, and which may be published.
+    pub(crate) fn new(engine: &Engine, message: Message, asked: u64) -> Publishing {
         let stage = match message.retain() {
             true => Stage::Store,
             false => Stage::Search(Box::new(RouteSearch::new(engine))),
         };
-        Publishing { message, stage }
+        Publishing { message, stage, asked }
     }
 
     /// Continues as far as the budget allows.
@@ -528,7 +555,8 @@ impl Publishing {
                         self.stage = Stage::Search(search);
                         return Routed::Later(self);
                     }
-                    Stage::Append(search.remember(engine, publisher, topic, cache, budget))
+                    let asked = self.asked;
+                    Stage::Append(search.remember(engine, publisher, topic, asked, cache, budget))
                 }
                 Stage::Append(route) if route.is_empty() => {
                     return Routed::Heard(batch.count_unmatched());

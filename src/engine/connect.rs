@@ -1,20 +1,24 @@
 //! Gives an accepted CONNECT its Session.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::access::Denied;
+use super::access::{Asker, Denied, Subject};
 use super::registry::Claim;
-use super::session_cell::{Link, SessionCell};
+use super::session_cell::{Link, Owner, SessionCell};
 use super::session_end::taken_over;
 use super::state::Engine;
+use crate::access::Identity;
 use crate::connection::{Accepted, Connection};
 use crate::counters::count_one;
 use crate::error::Fault;
+use crate::listener_rules::MountPoint;
 use crate::message::Message;
 use crate::packet::{Connect, ConnectWill, ReasonCode};
 use crate::session::will::Will;
 use crate::time::Timestamp;
 use crate::topic;
+use crate::transport::PeerInfo;
 
 /// The Session of an accepted CONNECT.
 #[derive(Debug)]
@@ -22,6 +26,18 @@ pub(crate) struct Opened {
     pub(crate) cell: Arc<SessionCell>,
     pub(crate) epoch: u64,
     pub(crate) session_present: bool,
+}
+
+/// A CONNECT that was accepted.
+#[derive(Debug)]
+pub(crate) struct Admitted<'a> {
+    pub(crate) client_id: &'a str,
+    /// The Server has assigned the Client Identifier.
+    pub(crate) assigned: bool,
+    /// `None` without a policy.
+    pub(crate) identity: Option<Identity>,
+    /// The generation of the rules that accepted it.
+    pub(crate) generation: u64,
 }
 
 /// The Session of a Client Identifier, and whether it existed before.
@@ -37,21 +53,28 @@ impl Engine {
     pub(crate) fn open(
         self: &Arc<Self>,
         connect: &Connect<'_>,
+        admitted: &Admitted<'_>,
+        peer: &PeerInfo,
         link: &Link,
         now: Timestamp,
         mut connack: impl FnMut(&Accepted<'_>, &mut Vec<u8>),
     ) -> Result<Opened, Fault> {
-        let will = connect.will.as_ref().map(|will| self.take_will(connect.client_id, will));
+        let Admitted { client_id, assigned, .. } = *admitted;
+        let mut subject =
+            admitted.identity.clone().map(|identity| Subject::new(identity).with_peer(peer));
+        let mount = peer.mount_point();
+        let will = connect.will.as_ref();
+        let will = will.map(|will| self.take_will(client_id, &mut subject, will, mount));
         let will = will.transpose()?;
         let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
         let terms = Connection::terms(connect, &self.limits);
         loop {
-            let assigned_id = connect.client_id.is_empty().then(|| self.assign_client_id());
-            let client_id = assigned_id.as_deref().unwrap_or(connect.client_id);
-            let fresh = connect.clean_start && assigned_id.is_none();
+            let fresh = connect.clean_start && !assigned;
             let Claimed { cell, present } = self.claim(client_id, fresh)?;
-            if present && assigned_id.is_some() {
-                continue; // in use (MQTT-3.2.2-16)
+            if present && assigned {
+                // MQTT-3.2.2-16: another Client has taken it since it was assigned.
+                let detail = "the assigned Client Identifier was taken meanwhile";
+                return Err(Fault::Refused(ReasonCode::SERVER_BUSY, detail));
             }
             // If another CONNECT took the Session after its Will was settled, claim again.
             let settled = if present { self.settle_will(&cell) } else { Some(0) };
@@ -63,18 +86,25 @@ impl Engine {
             }
             let torn = state.is_amid_packet();
             let (epoch, _unsent) = state.session.attach(terms, expiry_secs, will.clone());
+            if let Some(mount) = mount {
+                state.session.mount(mount.text());
+            }
             let mut first = Vec::new();
             let accepted = Accepted {
                 session_present: present,
-                assigned_client_id: assigned_id.as_deref(),
+                assigned_client_id: assigned.then_some(client_id),
                 session_expiry_secs: (expiry_secs != connect.session_expiry_secs)
                     .then_some(expiry_secs),
             };
             connack(&accepted, &mut first);
             state.session.append_protocol(epoch, &mut first);
             let before = state.link.replace(link.clone());
+            state.subject = subject.take();
             cell.set_connected(&state, true);
             self.watch_expiry(&cell, &mut state, now);
+            if self.access.generation() != admitted.generation {
+                self.recheck(&cell, &state); // the rules have changed since they accepted it
+            }
             drop(state);
             if let Some(before) = before {
                 before.mailbox.order(taken_over(torn));
@@ -99,13 +129,13 @@ impl Engine {
             }
             (state.session.take_will_for_resumption(), state.session.epoch())
         };
-        self.publish_leftovers(&cell.client_id, will, Vec::new());
+        self.publish_leftovers(cell, will, Vec::new());
         Some(epoch)
     }
 
     /// Finds or makes the Session of a Client Identifier, and ends a Session that the new one replaces.
     fn claim(self: &Arc<Self>, client_id: &str, fresh: bool) -> Result<Claimed, Fault> {
-        match self.registry.claim(client_id, fresh, false, &self.limits) {
+        match self.registry.claim(client_id, fresh, Owner::Network, &self.limits) {
             Claim::New { cell, replaced } => {
                 if let Some(old) = replaced {
                     self.end_session(&old, |_| true);
@@ -129,14 +159,21 @@ impl Engine {
         }
     }
 
-    fn take_will(&self, client_id: &str, will: &ConnectWill<'_>) -> Result<Will, Fault> {
-        self.check_topic_name(will.topic)?;
-        if self.access.publish(client_id, false, will.topic) == Err(Denied::ByPolicy) {
-            count_one(&self.counts.accesses_denied);
+    fn take_will(
+        &self,
+        client_id: &str,
+        subject: &mut Option<Box<Subject>>,
+        will: &ConnectWill<'_>,
+        mount: Option<&MountPoint>,
+    ) -> Result<Will, Fault> {
+        let topic = mounted_name(mount, will.topic);
+        self.check_topic_name(&topic)?;
+        let asker = Asker { client_id, trusted: false };
+        if self.access.publish(asker, subject, &topic) == Err(Denied::ByPolicy) {
             let detail = "the Will may not be published";
             return Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, detail));
         }
-        let message = Message::from_packet(will.topic, &will.properties, will.payload, None)
+        let message = Message::from_packet(&topic, &will.properties, will.payload, None)
             .with_qos(will.qos)
             .with_retain(will.retain);
         Ok(Will { message, delay_secs: will.delay_secs })
@@ -164,5 +201,14 @@ impl Engine {
             count_one(&self.counts.topics_refused);
         }
         within
+    }
+}
+
+/// The whole Topic Name of one that a Client of this listener has sent.
+#[inline]
+pub(crate) fn mounted_name<'n>(mount: Option<&MountPoint>, name: &'n str) -> Cow<'n, str> {
+    match mount {
+        None => Cow::Borrowed(name),
+        Some(mount) => Cow::Owned(mount.name(name)),
     }
 }

@@ -4,23 +4,24 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use log::{debug, log_enabled, trace};
 
-use super::access::{ConnectDecision, Denied};
+use self::authenticate::Authentication;
+use super::access::Denied;
 use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
+use super::connect::{Admitted, mounted_name};
 use super::errand::Errand;
 use super::route::RouteCache;
 use super::session_cell::{CellState, Link, SessionCell};
 use super::state::Engine;
 use super::subscribe::{Subscribing, Unsubscribing};
+use crate::access::{DeniedPublish, Identity};
 use crate::budget::Budget;
 use crate::connection::{Action, Connection, Topic};
 use crate::counters::count_one;
 use crate::error::Fault;
-use crate::packet::decode::decode_connect;
 use crate::packet::encode::AckKind;
 use crate::packet::{Ack, Connect, PacketId, Publish, QoS, ReasonCode};
 use crate::session::Departure;
@@ -28,6 +29,11 @@ use crate::session::inflight::{Acknowledged, Arrival};
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
 use crate::transport::PeerInfo;
+
+mod authenticate;
+mod listener;
+
+use listener::leave_listener;
 
 /// The target of the protocol's log lines.
 pub(crate) const PROTOCOL_LOG: &str = "hrotti::protocol";
@@ -67,16 +73,12 @@ pub(crate) struct Turn<'a> {
 pub(crate) struct Held {
     pub(crate) cell: Arc<SessionCell>,
     pub(crate) epoch: u64,
+    /// The Client's identity when it connected; `None` without a policy.
+    identity: Option<Identity>,
 }
 
-/// Work that continues in a later turn.
-#[allow(clippy::large_enum_variant, reason = "it is in a box, and lives for a moment")]
-enum Parked {
-    /// An unfinished batch, and the packet that is not carried out yet, if any.
-    Batch(Batch, Option<Work>),
-    /// A CONNECT that is being decided. Its bytes are kept, and decoded again when it is decided.
-    Connect { header: u8, body: Bytes, decision: ConnectDecision, by: Timestamp },
-}
+/// Work that continues in a later turn: an unfinished batch, and the packet that is not carried out yet, if any.
+struct Parked(Batch, Option<Work>);
 
 /// A packet that is not carried out yet.
 enum Work {
@@ -96,18 +98,24 @@ pub(crate) struct Dispatch {
     pub(crate) answers: Vec<u8>,
     routes: RouteCache,
     parked: Option<Box<Parked>>,
+    authentication: Option<Box<Authentication>>,
 }
 
 impl Dispatch {
     pub(crate) fn new(engine: Arc<Engine>, peer: PeerInfo, link: Link) -> Dispatch {
+        let mut connection = Connection::new(engine.limits.clone());
+        if let Some(rules) = peer.listener_rules() {
+            connection.set_qos_max(rules.qos_max);
+        }
         Dispatch {
-            connection: Connection::new(engine.limits.clone()),
+            connection,
             peer,
             link,
             session: None,
             answers: Vec::new(),
             routes: RouteCache::default(),
             parked: None,
+            authentication: None,
             engine,
         }
     }
@@ -125,15 +133,7 @@ impl Dispatch {
 
     /// Whether parked work has to be finished before further packets are taken.
     pub(crate) fn is_parked(&self) -> bool {
-        self.parked.is_some()
-    }
-
-    /// The deadline of the decision about a CONNECT, if one is being decided.
-    pub(crate) fn decision_deadline(&self) -> Option<Timestamp> {
-        match self.parked.as_deref() {
-            Some(Parked::Connect { by, .. }) => Some(*by),
-            _ => None,
-        }
+        self.parked.is_some() || self.is_deciding()
     }
 
     /// Forgets routes, so that an idle publisher does not keep ended Sessions in memory.
@@ -168,17 +168,23 @@ impl Dispatch {
                 self.connection.complete(id, known, &mut self.answers);
                 Ok(())
             }
-            Ok(Action::Open(connect)) => self.connect(header, body, &connect, turn.now),
+            Ok(Action::Authenticate { again, data }) => self.auth(again, data, turn.now),
+            Ok(Action::Open(connect)) => {
+                self.check_rules_of_listener(&connect)?;
+                self.connect(header, body, &connect, turn.now)
+            }
             Ok(Action::Subscribe(subscribe)) => {
                 let (version, bridge) = (self.connection.version(), self.connection.is_bridge());
-                let mut work = Subscribing::new(&subscribe, version, bridge);
+                let work = Subscribing::new(&subscribe, version, bridge);
+                let mut work = work.under(self.peer.listener_rules());
                 if !self.subscribe(&mut work, body, turn)? {
                     self.park(Some(Work::Subscribe(work, owned(body, frozen))), turn);
                 }
                 Ok(())
             }
             Ok(Action::Unsubscribe(unsubscribe)) => {
-                let mut work = Unsubscribing::new(&unsubscribe);
+                let work = Unsubscribing::new(&unsubscribe);
+                let mut work = work.under(self.peer.listener_rules());
                 if !self.unsubscribe(&mut work, body, turn)? {
                     self.park(Some(Work::Unsubscribe(work, owned(body, frozen))), turn);
                 }
@@ -194,18 +200,13 @@ impl Dispatch {
     fn park(&mut self, work: Option<Work>, turn: &mut Turn<'_>) {
         let batch = std::mem::take(turn.batch);
         turn.batch.begin(&self.engine);
-        self.parked = Some(Box::new(Parked::Batch(batch, work)));
+        self.parked = Some(Box::new(Parked(batch, work)));
     }
 
     /// Continues parked work.
     pub(crate) fn resume(&mut self, turn: &mut Turn<'_>) -> Result<(), End> {
-        let (batch, work) = match self.parked.take().map(|parked| *parked) {
-            None => return Ok(()),
-            Some(connect @ Parked::Connect { .. }) => {
-                self.parked = Some(Box::new(connect));
-                return Ok(());
-            }
-            Some(Parked::Batch(batch, work)) => (batch, work),
+        let Some(Parked(batch, work)) = self.parked.take().map(|parked| *parked) else {
+            return Ok(());
         };
         *turn.batch = batch;
         let left = self.resume_work(work, turn);
@@ -227,7 +228,7 @@ impl Dispatch {
         Ok(match work {
             None => None,
             Some(Work::Publish(publishing, qos, id)) => {
-                self.go_on(publishing, qos, id, turn);
+                self.go_on(publishing, qos, id, turn)?;
                 None
             }
             Some(Work::Subscribe(mut work, body)) => {
@@ -267,72 +268,37 @@ impl Dispatch {
 
     // ---- CONNECT ---------------------------------------------------------------------------------
 
-    fn connect(
+    /// Carries out a CONNECT that was accepted.
+    fn open(
         &mut self,
-        header: u8,
-        body: &[u8],
         connect: &Connect<'_>,
+        admitted: &Admitted<'_>,
         now: Timestamp,
     ) -> Result<(), End> {
-        let Some(decision) = self.engine.access.connect(&self.peer, connect) else {
-            return self.open(connect, now);
-        };
-        let by = now.plus(self.engine.limits.connect_decision_timeout);
-        let body = Bytes::copy_from_slice(body);
-        self.parked = Some(Box::new(Parked::Connect { header, body, decision, by }));
-        Ok(())
-    }
-
-    /// Polls the decision about a CONNECT. Ready if none is being decided.
-    pub(crate) fn poll_decision(
-        &mut self,
-        cx: &mut Context<'_>,
-        now: Timestamp,
-    ) -> Poll<Result<(), End>> {
-        let Some(Parked::Connect { header, body, decision, by }) = self.parked.as_deref_mut()
-        else {
-            return Poll::Ready(Ok(()));
-        };
-        let decided = match decision.as_mut().poll(cx) {
-            Poll::Ready(decided) => decided,
-            Poll::Pending if now < *by => return Poll::Pending,
-            Poll::Pending => {
-                count_one(&self.engine.counts.connects_undecided);
-                let detail = "connect_decision_timeout: the CONNECT was not decided in time";
-                Err(Fault::Refused(ReasonCode::SERVER_UNAVAILABLE, detail))
-            }
-        };
-        let (header, body) = (*header, std::mem::take(body));
-        self.parked = None;
-        if decided.is_err_and(|fault| fault.reason() != ReasonCode::SERVER_UNAVAILABLE) {
-            count_one(&self.engine.counts.accesses_denied);
-        }
-        let opened =
-            decided.map_err(End::Fault).and_then(|()| match decode_connect(header, &body) {
-                Ok(connect) => self.open(&connect, now),
-                Err(_) => Err(End::Broken("a CONNECT that was read once cannot be read again")),
-            });
-        Poll::Ready(opened)
-    }
-
-    fn open(&mut self, connect: &Connect<'_>, now: Timestamp) -> Result<(), End> {
         let engine = &self.engine;
         let counts = &engine.counts;
         let full =
             counts.connections.fetch_add(1, Ordering::AcqRel) >= engine.limits.connections_max;
         // MQTT-3.1.4-3: a takeover exceeds the limit only until the previous Network Connection has closed.
-        if full && !engine.registry.is_connected(connect.client_id) {
+        if full && !engine.registry.is_connected(admitted.client_id) {
             counts.connections.fetch_sub(1, Ordering::AcqRel);
             count_one(&counts.connections_refused);
             return Err(
                 Fault::Refused(ReasonCode::QUOTA_EXCEEDED, "connections_max is reached").into()
             );
         }
-        let connection = &mut self.connection;
+        let listener = self.enter_listener(admitted.client_id).inspect_err(|_| {
+            counts.connections.fetch_sub(1, Ordering::AcqRel);
+        })?;
+        let (connection, answers) = (&mut self.connection, &mut self.answers);
         let opened = engine
-            .open(connect, &self.link, now, |accepted, out| connection.accept(accepted, out))
+            .open(connect, admitted, &self.peer, &self.link, now, |accepted, out| {
+                out.append(answers); // the rest of an AUTH, if the Client was quick
+                connection.accept(accepted, out);
+            })
             .inspect_err(|_| {
                 counts.connections.fetch_sub(1, Ordering::AcqRel);
+                leave_listener(listener.as_deref());
             })?;
         debug!(
             target: PROTOCOL_LOG,
@@ -342,7 +308,8 @@ impl Dispatch {
             connect.version,
             if opened.session_present { "resumed" } else { "new" }
         );
-        self.session = Some(Held { cell: opened.cell, epoch: opened.epoch });
+        let identity = admitted.identity.clone();
+        self.session = Some(Held { cell: opened.cell, epoch: opened.epoch, identity });
         if self.connection.is_connected() {
             Ok(())
         } else {
@@ -360,7 +327,8 @@ impl Dispatch {
         turn: &mut Turn<'_>,
     ) -> Result<(), End> {
         let Some(held) = &self.session else { return Ok(()) };
-        self.engine.check_topic_name(topic.as_str())?;
+        let name = mounted_name(self.peer.mount_point(), topic.as_str());
+        self.engine.check_topic_name(&name)?;
         let (qos, id) = (publish.qos, publish.packet_id);
         if qos == QoS::ExactlyOnce && !self.is_new(id)? {
             // MQTT-4.3.3-10: acknowledged again, not routed again.
@@ -368,7 +336,7 @@ impl Dispatch {
             return Ok(());
         }
         let arriving = Arriving {
-            topic: topic.as_str(),
+            topic: &name,
             payload: publish.payload,
             qos,
             retain: publish.retain,
@@ -376,10 +344,9 @@ impl Dispatch {
             frozen,
         };
         let Turn { batch, budget, now, .. } = turn;
-        let publisher = &held.cell.client_id;
-        let routes = &mut self.routes;
+        let (publisher, routes) = (&held.cell, &mut self.routes);
         match batch.publish(&self.engine, publisher, routes, arriving, *now, budget) {
-            Routed::Heard(heard) => self.answer_publish(qos, id, heard),
+            Routed::Heard(heard) => self.answer_publish(qos, id, heard)?,
             Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
         }
         Ok(())
@@ -392,18 +359,28 @@ impl Dispatch {
         qos: QoS,
         id: Option<PacketId>,
         turn: &mut Turn<'_>,
-    ) {
-        let Some(held) = &self.session else { return };
+    ) -> Result<(), End> {
+        let Some(held) = &self.session else { return Ok(()) };
         let publisher = &held.cell.client_id;
         let Turn { batch, budget, now, .. } = turn;
         let routes = &mut self.routes;
         match publishing.advance(batch, &self.engine, publisher, routes, *now, budget) {
-            Routed::Heard(heard) => self.answer_publish(qos, id, heard),
+            Routed::Heard(heard) => self.answer_publish(qos, id, heard)?,
             Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
         }
+        Ok(())
     }
 
-    fn answer_publish(&mut self, qos: QoS, id: Option<PacketId>, heard: Heard) {
+    /// Answers a PUBLISH.
+    ///
+    /// # Errors
+    /// The policy denies it, the Client speaks 3.x, and `denied_publish` says that the Network Connection is closed.
+    fn answer_publish(&mut self, qos: QoS, id: Option<PacketId>, heard: Heard) -> Result<(), End> {
+        let strict = self.engine.access.denied_publish == DeniedPublish::Disconnect;
+        if heard == Heard::Denied(Denied::ByPolicy) && strict && !self.connection.is_v5() {
+            let detail = "the access rules deny a PUBLISH";
+            return Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, detail).into());
+        }
         let (reason, text) = match heard {
             Heard::Denied(Denied::Reserved) => {
                 (ReasonCode::NOT_AUTHORIZED, "this Topic Name is reserved for the Server")
@@ -421,6 +398,7 @@ impl Dispatch {
             }
         }
         self.connection.acknowledge(qos, id, reason, text, &mut self.answers);
+        Ok(())
     }
 
     /// Whether a PUBLISH of QoS 2 is a new message.
@@ -481,7 +459,7 @@ impl Dispatch {
         if !turn.batch.push_pending(&self.engine, turn.now, turn.budget) {
             return Ok(false);
         }
-        let Some(Held { cell, epoch }) = &self.session else { return Ok(true) };
+        let Some(Held { cell, epoch, .. }) = &self.session else { return Ok(true) };
         if !work.acknowledged {
             if !work.advance(&self.engine, cell, body, turn.budget)? {
                 return Ok(false);
@@ -562,7 +540,7 @@ impl Dispatch {
         let parked = self.parked.take();
         let held = self.session.take()?;
         self.forget_routes();
-        if let Some(Parked::Batch(batch, work)) = parked.map(|parked| *parked) {
+        if let Some(Parked(batch, work)) = parked.map(|parked| *parked) {
             let errand = Errand::finish(&self.engine, held.cell.client_id.clone(), batch);
             match work {
                 Some(Work::Publish(publishing, ..)) => {
@@ -572,7 +550,12 @@ impl Dispatch {
             }
         }
         self.engine.counts.connections.fetch_sub(1, Ordering::AcqRel);
-        self.engine.leave_session(&held.cell, held.epoch, departure, now)
+        leave_listener(self.peer.accepted_by().map(|listener| &**listener));
+        let left = self.engine.leave_session(&held.cell, held.epoch, departure, now);
+        if let Some(identity) = &held.identity {
+            self.engine.access.disconnected(&held.cell.client_id, identity, &self.peer);
+        }
+        left
     }
 
     fn log_end(&self, reason: &dyn std::fmt::Display) {

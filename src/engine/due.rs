@@ -18,6 +18,7 @@ impl Engine {
     pub(crate) async fn tick(self: &Arc<Self>) {
         let mut budget = Budget::of_a_turn();
         let now = self.now();
+        self.access.tick(now);
         for due in self.wheel.take_due(now) {
             // A panic keeps no other item from its turn (pitfall 16).
             let _done = contain("an item of the timer wheel", || self.look(due, now, &mut budget));
@@ -62,7 +63,7 @@ impl Engine {
             }
             (will, over)
         };
-        self.publish_leftovers(&cell.client_id, will, Vec::new());
+        self.publish_leftovers(cell, will, Vec::new());
         if over {
             self.end_session(cell, |session| session.is_over(now));
         }

@@ -9,6 +9,7 @@ use std::vec;
 
 use super::batch::{Batch, Flush, Heard, Publishing, Routed};
 use super::route::{RouteCache, RouteSearch};
+use super::session_cell::SessionCell;
 use super::state::Engine;
 use crate::budget::Budget;
 use crate::ledger::{DropReason, Outcome};
@@ -51,17 +52,17 @@ impl Errand {
         Errand { batch, ..Errand::new(engine, publisher) }
     }
 
-    /// Publishes a message. `in_process`: its publisher is the host program.
+    /// Publishes a message of the client of `cell`, if it may.
     pub(crate) fn publish(
         mut self,
         engine: &Engine,
-        in_process: bool,
+        cell: &SessionCell,
         message: Message,
         now: Timestamp,
     ) -> Errand {
-        match engine.access.publish(&self.publisher, in_process, message.topic()) {
-            Ok(()) => self.publishing = Some(Publishing::new(engine, message.accepted_at(now))),
-            Err(denied) => self.heard = self.batch.count_denied(engine, denied),
+        match cell.may_publish(&engine.access, message.topic()) {
+            Ok(()) => self.publishing = Some(Publishing::new(engine, message.accepted_at(now), 0)),
+            Err(denied) => self.heard = self.batch.count_denied(denied),
         }
         self
     }

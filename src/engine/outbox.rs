@@ -64,7 +64,8 @@ pub(crate) fn write_batch(
             Writer::Publisher if state.session.is_blocked() => return Written::Nothing,
             Writer::Publisher => {}
         }
-        state.session.begin_batch(now, out, protocol, sending)
+        let (session, mut asking) = state.sending(sending);
+        session.begin_batch(now, out, protocol, &mut asking)
     };
     let Some(epoch) = began else { return Written::Nothing };
     if out.is_empty() {

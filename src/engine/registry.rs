@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use super::session_cell::SessionCell;
+use super::session_cell::{Owner, SessionCell};
 use crate::limits::Limits;
 use crate::session::Session;
 use crate::sync::lock;
@@ -60,14 +60,16 @@ impl Registry {
         &self,
         client_id: &str,
         fresh: bool,
-        in_process: bool,
+        owner: Owner,
         limits: &Limits,
     ) -> Claim {
         let mut shard = lock(self.shard(client_id));
         let present = shard.get(client_id);
         match present {
-            Some(cell) if cell.in_process => return Claim::InProcess,
-            Some(cell) if in_process && cell.is_connected() => return Claim::InProcess,
+            Some(cell) if cell.is_in_process() => return Claim::InProcess,
+            Some(cell) if owner != Owner::Network && cell.is_connected() => {
+                return Claim::InProcess;
+            }
             Some(cell) if !fresh => return Claim::Existing(cell.clone()),
             Some(_) => {}
             None if self.sessions.fetch_add(1, Ordering::AcqRel) >= limits.sessions_max => {
@@ -79,14 +81,33 @@ impl Registry {
         let client_id: Arc<str> = client_id.into();
         let session = Session::new(client_id.clone(), self.hasher.clone(), limits);
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
-        let cell = Arc::new(SessionCell::new(key, session, in_process));
+        let cell = Arc::new(SessionCell::new(key, session, owner));
         let replaced = shard.insert(client_id, cell.clone());
         Claim::New { cell, replaced }
+    }
+
+    /// The Session of a Client Identifier.
+    pub(crate) fn find(&self, client_id: &str) -> Option<Arc<SessionCell>> {
+        lock(self.shard(client_id)).get(client_id).cloned()
+    }
+
+    /// Whether a Session has this Client Identifier.
+    pub(crate) fn has(&self, client_id: &str) -> bool {
+        lock(self.shard(client_id)).contains_key(client_id)
     }
 
     /// Whether a Client with this Client Identifier is connected, so that a CONNECT would take over its Session.
     pub(crate) fn is_connected(&self, client_id: &str) -> bool {
         lock(self.shard(client_id)).get(client_id).is_some_and(|cell| cell.is_connected())
+    }
+
+    /// Whether a Client with this Client Identifier is connected through a listener.
+    pub(crate) fn is_connected_through(&self, client_id: &str, listener: u32) -> bool {
+        let cell = lock(self.shard(client_id)).get(client_id).cloned();
+        cell.is_some_and(|cell| {
+            let state = cell.lock();
+            state.link.as_ref().is_some_and(|link| link.mailbox.listener == listener)
+        })
     }
 
     /// Removes an ended Session, unless another Session has its Client Identifier.
@@ -104,10 +125,12 @@ impl Registry {
 
     /// All Sessions, read shard by shard: approximately those of this moment.
     pub(crate) fn snapshot(&self) -> Vec<Arc<SessionCell>> {
-        self.shards
-            .iter()
-            .flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
-            .collect()
+        (0..SHARDS).flat_map(|shard| self.in_shard(shard).unwrap_or_default()).collect()
+    }
+
+    /// The Sessions in one of the shards, which are numbered from 0; `None` behind the last.
+    pub(crate) fn in_shard(&self, number: usize) -> Option<Vec<Arc<SessionCell>>> {
+        Some(lock(self.shards.get(number)?).values().cloned().collect())
     }
 }
 
@@ -116,7 +139,7 @@ mod tests {
     use super::*;
 
     fn claim(registry: &Registry, id: &str, fresh: bool, sessions_max: usize) -> Claim {
-        registry.claim(id, fresh, false, &Limits { sessions_max, ..Limits::default() })
+        registry.claim(id, fresh, Owner::Network, &Limits { sessions_max, ..Limits::default() })
     }
 
     #[test]

@@ -151,7 +151,8 @@ struct Routes {
     targets: usize,
 }
 
-/// The routes that one publisher used last, valid for one generation of the subscription tree.
+/// The routes that one publisher used last and may publish to, valid for one generation of the subscription tree and of
+/// the access rules.
 #[derive(Debug, Default)]
 pub(crate) struct RouteCache {
     generation: u64,
@@ -205,6 +206,11 @@ impl RouteCache {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.last.is_none() && self.routes.is_none()
+    }
+
+    /// The generation in which the cache was asked last.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 }
 

@@ -3,28 +3,51 @@
 
 use std::sync::Mutex;
 
-use super::access::AccessControl;
+use super::access::{AccessControl, Asker, Subject};
+use super::session_cell::CellState;
+use crate::access::Action;
 use crate::budget::Budget;
 use crate::message::Message;
 use crate::retained::{Retained, Step};
+use crate::session::Session;
 use crate::session::replay::{Found, SendContext};
 use crate::sync::lock;
 use crate::time::Timestamp;
+
+/// The steps that a question costs whose answer is not that to the question before.
+const ASK_STEPS: usize = 8;
 
 /// The context of one turn, for one Session. Lock order: a Session may be held, nothing is locked inside.
 pub(crate) struct Sending<'a> {
     pub(crate) retained: &'a Mutex<Retained<Message>>,
     pub(crate) access: &'a AccessControl,
-    pub(crate) client_id: &'a str,
+    pub(crate) asker: Asker<'a>,
     pub(crate) budget: &'a mut Budget,
 }
 
-impl SendContext for Sending<'_> {
+/// The context and the identity of the Session, which is locked.
+pub(crate) struct Asking<'s, 'a> {
+    sending: &'s mut Sending<'a>,
+    subject: &'s mut Option<Box<Subject>>,
+}
+
+impl CellState {
+    /// The Session, and the context in which it sends.
+    pub(crate) fn sending<'s, 'a>(
+        &'s mut self,
+        sending: &'s mut Sending<'a>,
+    ) -> (&'s mut Session, Asking<'s, 'a>) {
+        (&mut self.session, Asking { sending, subject: &mut self.subject })
+    }
+}
+
+impl SendContext for Asking<'_, '_> {
     fn next_retained(&mut self, filter: &str, after: Option<&str>, now: Timestamp) -> Found {
-        if self.budget.is_spent() {
+        let Sending { retained, budget, .. } = &mut *self.sending;
+        if budget.is_spent() {
             return Found::Paused(after.unwrap_or_default().into());
         }
-        match lock(self.retained).next_match(filter, after, now, self.budget.left()) {
+        match lock(retained).next_match(filter, after, now, budget.left()) {
             Step::Found(_, message) => Found::Message(message.clone()),
             Step::Paused(after) => Found::Paused(after.into()),
             Step::End => Found::End,
@@ -32,6 +55,15 @@ impl SendContext for Sending<'_> {
     }
 
     fn may_receive(&mut self, topic: &[u8]) -> bool {
-        self.access.may_receive(self.client_id, topic)
+        let Sending { access, asker, budget, .. } = &mut *self.sending;
+        if access.allows_as_before(*asker, self.subject.as_deref(), topic) {
+            return true;
+        }
+        budget.spend(ASK_STEPS);
+        access.allows(*asker, self.subject, Action::Receive, topic)
+    }
+
+    fn is_over(&self) -> bool {
+        self.sending.budget.is_spent()
     }
 }

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
+use super::access::{AccessControl, Asker, Denied, Subject};
 use super::share::Group;
 use super::timers::Mailbox;
+use crate::access::Action;
 use crate::session::Session;
 use crate::sync::lock;
 use crate::transport::TryWrite;
@@ -25,6 +27,8 @@ pub(crate) struct Link {
 pub(crate) struct CellState {
     pub(crate) session: Session,
     pub(crate) link: Option<Link>,
+    /// Who the Client is for the access rules, also while it is away. `None` without a policy.
+    pub(crate) subject: Option<Box<Subject>>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
     /// The tick in which the wheel looks at this Session next.
@@ -36,13 +40,23 @@ pub(crate) struct CellState {
 /// Shared subscriptions by address.
 type Shares = HashMap<usize, Arc<Group<SessionCell>>, RandomState>;
 
+/// The client of a Session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A Client on the network.
+    Network,
+    /// The program that runs the broker, which may do everything.
+    Host,
+    /// A client in process that acts as an identity of the access rules.
+    Guest,
+}
+
 /// A Session with its lock.
 pub(crate) struct SessionCell {
     /// Identifies this incarnation, in the subscription tree and elsewhere.
     pub(crate) key: u64,
     pub(crate) client_id: Arc<str>,
-    /// The Session belongs to an in-process client.
-    pub(crate) in_process: bool,
+    pub(crate) owner: Owner,
     /// A hint for shared subscriptions; the state under the lock is authoritative.
     connected: AtomicBool,
     /// The Session has ended: its subscriptions are void, though some may still be in the tree.
@@ -54,22 +68,51 @@ pub(crate) struct SessionCell {
 }
 
 impl SessionCell {
-    pub(crate) fn new(key: u64, session: Session, in_process: bool) -> SessionCell {
+    pub(crate) fn new(key: u64, session: Session, owner: Owner) -> SessionCell {
         SessionCell {
             key,
             client_id: session.client_id().clone(),
-            in_process,
+            owner,
             connected: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             subscribing: Mutex::new(()),
             state: Mutex::new(CellState {
                 session,
                 link: None,
+                subject: None,
                 touched: 0,
                 next_look: u64::MAX,
                 shares: None,
             }),
         }
+    }
+
+    /// Whether the Session belongs to an in-process client.
+    pub(crate) fn is_in_process(&self) -> bool {
+        self.owner != Owner::Network
+    }
+
+    /// The client, for a question about access.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker { client_id: &self.client_id, trusted: self.owner == Owner::Host }
+    }
+
+    /// Whether the client may publish to a Topic Name. Does not lock the Session without a policy.
+    pub(crate) fn may_publish(&self, access: &AccessControl, topic: &str) -> Result<(), Denied> {
+        let asker = self.asker();
+        if !access.is_in_force() || asker.trusted {
+            return access.publish(asker, &mut None, topic);
+        }
+        access.publish(asker, &mut self.lock().subject, topic)
+    }
+
+    /// Whether the client may subscribe or unsubscribe, without the ShareName of a shared subscription.
+    pub(crate) fn may(&self, access: &AccessControl, action: Action, filter: &str) -> bool {
+        let asker = self.asker();
+        if !access.is_in_force() || asker.trusted {
+            return true;
+        }
+        access.allows(asker, &mut self.lock().subject, action, filter.as_bytes())
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CellState> {

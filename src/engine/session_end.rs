@@ -43,7 +43,7 @@ impl Engine {
             self.watch_expiry(cell, &mut state, now);
             left
         };
-        self.publish_leftovers(&cell.client_id, left.will, Vec::new());
+        self.publish_leftovers(cell, left.will, Vec::new());
         if left.ended {
             self.end_session(cell, |session| session.epoch() == epoch && !session.is_attached());
         }
@@ -80,22 +80,22 @@ impl Engine {
         if let Some(link) = link {
             link.mailbox.order(taken_over(torn));
         }
-        self.publish_leftovers(&cell.client_id, will, handed_on);
+        self.publish_leftovers(cell, will, handed_on);
     }
 
-    /// Publishes a Will, and gives the messages of an ended member of a shared subscription to other members.
+    /// Publishes a Will, if its Client may publish it now, and gives the messages of an ended member of a shared subscription to other members.
     pub(crate) fn publish_leftovers(
         self: &Arc<Self>,
-        client_id: &Arc<str>,
+        cell: &SessionCell,
         will: Option<Message>,
         handed_on: Vec<Delivery>,
     ) {
         if will.is_none() && handed_on.is_empty() {
             return;
         }
-        let mut errand = Errand::new(self, client_id.clone()).hand_on(handed_on);
+        let mut errand = Errand::new(self, cell.client_id.clone()).hand_on(handed_on);
         if let Some(will) = will {
-            errand = errand.publish(self, false, will, self.now());
+            errand = errand.publish(self, cell, will, self.now());
         }
         errand.run(self);
     }
@@ -104,14 +104,14 @@ impl Engine {
     pub(crate) fn publish_all_wills(self: &Arc<Self>) {
         for cell in self.registry.snapshot() {
             let will = cell.lock().session.take_will();
-            self.publish_leftovers(&cell.client_id, will, Vec::new());
+            self.publish_leftovers(&cell, will, Vec::new());
         }
     }
 
     /// Ends all Sessions, and with them the streams of in-process clients, when no Client is connected any more.
     pub(crate) fn end_all_sessions(self: &Arc<Self>) {
         for cell in self.registry.snapshot() {
-            if cell.in_process {
+            if cell.is_in_process() {
                 // Its waiting messages can still be taken; the drop of the client ends it.
                 cell.lock().wake();
             } else {

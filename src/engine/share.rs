@@ -82,6 +82,11 @@ impl<C> Group<C> {
         lock(&self.members).set_connected(key, connected);
     }
 
+    /// The next pick, which stays the next.
+    pub(crate) fn peek(&self) -> Pick {
+        Pick { first: lock(&self.members).turn }
+    }
+
     /// Begins a pick one place after the last one, so that messages go to the members in turn.
     pub(crate) fn pick(&self) -> Pick {
         let mut members = lock(&self.members);
@@ -89,22 +94,20 @@ impl<C> Group<C> {
         Pick { first: members.turn.wrapping_sub(1) }
     }
 
-    /// The connected member to try after `tried` members were tried.
-    pub(crate) fn connected(&self, pick: Pick, tried: usize) -> Option<Member<C>> {
+    /// The member to try after `tried` members were tried, and whether it is connected: first all that are, then the
+    /// others, in turn.
+    pub(crate) fn member(&self, pick: Pick, tried: usize) -> Option<(Member<C>, bool)> {
         let members = lock(&self.members);
-        if tried >= members.connected {
-            return None;
-        }
-        let place = pick.first.wrapping_add(tried) % members.connected;
-        members.list.get(place).map(|(_, member)| member.clone())
-    }
-
-    /// The member whose turn it is, connected or not.
-    pub(crate) fn any(&self, pick: Pick) -> Option<Member<C>> {
-        let members = lock(&self.members);
-        let among = if members.connected > 0 { members.connected } else { members.list.len() };
-        let place = pick.first.checked_rem(among)?;
-        members.list.get(place).map(|(_, member)| member.clone())
+        let (connected, all) = (members.connected, members.list.len());
+        let place = match tried.checked_sub(connected) {
+            None => pick.first.wrapping_add(tried) % connected,
+            Some(others) if tried < all => {
+                let away = all - connected;
+                connected + pick.first.wrapping_add(others) % away
+            }
+            Some(_) => return None,
+        };
+        members.list.get(place).map(|(_, member)| (member.clone(), tried < connected))
     }
 }
 
@@ -159,7 +162,16 @@ mod tests {
     /// The members that one pick tries, in order.
     fn tried(group: &Group<u64>) -> Vec<u64> {
         let pick = group.pick();
-        (0..).map_while(|tried| group.connected(pick, tried)).map(|member| *member.cell).collect()
+        all_tried(group, pick)
+            .into_iter()
+            .filter(|(_, connected)| *connected)
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    fn all_tried(group: &Group<u64>, pick: Pick) -> Vec<(u64, bool)> {
+        let member = |tried| group.member(pick, tried);
+        (0..).map_while(member).map(|(member, connected)| (*member.cell, connected)).collect()
     }
 
     #[test]
@@ -181,15 +193,21 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_away_has_its_turn_only_if_none_is_connected() {
-        let group = group(&[1], &[2]);
-        assert!((0..4).all(|_| *group.any(group.pick()).unwrap().cell == 1));
+    fn members_that_are_away_have_their_turn_behind_those_that_are_connected() {
+        let group = group(&[1], &[2, 3]);
+        let firsts = |group: &Group<u64>, at: usize| -> Vec<u64> {
+            (0..4).map(|_| all_tried(group, group.pick())[at].0).collect()
+        };
+        assert_eq!(firsts(&group, 0), [1; 4]);
+        assert!([2, 3].iter().all(|away| firsts(&group, 1).contains(away)));
         group.set_connected(1, false);
         assert!(tried(&group).is_empty());
-        let turns: Vec<u64> = (0..4).map(|_| *group.any(group.pick()).unwrap().cell).collect();
-        assert!(turns.contains(&1) && turns.contains(&2));
+        assert!([1, 2, 3].iter().all(|away| firsts(&group, 0).contains(away)));
         group.set_connected(2, true);
         assert_eq!(tried(&group), [2]);
+        let mut all = all_tried(&group, group.pick());
+        all.sort_unstable();
+        assert_eq!(all, [(1, false), (2, true), (3, false)], "each once");
     }
 
     #[test]
@@ -202,6 +220,6 @@ mod tests {
         assert_eq!(tried(&group).len(), 2);
         group.remove(2);
         group.remove(3);
-        assert!(tried(&group).is_empty() && group.any(group.pick()).is_none());
+        assert!(all_tried(&group, group.pick()).is_empty());
     }
 }

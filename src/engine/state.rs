@@ -59,7 +59,7 @@ pub(crate) struct Engine {
     pub(crate) hasher: RandomState,
     pub(crate) registry: Registry,
     pub(crate) tree: RwLock<Tree<Subscriber, Arc<Group<SessionCell>>>>,
-    /// Counts changes of the tree.
+    /// Counts changes of the tree and of the access rules, each of which makes remembered routes void.
     pub(crate) generation: AtomicU64,
     /// Bytes of all Topic Filters in the tree.
     subscription_bytes: AtomicUsize,
@@ -67,7 +67,7 @@ pub(crate) struct Engine {
     /// The tick in which the wheel looks at the retained messages next.
     retained_look: AtomicU64,
     pub(crate) wheel: Wheel<SessionCell>,
-    pub(crate) counts: Counts,
+    pub(crate) counts: Arc<Counts>,
     /// The books of ended Sessions, and of messages that belong to no Session.
     books: Mutex<Ledger>,
     /// Counts what was added to the books of Sessions that ended.
@@ -93,6 +93,7 @@ impl Engine {
         let seed = hasher.hash_one(0u8);
         Engine {
             host,
+            counts: access.counts.clone(),
             access,
             registry: Registry::new(&hasher),
             tree: RwLock::new(Tree::new(seed)),
@@ -104,7 +105,6 @@ impl Engine {
             )),
             retained_look: AtomicU64::new(u64::MAX),
             wheel: Wheel::default(),
-            counts: Counts::default(),
             books: Mutex::new(Ledger::default()),
             sessions_ended: AtomicU64::new(0),
             batches: AtomicU64::new(1),
@@ -136,18 +136,23 @@ impl Engine {
         budget: &'a mut Budget,
     ) -> Sending<'a> {
         let (retained, access) = (&self.retained, &self.access);
-        Sending { retained, access, client_id: &cell.client_id, budget }
+        Sending { retained, access, asker: cell.asker(), budget }
     }
 
-    /// An identifier for a Client that brings none. It cannot be guessed from other identifiers. The caller checks
-    /// that no Session has it (MQTT-3.2.2-16).
+    /// An identifier for a Client that brings none, which no Session has (MQTT-3.2.2-16). It cannot be guessed from
+    /// other identifiers.
     pub(crate) fn assign_client_id(&self) -> String {
-        let number = self.assigned.fetch_add(1, Ordering::Relaxed);
-        let name = match self.host.seed() {
-            None => self.assigned_keys.hash_one(number),
-            Some(_) => self.hasher.hash_one(number),
-        };
-        format!("auto-{name:016x}")
+        loop {
+            let number = self.assigned.fetch_add(1, Ordering::Relaxed);
+            let name = match self.host.seed() {
+                None => self.assigned_keys.hash_one(number),
+                Some(_) => self.hasher.hash_one(number),
+            };
+            let id = format!("auto-{name:016x}");
+            if !self.registry.has(&id) {
+                return id;
+            }
+        }
     }
 
     // ---- Retained messages -----------------------------------------------------------------------

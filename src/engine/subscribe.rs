@@ -7,12 +7,14 @@ use std::sync::Arc;
 use super::session_cell::SessionCell;
 use super::share::Member;
 use super::state::Engine;
+use crate::access::Action;
 use crate::budget::Budget;
 use crate::counters::count_one;
 use crate::error::Fault;
+use crate::listener_rules::{ListenerRules, MountPoint};
 use crate::packet::decode::{SubscribeEntries, UnsubscribeEntries};
 use crate::packet::{
-    PacketId, ProtocolVersion, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions,
+    PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscribe, SubscriptionOptions,
     Unsubscribe,
 };
 use crate::session::replay::Replay;
@@ -33,6 +35,9 @@ pub(crate) struct Subscribing {
     version: ProtocolVersion,
     /// The Client is a bridge: its subscriptions get No Local and Retain As Published.
     bridge: bool,
+    /// The highest QoS of the listener, and the prefix that it puts before each Topic Filter.
+    qos_max: QoS,
+    mount: Option<MountPoint>,
     progress: Progress,
     pub(crate) reasons: Vec<ReasonCode>,
     /// The replays that begin after SUBACK, in reverse order once SUBACK is queued.
@@ -45,6 +50,7 @@ pub(crate) struct Subscribing {
 #[derive(Debug)]
 pub(crate) struct Unsubscribing {
     pub(crate) packet_id: PacketId,
+    mount: Option<MountPoint>,
     progress: Progress,
     pub(crate) reasons: Vec<ReasonCode>,
 }
@@ -93,11 +99,22 @@ impl Subscribing {
             id: subscribe.subscription_id,
             version,
             bridge,
+            qos_max: QoS::ExactlyOnce,
+            mount: None,
             progress: Progress::new(subscribe.filters.bytes_left()),
             reasons: Vec::new(),
             replays: Vec::new(),
             acknowledged: false,
         }
+    }
+
+    /// Applies the rules of the listener.
+    pub(crate) fn under(mut self, rules: Option<&ListenerRules>) -> Subscribing {
+        if let Some(rules) = rules {
+            self.qos_max = rules.qos_max;
+            self.mount.clone_from(&rules.mount_point);
+        }
+        self
     }
 
     /// Continues the packet with this body. Returns whether it is carried out.
@@ -122,11 +139,12 @@ impl Subscribing {
             }
             let (text, options) = entry?;
             self.progress.carry_out(entries.bytes_left(), budget);
-            let Ok(filter) = TopicFilter::new(text) else {
+            let Ok(filter) = mounted(text, self.mount.as_ref(), budget) else {
                 self.reasons.push(ReasonCode::TOPIC_FILTER_INVALID);
                 continue;
             };
             let options = if self.bridge { options.of_bridge(filter.is_shared()) } else { options };
+            let options = SubscriptionOptions { qos: options.qos.min(self.qos_max), ..options };
             let subscription = Subscription { options, id: self.id };
             let (reason, replay) = engine.subscribe(cell, filter, subscription);
             self.reasons.push(reason);
@@ -178,9 +196,16 @@ impl Unsubscribing {
     pub(crate) fn new(unsubscribe: &Unsubscribe<'_>) -> Unsubscribing {
         Unsubscribing {
             packet_id: unsubscribe.packet_id,
+            mount: None,
             progress: Progress::new(unsubscribe.filters.bytes_left()),
             reasons: Vec::new(),
         }
+    }
+
+    /// Applies the rules of the listener.
+    pub(crate) fn under(mut self, rules: Option<&ListenerRules>) -> Unsubscribing {
+        self.mount = rules.and_then(|rules| rules.mount_point.clone());
+        self
     }
 
     /// Continues the packet with this body (MQTT-3.10.4-1). Returns whether it is carried out.
@@ -213,15 +238,25 @@ impl Unsubscribing {
                 return Ok(false);
             }
             self.progress.carry_out(entries.bytes_left(), budget);
-            let found =
-                TopicFilter::new(text?).is_ok_and(|filter| engine.unsubscribe(cell, &filter));
-            self.reasons.push(match found {
-                true => ReasonCode::SUCCESS,
-                false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-            });
+            let filter = mounted(text?, self.mount.as_ref(), budget);
+            self.reasons.push(filter.map_or(ReasonCode::NO_SUBSCRIPTION_EXISTED, |filter| {
+                engine.unsubscribe(cell, &filter)
+            }));
         }
         Ok(true)
     }
+}
+
+/// The whole Topic Filter of a text.
+fn mounted(
+    text: &str,
+    mount: Option<&MountPoint>,
+    budget: &mut Budget,
+) -> Result<TopicFilter, TopicError> {
+    let filter = TopicFilter::new(text)?;
+    let Some(mount) = mount else { return Ok(filter) };
+    budget.spend_bytes(mount.as_str().len() * BYTES_WEIGHT);
+    mount.filter(&filter)
 }
 
 impl Engine {
@@ -236,8 +271,7 @@ impl Engine {
         if !self.topic_is_within_limits(filter.filter_str()) {
             return (ReasonCode::TOPIC_FILTER_INVALID, None);
         }
-        if !self.access.may_subscribe(&cell.client_id, filter.as_str()) {
-            count_one(&self.counts.accesses_denied);
+        if !cell.may(&self.access, Action::Subscribe, filter.filter_str()) {
             return (ReasonCode::NOT_AUTHORIZED, None);
         }
         let _one_at_a_time = cell.subscribing();
@@ -269,8 +303,11 @@ impl Engine {
         (ReasonCode(subscription.options.qos as u8), replay)
     }
 
-    /// Removes one subscription. Returns whether it existed.
-    pub(crate) fn unsubscribe(&self, cell: &Arc<SessionCell>, filter: &TopicFilter) -> bool {
+    /// Removes one subscription, if the client may. Returns the Reason Code.
+    pub(crate) fn unsubscribe(&self, cell: &Arc<SessionCell>, filter: &TopicFilter) -> ReasonCode {
+        if !cell.may(&self.access, Action::Unsubscribe, filter.filter_str()) {
+            return ReasonCode::NOT_AUTHORIZED;
+        }
         let _one_at_a_time = cell.subscribing();
         let group = self.remove_from_tree(cell.key, filter);
         let mut state = cell.lock();
@@ -278,7 +315,10 @@ impl Engine {
             group.remove(cell.key);
             state.leave(&group);
         }
-        state.session.unsubscribe(filter)
+        match state.session.unsubscribe(filter) {
+            true => ReasonCode::SUCCESS,
+            false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+        }
     }
 }
 

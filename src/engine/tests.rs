@@ -4,26 +4,28 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::access::{AccessControl, ConnectDecision, Policy};
+use super::access::AccessControl;
+use super::access::testing::Rig;
 use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
 use super::errand::Errand;
 use super::registry::Claim;
 use super::route::RouteCache;
-use super::session_cell::SessionCell;
+use super::session_cell::{Link, Owner, SessionCell};
 use super::state::Engine;
+use super::timers::Mailbox;
+use crate::access::Action;
 use crate::budget::Budget;
 use crate::host::Host;
 use crate::host::by_hand::ByHand;
 use crate::ledger::FilterReason;
 use crate::limits::Limits;
 use crate::message::Message;
-use crate::packet::{Connect, ProtocolVersion, PublishProperties, QoS, SubscriptionOptions};
-use crate::session::Terms;
+use crate::packet::{ProtocolVersion, PublishProperties, QoS, ReasonCode, SubscriptionOptions};
 use crate::session::outgoing::Outgoing;
+use crate::session::{Departure, Session, Terms};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
-use crate::transport::PeerInfo;
 
 const NOW: Timestamp = Timestamp(0);
 
@@ -37,19 +39,23 @@ fn engine() -> (Arc<Engine>, Arc<ByHand>) {
     engine_with(AccessControl::default())
 }
 
-/// A Session whose Client is connected and takes messages in process.
-fn session(engine: &Engine, id: &str) -> Arc<SessionCell> {
-    let Claim::New { cell, .. } = engine.registry.claim(id, true, false, &engine.limits) else {
-        panic!("{id} is in use");
-    };
-    let terms = Terms {
+fn terms() -> Terms {
+    Terms {
         version: ProtocolVersion::V5,
         quota: u16::MAX,
         maximum_packet_size: None,
         topic_alias_maximum: 0,
+    }
+}
+
+/// A Session whose Client is connected and takes messages in process.
+fn session(engine: &Engine, id: &str) -> Arc<SessionCell> {
+    let Claim::New { cell, .. } = engine.registry.claim(id, true, Owner::Network, &engine.limits)
+    else {
+        panic!("{id} is in use");
     };
     let mut state = cell.lock();
-    let _attached = state.session.attach(terms, 0, None);
+    let _attached = state.session.attach(terms(), 0, None);
     cell.set_connected(&state, true);
     drop(state);
     cell
@@ -69,10 +75,17 @@ fn arriving<'a>(topic: &'a str, payload: &'a str, retain: bool) -> Arriving<'a> 
     Arriving { topic, payload, qos, retain, properties, frozen: None }
 }
 
+/// A Session whose Client publishes, and is in no registry.
+fn publisher() -> SessionCell {
+    let session =
+        Session::new("publisher".into(), ahash::RandomState::with_seed(1), &Limits::default());
+    SessionCell::new(u64::MAX, session, Owner::Network)
+}
+
 /// Publishes in a turn that has steps enough.
 fn publish(engine: &Engine, batch: &mut Batch, arriving: Arriving<'_>) -> Heard {
     let (mut cache, mut budget) = (RouteCache::default(), Budget::of_a_turn());
-    match batch.publish(engine, "publisher", &mut cache, arriving, NOW, &mut budget) {
+    match batch.publish(engine, &publisher(), &mut cache, arriving, NOW, &mut budget) {
         Routed::Heard(heard) => heard,
         Routed::Later(_) => panic!("a turn has steps enough for this"),
     }
@@ -88,8 +101,10 @@ fn flush(engine: &Engine, batch: &mut Batch) {
 fn taken(engine: &Engine, cell: &Arc<SessionCell>) -> Vec<String> {
     let mut budget = Budget::of_a_turn();
     let take = || {
-        let message =
-            cell.lock().session.take_message(NOW, &mut engine.sending(cell, &mut budget))?;
+        let mut state = cell.lock();
+        let mut sending = engine.sending(cell, &mut budget);
+        let (session, mut asking) = state.sending(&mut sending);
+        let message = session.take_message(NOW, &mut asking)?;
         Some(String::from_utf8(message.payload().to_vec()).unwrap())
     };
     std::iter::from_fn(take).collect()
@@ -135,7 +150,7 @@ fn a_fan_out_pauses_and_goes_on() {
             let published = match left.take() {
                 None => {
                     let arriving = arriving("t", &payload, number == 3);
-                    batch.publish(&engine, "p", &mut cache, arriving, NOW, &mut budget)
+                    batch.publish(&engine, &publisher(), &mut cache, arriving, NOW, &mut budget)
                 }
                 Some(rest) => rest.advance(&mut batch, &engine, "p", &mut cache, NOW, &mut budget),
             };
@@ -192,10 +207,11 @@ fn unsubscribing_from_what_is_not_subscribed_leaves_every_route_valid() {
     subscribe(&engine, &cell, "t");
     let generation = engine.generation.load(Ordering::Acquire);
     for filter in ["u", "t/#", "$share/g/t"] {
-        assert!(!engine.unsubscribe(&cell, &TopicFilter::new(filter).unwrap()));
+        let reason = engine.unsubscribe(&cell, &TopicFilter::new(filter).unwrap());
+        assert_eq!(reason, ReasonCode::NO_SUBSCRIPTION_EXISTED);
     }
     assert_eq!(engine.generation.load(Ordering::Acquire), generation);
-    assert!(engine.unsubscribe(&cell, &TopicFilter::new("t").unwrap()));
+    assert!(!engine.unsubscribe(&cell, &TopicFilter::new("t").unwrap()).is_error());
     assert!(engine.generation.load(Ordering::Acquire) > generation);
 }
 
@@ -211,35 +227,22 @@ fn the_bytes_of_all_topic_filters_have_a_limit_pitfall_15() {
     let subscription = Subscription { options, id: None };
     assert!(engine.subscribe(&one, third.clone(), subscription).0.is_error());
     assert_eq!(engine.counters().subscriptions_refused, 1);
-    assert!(engine.unsubscribe(&two, &TopicFilter::new("12345").unwrap()));
+    let reason = engine.unsubscribe(&two, &TopicFilter::new("12345").unwrap());
+    assert_eq!(reason, ReasonCode::SUCCESS);
     assert!(!engine.subscribe(&one, third, subscription).0.is_error());
 }
 
-/// One Client may receive nothing.
-struct OneIsDenied;
-
-impl Policy for OneIsDenied {
-    fn connect(&self, _: &PeerInfo, _: &Connect<'_>) -> ConnectDecision {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn may_publish(&self, client_id: &str, _: &str) -> bool {
-        client_id != "denied"
-    }
-
-    fn may_subscribe(&self, _: &str, _: &str) -> bool {
-        true
-    }
-
-    fn may_receive(&self, client_id: &str, _: &[u8]) -> bool {
-        client_id != "denied"
-    }
+/// Rules by which one Client may neither publish nor receive.
+fn one_is_denied() -> AccessControl {
+    AccessControl::with(Rig::allowing(|request| {
+        request.client_id != "denied" || request.action == Action::Subscribe
+    }))
 }
 
 /// Pitfall 9: a member of a shared subscription that may not receive a message is passed over.
 #[test]
 fn a_member_that_may_not_receive_is_not_picked() {
-    let (engine, _) = engine_with(AccessControl::with(Arc::new(OneIsDenied)));
+    let (engine, _) = engine_with(one_is_denied());
     let (denied, free) = (session(&engine, "denied"), session(&engine, "free"));
     subscribe(&engine, &denied, "$share/g/t");
     let mut batch = Batch::default();
@@ -260,14 +263,78 @@ fn a_member_that_may_not_receive_is_not_picked() {
 /// Pitfall 9: a Will is asked for again when it is published, by whatever the rules are then.
 #[test]
 fn a_will_that_may_not_be_published_is_counted() {
-    let (engine, _) = engine_with(AccessControl::with(Arc::new(OneIsDenied)));
+    let (engine, _) = engine_with(one_is_denied());
     let cell = session(&engine, "free");
     subscribe(&engine, &cell, "#");
     for publisher in ["denied", "free"] {
         let will = Message::new("will", publisher).unwrap();
-        Errand::new(&engine, publisher.into()).publish(&engine, false, will, NOW).run(&engine);
+        let (errand, publisher) =
+            (Errand::new(&engine, publisher.into()), session(&engine, publisher));
+        errand.publish(&engine, &publisher, will, NOW).run(&engine);
     }
     assert_eq!(taken(&engine, &cell), ["free"]);
     assert_eq!(engine.ledger().filtered(FilterReason::NotAuthorized), 1);
     assert!(engine.ledger().balances());
+}
+
+/// Pitfall 9: also among members that are away, each with its own rules.
+#[test]
+fn a_member_that_is_away_and_may_not_receive_is_not_picked() {
+    let (engine, _) = engine_with(one_is_denied());
+    let members = [session(&engine, "denied"), session(&engine, "free")];
+    for cell in &members {
+        subscribe(&engine, cell, "$share/g/t");
+        let (epoch, _before) = cell.lock().session.attach(terms(), 60, None);
+        engine.leave_session(cell, epoch, Departure::Lost, NOW);
+    }
+    let mut batch = Batch::default();
+    batch.begin(&engine);
+    for number in 0..4 {
+        publish(&engine, &mut batch, arriving("t", &number.to_string(), false));
+    }
+    flush(&engine, &mut batch);
+    assert_eq!(members[0].lock().session.waiting_len(), 0);
+    assert_eq!(members[1].lock().session.waiting_len(), 4);
+}
+
+/// A Client makes the rules speak no longer than a turn, however many messages they deny.
+#[test]
+fn denied_messages_are_thrown_away_in_as_many_turns_as_they_take_pitfall_14() {
+    let (engine, _) = engine_with(one_is_denied());
+    let cell = session(&engine, "denied");
+    for number in 0..3_000 {
+        let message = Message::new(&format!("kept/{number}"), "x").unwrap().accepted_at(NOW);
+        engine.retain(&message.with_retain(true), NOW);
+    }
+    subscribe(&engine, &cell, "kept/#");
+    let (mut turns, mut more) = (0, true);
+    while more {
+        let mut state = cell.lock();
+        let mut budget = Budget::of_a_turn();
+        let mut sending = engine.sending(&cell, &mut budget);
+        let (session, mut asking) = state.sending(&mut sending);
+        assert!(session.take_message(NOW, &mut asking).is_none());
+        more = session.has_more();
+        turns += 1;
+    }
+    assert!(turns > 2, "{turns} turns");
+    assert_eq!(engine.ledger().filtered(FilterReason::NotAuthorized), 3_000);
+}
+
+/// Many Clients, a turn's worth at a time, and a change amid them begins anew.
+#[test]
+fn every_client_is_asked_for_after_a_change_of_the_rules_in_many_turns() {
+    let (engine, tasks) = engine();
+    let cells: Vec<_> = (0..3_000).map(|n| session(&engine, &format!("c{n}"))).collect();
+    for cell in &cells {
+        cell.lock().link = Some(Link { mailbox: Arc::new(Mailbox::new()), inline: None });
+    }
+    engine.set_policy(Some(Arc::new(Rig::default())));
+    engine.policy_changed();
+    assert!(tasks.run() > 3);
+    let ordered = |cell: &Arc<SessionCell>| {
+        cell.lock().link.as_ref().is_some_and(|link| link.mailbox.ordered().is_some())
+    };
+    assert!(cells.iter().all(ordered), "none was let in by rules");
+    assert_eq!(engine.counters().policy_disconnects, 3_000);
 }

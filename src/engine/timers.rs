@@ -24,18 +24,21 @@ pub(crate) enum Order {
     ListenerStopped = 1,
     /// The broker stops: waiting bytes are sent first.
     ShuttingDown = 2,
+    /// The access rules have changed and would not let the Client in.
+    NotCurrent = 3,
     /// Another Network Connection has taken over the Session.
-    TakenOver = 3,
+    TakenOver = 4,
     /// As [`Order::TakenOver`], after part of a packet was sent: no DISCONNECT can follow it.
-    TakenOverMidPacket = 4,
+    TakenOverMidPacket = 5,
     /// The deadline of the stop has passed.
-    Abort = 5,
+    Abort = 6,
 }
 
 impl Order {
-    const ALL: [Order; 5] = [
+    const ALL: [Order; 6] = [
         Order::ListenerStopped,
         Order::ShuttingDown,
+        Order::NotCurrent,
         Order::TakenOver,
         Order::TakenOverMidPacket,
         Order::Abort,
@@ -47,6 +50,10 @@ impl Order {
             Order::ListenerStopped => {
                 Fault::Server(ReasonCode::ADMINISTRATIVE_ACTION, "the listener is stopped")
             }
+            Order::NotCurrent => Fault::Server(
+                ReasonCode::ADMINISTRATIVE_ACTION,
+                "the access rules have changed and do not let this Client in",
+            ),
             Order::ShuttingDown | Order::Abort => {
                 Fault::Server(ReasonCode::SERVER_SHUTTING_DOWN, "the server shuts down")
             }
@@ -63,6 +70,8 @@ impl Order {
 pub(crate) struct Mailbox {
     waker: AtomicWaker,
     order: AtomicU8,
+    /// The number of the listener that accepted the peer; 0 of none.
+    pub(crate) listener: u32,
     /// The time at which the task is to be woken, in milliseconds.
     deadline: AtomicU64,
     /// The tick in which the wheel looks next.
@@ -74,9 +83,15 @@ impl Mailbox {
         Mailbox {
             waker: AtomicWaker::new(),
             order: AtomicU8::new(0),
+            listener: 0,
             deadline: AtomicU64::new(u64::MAX),
             next_look: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Of a peer that a listener accepted.
+    pub(crate) fn of_listener(number: u32) -> Mailbox {
+        Mailbox { listener: number, ..Mailbox::new() }
     }
 
     /// Registers the waker of the task.

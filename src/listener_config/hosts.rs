@@ -13,6 +13,9 @@ pub(crate) fn unusable(listeners: &[(String, ListenerConfig)]) -> Vec<(usize, St
     let mut problems = Vec::new();
     let mut good: Vec<(usize, Vec<SocketAddr>)> = Vec::new();
     for (index, (_, listener)) in listeners.iter().enumerate() {
+        if listener.is_unix() {
+            continue; // a file, which is looked at when it is bound
+        }
         let addresses = match addresses(listener) {
             Ok(addresses) => addresses,
             Err(problem) => {
@@ -51,9 +54,10 @@ pub(crate) fn same_address(
     address: Option<SocketAddr>,
 ) -> String {
     let which = address.map(|address| format!(", {address},")).unwrap_or_default();
+    let own = if listener.is_unix() { "path" } else { "port" };
     format!(
         "\"{listener}\" would claim the same address{which} as listener {other:?} (\"{theirs}\"); give each \
-         listener a port of its own"
+         listener a {own} of its own"
     )
 }
 

@@ -4,8 +4,14 @@ use std::io;
 
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
+use crate::network::Network;
+use crate::transport::proxy_protocol::ProxyProtocol;
 use crate::transport::tcp::TcpTransport;
-use crate::transport::ws::WsTransport;
+#[cfg(feature = "tls")]
+use crate::transport::tls::{TlsHandle, TlsMaterial, TlsTransport};
+#[cfg(unix)]
+use crate::transport::unix::UnixTransport;
+use crate::transport::ws::{WsOver, WsTransport};
 use crate::transport::{Incoming, Transport};
 
 /// The bound transport of a [`ListenerConfig`], as [`ListenerConfig::bind`] returns it. It accepts peers once
@@ -19,11 +25,57 @@ enum Kind {
     Tcp(TcpTransport),
     /// `ws://`
     Ws(WsTransport),
+    /// `tcp://` behind proxies
+    Proxied(ProxyProtocol<TcpTransport>),
+    /// `ws://` behind proxies
+    ProxiedWs(WsOver<ProxyProtocol<TcpTransport>>),
+    /// `mqtts://`
+    #[cfg(feature = "tls")]
+    Tls(TlsTransport<Base>),
+    /// `wss://`
+    #[cfg(feature = "tls")]
+    Wss(WsOver<TlsTransport<Base>>),
+    /// `unix://`
+    #[cfg(unix)]
+    Unix(UnixTransport),
+}
+
+/// What TLS is built on.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+enum Base {
+    Tcp(TcpTransport),
+    Proxied(ProxyProtocol<TcpTransport>),
+}
+
+#[cfg(feature = "tls")]
+impl Transport for Base {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        match self {
+            Base::Tcp(transport) => transport.accept().await,
+            Base::Proxied(transport) => transport.accept().await,
+        }
+    }
+
+    fn local_endpoint(&self) -> String {
+        match self {
+            Base::Tcp(transport) => transport.local_endpoint(),
+            Base::Proxied(transport) => transport.local_endpoint(),
+        }
+    }
+
+    fn local_endpoints(&self) -> Vec<String> {
+        match self {
+            Base::Tcp(transport) => transport.local_endpoints(),
+            Base::Proxied(transport) => transport.local_endpoints(),
+        }
+    }
 }
 
 impl ListenerConfig {
     /// Binds the address without accepting peers, so that a program can bind several listeners before any of them
-    /// accepts. `limits` has the TCP keep-alive settings; see [`TcpTransport::with_limits`].
+    /// accepts. `limits` has the TCP keep-alive settings; see [`TcpTransport::with_limits`]. A TLS listener reads its
+    /// files, which blocks.
     ///
     /// ```
     /// use futures_lite::future::block_on;
@@ -37,43 +89,151 @@ impl ListenerConfig {
     /// ```
     ///
     /// # Errors
-    /// As [`TcpTransport::bind`]; [`io::ErrorKind::InvalidInput`] if [`ListenerConfig::validate`] refuses the
-    /// configuration.
+    /// As [`TcpTransport::bind`] and, for a Unix socket, `UnixTransport::bind`; [`io::ErrorKind::InvalidInput`] if
+    /// [`ListenerConfig::validate`] refuses the configuration, or if a certificate, a key or the like cannot be read
+    /// or used: then the inner error is a `TlsErrors`. [`io::ErrorKind::Unsupported`] for TLS without the feature
+    /// `tls`, and for Unix sockets on other systems.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing bound.
     pub async fn bind(&self, limits: &Limits) -> io::Result<BoundListener> {
         self.validate().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        if self.is_tls() {
+            return self.bind_with_files(limits).await;
+        }
+        if self.is_unix() {
+            return self.bind_file();
+        }
         let (host, port) = (self.host(), self.port());
-        Ok(BoundListener(if self.is_websocket() {
-            let (path, origins) = (Some(self.path()), self.origins.clone());
-            Kind::Ws(WsTransport::bind(host, port, path, origins).await?.with_limits(limits))
-        } else {
-            Kind::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits))
+        let (path, origins) = (Some(self.path()), &self.origins);
+        let forwarded_for = self.rules.forwarded_for.clone();
+        Ok(BoundListener(match (&self.rules.proxy_protocol, self.is_websocket()) {
+            (None, false) => Kind::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits)),
+            (None, true) => {
+                let ws = WsTransport::bind(host, port, path, origins.clone()).await?;
+                Kind::Ws(ws.with_limits(limits).with_forwarded_for(forwarded_for))
+            }
+            (Some(proxies), false) => Kind::Proxied(self.bind_proxied(proxies, limits).await?),
+            (Some(proxies), true) => {
+                let proxied = self.bind_proxied(proxies, limits).await?;
+                let ws = WsOver::new(proxied, path, origins, limits)?;
+                Kind::ProxiedWs(ws.with_forwarded_for(forwarded_for))
+            }
         }))
     }
+
+    async fn bind_proxied(
+        &self,
+        proxies: &[Network],
+        limits: &Limits,
+    ) -> io::Result<ProxyProtocol<TcpTransport>> {
+        let tcp = TcpTransport::bind(self.host(), self.port()).await?.with_limits(limits);
+        Ok(ProxyProtocol::new(tcp, proxies.to_vec()).with_limits(limits))
+    }
+
+    #[cfg(feature = "tls")]
+    async fn bind_with_files(&self, limits: &Limits) -> io::Result<BoundListener> {
+        let missing = || io::Error::from(io::ErrorKind::InvalidInput);
+        let material = self.tls.as_ref().ok_or_else(missing)?.load();
+        let material =
+            material.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        self.bind_with_tls(limits, &material).await
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn bind_with_files(&self, _limits: &Limits) -> io::Result<BoundListener> {
+        let text = "this program was built without TLS (the feature `tls`)";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    }
+
+    /// As [`ListenerConfig::bind`], for a TLS listener whose certificate is in memory: [`ListenerConfig::tls`] is not
+    /// used.
+    ///
+    /// # Errors
+    /// As [`ListenerConfig::bind`]; [`io::ErrorKind::InvalidInput`] if it is not a TLS listener.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing bound.
+    #[cfg(feature = "tls")]
+    pub async fn bind_with_tls(
+        &self,
+        limits: &Limits,
+        material: &TlsMaterial,
+    ) -> io::Result<BoundListener> {
+        let invalid = |error: Box<dyn std::error::Error + Send + Sync>| {
+            io::Error::new(io::ErrorKind::InvalidInput, error)
+        };
+        self.validate_without_tls().map_err(|error| invalid(error.into()))?;
+        if !self.is_tls() {
+            return Err(invalid("a listener without TLS has no certificate".into()));
+        }
+        let base = match &self.rules.proxy_protocol {
+            Some(proxies) => Base::Proxied(self.bind_proxied(proxies, limits).await?),
+            None => {
+                let tcp = TcpTransport::bind(self.host(), self.port()).await?;
+                Base::Tcp(tcp.with_limits(limits))
+            }
+        };
+        Ok(BoundListener(if self.is_websocket() {
+            let tls = TlsTransport::for_websocket(base, material, limits);
+            let tls = tls.map_err(|errors| invalid(errors.into()))?;
+            let ws = WsOver::new(tls, Some(self.path()), &self.origins, limits)?;
+            Kind::Wss(ws.with_forwarded_for(self.rules.forwarded_for.clone()))
+        } else {
+            let tls = TlsTransport::new(base, material, limits);
+            Kind::Tls(tls.map_err(|errors| invalid(errors.into()))?)
+        }))
+    }
+
+    #[cfg(unix)]
+    fn bind_file(&self) -> io::Result<BoundListener> {
+        let path = self.socket_path().ok_or(io::ErrorKind::InvalidInput)?;
+        let socket = &self.socket;
+        let owner = (socket.owner.as_deref(), socket.group.as_deref());
+        Ok(BoundListener(Kind::Unix(UnixTransport::bind_as(&path, socket.mode, owner)?)))
+    }
+
+    #[cfg(not(unix))]
+    fn bind_file(&self) -> io::Result<BoundListener> {
+        let text = "there are no Unix sockets on this system";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
+    }
+}
+
+/// Calls a method of the transport, whichever it is.
+macro_rules! each {
+    ($kind:expr, $transport:ident => $call:expr) => {
+        match $kind {
+            Kind::Tcp($transport) => $call,
+            Kind::Ws($transport) => $call,
+            Kind::Proxied($transport) => $call,
+            Kind::ProxiedWs($transport) => $call,
+            #[cfg(feature = "tls")]
+            Kind::Tls($transport) => $call,
+            #[cfg(feature = "tls")]
+            Kind::Wss($transport) => $call,
+            #[cfg(unix)]
+            Kind::Unix($transport) => $call,
+        }
+    };
 }
 
 impl Transport for BoundListener {
     async fn accept(&mut self) -> io::Result<Incoming> {
-        match &mut self.0 {
-            Kind::Tcp(transport) => transport.accept().await,
-            Kind::Ws(transport) => transport.accept().await,
-        }
+        each!(&mut self.0, transport => transport.accept().await)
     }
 
     fn local_endpoint(&self) -> String {
-        match &self.0 {
-            Kind::Tcp(transport) => transport.local_endpoint(),
-            Kind::Ws(transport) => transport.local_endpoint(),
-        }
+        each!(&self.0, transport => transport.local_endpoint())
     }
 
     fn local_endpoints(&self) -> Vec<String> {
-        match &self.0 {
-            Kind::Tcp(transport) => transport.local_endpoints(),
-            Kind::Ws(transport) => transport.local_endpoints(),
-        }
+        each!(&self.0, transport => transport.local_endpoints())
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<TlsHandle> {
+        each!(&self.0, transport => transport.tls())
     }
 }
 
@@ -123,5 +283,37 @@ mod tests {
         let again =
             block_on(config(&first.local_endpoint()).bind(&Limits::default())).expect_err("in use");
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_tls_listener_without_its_files_is_not_bound_pitfall_10() {
+        let bind = |config: &ListenerConfig| block_on(config.bind(&Limits::default()));
+        for url in ["mqtts://127.0.0.1:0", "tls://127.0.0.1:0", "wss://127.0.0.1:0"] {
+            let error = bind(&config(url)).expect_err("no certificate");
+            assert!(error.to_string().contains("needs a certificate"), "{error}");
+            let mut config = config(url);
+            config.tls = Some(crate::TlsConfig::new("no-such.pem", "no-such.key"));
+            let error = bind(&config).expect_err("no such files");
+            if cfg!(feature = "tls") {
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+                let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
+                assert_eq!(lines.len(), 2, "{lines:?}");
+                assert!(lines[1].starts_with("no-such.key: cannot be read: "), "{lines:?}");
+            } else {
+                assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_path_is_bound_as_a_unix_socket() {
+        let name = format!("hrotti-bound-{}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let url = format!("unix://{}", path.display());
+        let bound = block_on(config(&url).bind(&Limits::default())).expect("a free path");
+        assert_eq!((bound.local_endpoint(), bound.local_endpoints().len()), (url, 1));
+        drop(bound);
+        assert!(!path.exists());
     }
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::closing::Closing;
 use super::peer_stream::PeerStream;
+use super::rates::{ClientRates, Reading};
 use super::read_buffer::{Read, ReadBuffer};
 use super::turn_buffers::TurnBuffers;
 use crate::budget::Budget;
@@ -38,6 +39,9 @@ const ROUTES_IDLE_MILLIS: u64 = 60_000;
 
 /// The fixed header's first byte of PINGREQ (section 3.12.1).
 const PINGREQ: u8 = 0xC0;
+
+/// The packet type of PUBLISH (section 2.1.2).
+const PUBLISH: u8 = 3;
 
 /// The steps that taking one packet costs beside its bytes.
 const PACKET_STEPS: usize = 1;
@@ -64,6 +68,8 @@ pub(crate) struct Driver {
     stalled_since: Option<Timestamp>,
     /// Reading is paused, because the peer does not take the answers to its packets.
     paused: bool,
+    /// What the Client may send in a second; `None` without a limit.
+    rates: Option<Box<ClientRates>>,
     /// This task yields before it continues.
     yields: bool,
 }
@@ -98,6 +104,7 @@ impl Driver {
         let (stream, inline) = PeerStream::new(stream, &mailbox);
         Driver {
             connect_by: now.plus(engine.limits.connect_timeout),
+            rates: ClientRates::new(&engine.limits, now),
             dispatch: Dispatch::new(engine, peer, Link { mailbox, inline: Some(inline) }),
             stream,
             admission,
@@ -147,19 +154,17 @@ impl Driver {
         now: Timestamp,
     ) -> Result<Poll<()>, End> {
         self.obey()?;
+        self.dispatch.check_identity(now)?;
+        self.dispatch.authenticate(cx, now)?;
+        self.welcome();
         if self.dispatch.is_parked() {
-            let decided = self.dispatch.poll_decision(cx, now);
-            if let Poll::Ready(opened) = decided {
-                opened?;
-                self.welcome();
-            }
             let TurnBuffers { batch, out, .. } = &mut *buffers;
             self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
         }
         self.write(cx, buffers, budget, now)?;
         // Parked work continues in the next turn, unless it is a CONNECT that waits for its decision.
         let parked = self.dispatch.is_parked();
-        self.yields |= parked && self.dispatch.decision_deadline().is_none();
+        self.yields |= parked && !self.dispatch.is_undecided();
         if matches!(self.phase, Phase::Draining) {
             self.check_stall(now)?;
             return self.drained().map_or(Ok(Poll::Pending), Err);
@@ -177,8 +182,12 @@ impl Driver {
             self.yields = true;
             return Ok(Poll::Pending);
         }
-        let unauthenticated = !self.dispatch.connection.is_connected();
-        match self.incoming.read(cx, &mut self.stream, &mut buffers.read, unauthenticated) {
+        if self.waits_for_its_rate(now) {
+            self.check_stall(now)?;
+            return Ok(Poll::Pending);
+        }
+        let read = self.read(cx, buffers);
+        match read {
             Poll::Pending => {
                 self.check_time(now)?;
                 Ok(Poll::Pending)
@@ -238,12 +247,12 @@ impl Driver {
     }
 
     fn deadline(&self) -> Timestamp {
-        let stall = self.stall_deadline();
-        if let Some(decision) = self.dispatch.decision_deadline() {
-            return stall.min(decision);
-        }
-        if self.paused {
+        let stall = self.stall_deadline().min(self.dispatch.authentication_deadline());
+        if self.dispatch.is_undecided() || self.paused {
             return stall; // while reading is paused, only the write may time out
+        }
+        if let Some(until) = self.slowed_until() {
+            return stall.min(until);
         }
         stall
             .min(self.connect_by)
@@ -281,6 +290,9 @@ impl Driver {
     fn check_time(&mut self, now: Timestamp) -> Result<(), End> {
         if now < self.deadline() {
             return Ok(());
+        }
+        if self.dispatch.is_undecided() {
+            return self.check_stall(now);
         }
         if self.idle_deadline() <= now {
             self.dispatch.forget_routes();
@@ -327,11 +339,43 @@ impl Driver {
             count_one(&self.engine().counts.reads_paused);
         }
         if self.paused && !waits {
-            self.last_heard_at = now;
-            self.incoming.restart_deadline(now, self.engine().limits.packet_timeout);
+            self.reading_goes_on(now);
         }
         self.paused = waits;
         waits
+    }
+
+    /// Whether reading pauses because the Client has sent as much as it may in this time. Before CONNECT other limits
+    /// hold.
+    fn waits_for_its_rate(&mut self, now: Timestamp) -> bool {
+        let Some(rates) = &mut self.rates else { return false };
+        if !self.dispatch.connection.is_connected() {
+            return false;
+        }
+        match rates.look(now) {
+            Reading::Goes => false,
+            Reading::Waits => true,
+            Reading::Stops => {
+                count_one(&self.engine().counts.readers_slowed);
+                true
+            }
+            Reading::GoesOn => {
+                self.reading_goes_on(now);
+                false
+            }
+        }
+    }
+
+    /// Until when nothing is read, because the Client has sent as much as it may.
+    fn slowed_until(&self) -> Option<Timestamp> {
+        let open = matches!(self.phase, Phase::Open);
+        self.rates.as_ref().filter(|_| open)?.until()
+    }
+
+    /// Nothing was read for a while: the silence was not the Client's.
+    fn reading_goes_on(&mut self, now: Timestamp) {
+        self.last_heard_at = now;
+        self.incoming.restart_deadline(now, self.engine().limits.packet_timeout);
     }
 
     // ---- Writing ---------------------------------------------------------------------------------
@@ -344,7 +388,7 @@ impl Driver {
         budget: &mut Budget,
         now: Timestamp,
     ) -> Result<(), End> {
-        let Some(held) = self.dispatch.session() else { return Ok(()) };
+        let Some(held) = self.dispatch.session() else { return self.write_auth(cx, now) };
         let (cell, writer) = (held.cell.clone(), Writer::Owner(held.epoch));
         let engine = self.engine().clone();
         loop {
@@ -377,6 +421,33 @@ impl Driver {
                 Written::Broken(error) => return Err(cannot_write(&error)),
             }
         }
+        self.flush_stream(cx, now)
+    }
+
+    /// Writes AUTH packets before there is a Session.
+    fn write_auth(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
+        if self.dispatch.answers.is_empty() && self.stalled_since.is_none() {
+            return Ok(());
+        }
+        while !self.dispatch.answers.is_empty() {
+            let slices = [io::IoSlice::new(&self.dispatch.answers)];
+            match self.stream.with(|io| io.poll_write_vectored(cx, &slices)) {
+                Poll::Ready(Ok(0)) => return Err(cannot_write(&io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.dispatch.answers.drain(..written);
+                    self.stalled_since = None;
+                }
+                Poll::Ready(Err(error)) => return Err(cannot_write(&error)),
+                Poll::Pending => {
+                    self.stalled_since.get_or_insert(now);
+                    return Ok(());
+                }
+            }
+        }
+        self.flush_stream(cx, now)
+    }
+
+    fn flush_stream(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
         match self.stream.with(|io| io.poll_flush(cx)) {
             Poll::Ready(Err(error)) => Err(cannot_write(&error)),
             Poll::Ready(Ok(())) => {
@@ -391,6 +462,19 @@ impl Driver {
     }
 
     // ---- Reading ---------------------------------------------------------------------------------
+
+    /// Reads what has arrived, as far as the Client's rate allows.
+    fn read(&mut self, cx: &mut Context<'_>, buffers: &mut TurnBuffers) -> Poll<io::Result<Read>> {
+        let unauthenticated = !self.dispatch.connection.is_connected();
+        let mut rates = self.rates.as_mut().filter(|_| !unauthenticated);
+        let room = rates.as_ref().map_or(usize::MAX, |rates| rates.room());
+        let (stream, buffer) = (&mut self.stream, &mut buffers.read);
+        let read = self.incoming.read(cx, stream, buffer, unauthenticated, room);
+        if let Some(rates) = &mut rates {
+            rates.read(self.incoming.arrived());
+        }
+        read
+    }
 
     /// Takes whole packets out of `bytes`, as many as the turn allows, and keeps the rest for later. `frozen` is
     /// `bytes` if that is one packet with its own buffer.
@@ -414,6 +498,11 @@ impl Driver {
             let Frame::Whole { header, body, taken } = frame else {
                 break self.keep(rest, &frame, now);
             };
+            if header >> 4 == PUBLISH && !self.may_take_message() {
+                // The round that follows finds that it has to wait.
+                self.incoming.keep_whole(rest);
+                break self.account();
+            }
             if header == PINGREQ && !turn.batch.is_empty() {
                 // PINGRESP follows the messages of the Client's own that it published before.
                 self.incoming.keep_whole(rest);
@@ -438,6 +527,12 @@ impl Driver {
         outcome
     }
 
+    /// Whether the Client may send one more message in this time. One that may not waits, and nothing behind it is
+    /// taken.
+    fn may_take_message(&mut self) -> bool {
+        self.rates.as_mut().is_none_or(|rates| rates.takes_message())
+    }
+
     /// CONNECT was accepted: the peer no longer counts towards the limits on peers without CONNECT.
     fn welcome(&mut self) {
         if self.connect_by != Timestamp::NEVER && self.dispatch.connection.is_connected() {
@@ -457,7 +552,7 @@ impl Driver {
 
     /// Keeps packets that are to be taken in a later turn.
     fn keep_whole(&mut self, rest: &[u8]) -> Result<(), End> {
-        self.yields |= self.dispatch.decision_deadline().is_none();
+        self.yields |= !self.dispatch.is_undecided() || !self.dispatch.is_parked();
         self.incoming.keep_whole(rest);
         self.account()
     }

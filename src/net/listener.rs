@@ -5,8 +5,8 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,16 +15,21 @@ use async_channel::{Receiver, Sender};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use futures_lite::future;
 use hashbrown::HashMap;
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::driver::{Admission, Driver};
+use super::rates::AddressRates;
 use crate::counters::count_one;
 use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
+use crate::listener_rules::ListenerRules;
+use crate::network::Network;
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
-use crate::transport::{Incoming, Transport};
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsHandle;
+use crate::transport::{AcceptedBy, Incoming, PeerInfo, Transport};
 
 /// The first pause after the transport could not accept.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -53,19 +58,27 @@ pub struct ListenerInfo {
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     all: Mutex<Vec<Arc<Listener>>>,
+    /// How often each address connects, over all listeners; made with the first of them.
+    addresses: OnceLock<Option<Arc<AddressRates>>>,
+    numbers: AtomicU32,
 }
 
 /// One listener and its Network Connections.
 pub(crate) struct Listener {
-    name: Arc<str>,
+    /// Its name and rules, as its peers know them.
+    by: Arc<AcceptedBy>,
     endpoint: String,
     endpoints: Vec<String>,
+    /// The material of a TLS listener.
+    #[cfg(feature = "tls")]
+    tls: Option<TlsHandle>,
     /// Closed to stop accepting.
     stop: Sender<()>,
     /// Closed when the accept loop and all connections are gone.
     gone: Receiver<()>,
     connections: Mutex<HashMap<u64, Arc<Mailbox>, RandomState>>,
     numbers: AtomicU64,
+    addresses: Option<Arc<AddressRates>>,
 }
 
 impl Listeners {
@@ -76,22 +89,34 @@ impl Listeners {
         engine: &Arc<Engine>,
         name: &str,
         transport: T,
+        rules: ListenerRules,
     ) -> Result<String, String> {
         let endpoint = transport.local_endpoint();
         let (stop, stopped) = async_channel::bounded(1);
+        let addresses = self
+            .addresses
+            .get_or_init(|| AddressRates::new(&engine.limits, &engine.hasher).map(Arc::new));
         let (alive, gone) = async_channel::bounded(1);
         let listener = Arc::new(Listener {
-            name: name.into(),
+            by: Arc::new(AcceptedBy {
+                name: name.into(),
+                rules,
+                number: self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
+                connections: AtomicUsize::new(0),
+            }),
             endpoint: endpoint.clone(),
             endpoints: transport.local_endpoints(),
+            #[cfg(feature = "tls")]
+            tls: transport.tls(),
             stop,
             gone,
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
             numbers: AtomicU64::new(0),
+            addresses: addresses.clone(),
         });
         {
             let mut all = lock(&self.all);
-            if all.iter().any(|listener| *listener.name == *name) {
+            if all.iter().any(|listener| *listener.by.name == *name) {
                 return Err(name.to_owned());
             }
             all.push(listener.clone());
@@ -110,7 +135,7 @@ impl Listeners {
     /// Takes a listener out.
     pub(crate) fn take(&self, name: &str) -> Option<Arc<Listener>> {
         let mut all = lock(&self.all);
-        let index = all.iter().position(|listener| *listener.name == *name)?;
+        let index = all.iter().position(|listener| *listener.by.name == *name)?;
         Some(all.remove(index))
     }
 
@@ -119,7 +144,14 @@ impl Listeners {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        lock(&self.all).iter().any(|listener| *listener.name == *name)
+        lock(&self.all).iter().any(|listener| *listener.by.name == *name)
+    }
+
+    /// The handle of a listener's TLS material: `None` for an unknown listener, `Some(None)` for one without TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self, name: &str) -> Option<Option<TlsHandle>> {
+        let all = lock(&self.all);
+        all.iter().find(|listener| *listener.by.name == *name).map(|listener| listener.tls.clone())
     }
 
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {
@@ -130,11 +162,36 @@ impl Listeners {
 impl Listener {
     fn info(&self) -> ListenerInfo {
         ListenerInfo {
-            name: self.name.to_string(),
+            name: self.by.name.to_string(),
             endpoint: self.endpoint.clone(),
             endpoints: self.endpoints.clone(),
             connections: lock(&self.connections).len(),
         }
+    }
+
+    /// Whether a peer may be a proxy, so that its own address says nothing of the Client.
+    fn may_be_a_proxy(&self, peer: &PeerInfo) -> bool {
+        let rules = &self.by.rules;
+        let address = peer.address();
+        rules.proxy_protocol.is_some()
+            || address.is_some_and(|at| Network::any_contains(&rules.forwarded_for, at.ip()))
+    }
+
+    /// Whether a peer is let in. One that is not is counted.
+    fn lets_in(&self, engine: &Engine, peer: &PeerInfo) -> bool {
+        let address = peer.address().map(|address| address.ip());
+        if !self.by.rules.lets_in(address) {
+            count_one(&engine.counts.networks_refused);
+            debug!("listener {:?} lets in no peer of the network of {peer}", self.by.name);
+            return false;
+        }
+        let (Some(address), Some(rates)) = (address, &self.addresses) else { return true };
+        let admits = rates.admits(address, engine.now());
+        if !admits {
+            count_one(&engine.counts.address_connects_refused);
+            debug!("listener {:?}: {peer} connects too often", self.by.name);
+        }
+        admits
     }
 
     /// Stops accepting peers.
@@ -158,7 +215,7 @@ impl Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Listener").field("name", &self.by.name).finish_non_exhaustive()
     }
 }
 
@@ -175,7 +232,11 @@ impl Accepting {
     async fn run<T: Transport>(self, mut transport: T) {
         let mut back_off = BACK_OFF_MIN;
         let mut accepted = 0_u64;
-        info!("listener {:?} accepts on {}", self.listener.name, self.listener.endpoints.join(" "));
+        info!(
+            "listener {:?} accepts on {}",
+            self.listener.by.name,
+            self.listener.endpoints.join(" ")
+        );
         while let Some(permit) = self.unless_stopped(self.permit()).await {
             match self.unless_stopped(contained(transport.accept())).await {
                 None => break,
@@ -190,7 +251,7 @@ impl Accepting {
                 Some(Err(error)) => {
                     warn!(
                         "listener {:?} cannot accept: {error}; next try in {back_off:?}",
-                        self.listener.name
+                        self.listener.by.name
                     );
                     let Some(engine) = self.engine.upgrade() else { break };
                     self.unless_stopped(engine.host.sleep(back_off)).await;
@@ -198,7 +259,7 @@ impl Accepting {
                 }
             }
         }
-        info!("listener {:?} has stopped", self.listener.name);
+        info!("listener {:?} has stopped", self.listener.by.name);
     }
 
     async fn unless_stopped<R>(&self, work: impl Future<Output = R>) -> Option<R> {
@@ -223,7 +284,12 @@ impl Accepting {
     /// Gives a peer its task.
     fn serve(&self, incoming: Incoming, permit: SemaphoreGuardArc) {
         let Some(engine) = self.engine.upgrade() else { return };
-        let mailbox = Arc::new(Mailbox::new());
+        let proxied = self.listener.may_be_a_proxy(&incoming.peer);
+        // Before the handshake, which costs more than all else.
+        if !proxied && !self.listener.lets_in(&engine, &incoming.peer) {
+            return;
+        }
+        let mailbox = Arc::new(Mailbox::of_listener(self.listener.by.number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
         let guard = Entered {
@@ -275,7 +341,9 @@ async fn shake_hands(
     stopped: Receiver<()>,
 ) -> Option<Driver> {
     let Incoming { mut peer, handshake } = incoming;
-    peer.set_listener(&guard.listener.name);
+    peer.set_listener(&guard.listener.by);
+    let proxied = guard.listener.may_be_a_proxy(&peer);
+    let accepted_from = peer.address();
     let mut handshake = Box::pin(contained(handshake));
     // Most handshakes finish at once and need no timer.
     let shaken = match future::poll_once(&mut handshake).await {
@@ -293,7 +361,7 @@ async fn shake_hands(
         Some(Ok(mut stream)) => {
             if let Some(learned) = stream.peer.take() {
                 peer = *learned;
-                peer.set_listener(&guard.listener.name);
+                peer.set_listener(&guard.listener.by);
             }
             stream
         }
@@ -305,7 +373,7 @@ async fn shake_hands(
             } else {
                 &counts.handshakes_failed
             });
-            log::debug!("{peer}: the handshake failed: {}", escaped(&error));
+            debug!("{peer}: the handshake failed: {}", escaped(&error));
             return None;
         }
         None => {
@@ -315,6 +383,10 @@ async fn shake_hands(
             return None;
         }
     };
+    let unseen = proxied || peer.address() != accepted_from;
+    if unseen && !guard.listener.lets_in(&engine, &peer) {
+        return None;
+    }
     Some(Driver::new(engine, stream, peer, mailbox, Box::new(guard)))
 }
 

@@ -50,39 +50,50 @@ pub(super) struct ReadBuffer {
     deadline: Option<Timestamp>,
     /// The size of `partial` when the deadline was set.
     progress: usize,
+    /// Bytes that the last read took from the stream.
+    arrived: usize,
     /// Bytes counted as held for a peer without CONNECT.
     accounted: usize,
 }
 
 impl ReadBuffer {
-    /// Reads the bytes that have arrived.
+    /// Reads the bytes that have arrived, `room` at most, which is not 0.
     pub(super) fn read(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut PeerStream,
         buffer: &mut [u8],
         unauthenticated: bool,
+        room: usize,
     ) -> Poll<io::Result<Read>> {
         let kept = self.partial.len();
+        self.arrived = 0;
         if self.whole {
             self.whole = false;
             return Poll::Ready(Ok(Read::Bytes(self.unload(buffer))));
         }
         match self.total {
             Some(total) if total > OWN_BUFFER_BYTES => {
-                self.read_own(cx, stream, total, unauthenticated)
+                self.read_own(cx, stream, total, unauthenticated, room)
             }
             _ => {
                 let end = if self.large { buffer.len() } else { READ_BYTES.min(buffer.len()) };
+                let end = end.min(kept.saturating_add(room));
                 let space = buffer.get_mut(kept..end).unwrap_or_default();
                 let read = ready!(stream.with(|io| io.poll_read(cx, space)))?;
                 if read == 0 {
                     return Poll::Ready(Ok(Read::End));
                 }
                 self.unload(buffer);
+                self.arrived = read;
                 Poll::Ready(Ok(Read::Bytes(kept + read)))
             }
         }
+    }
+
+    /// Bytes that the last read took from the stream.
+    pub(super) fn arrived(&self) -> usize {
+        self.arrived
     }
 
     /// Copies the kept bytes to the front of the worker's buffer. They always fit: a larger packet has its own
@@ -104,6 +115,7 @@ impl ReadBuffer {
         stream: &mut PeerStream,
         total: usize,
         unauthenticated: bool,
+        room: usize,
     ) -> Poll<io::Result<Read>> {
         let kept = self.partial.len();
         // Of a large packet from an accepted peer three times what has arrived is added, so that little
@@ -119,7 +131,7 @@ impl ReadBuffer {
         }
         // Each read clears only what it may fill: clearing all that is reserved for every small piece
         // would cost the square of the size.
-        let target = self.partial.capacity().min(total).min(kept + growth);
+        let target = self.partial.capacity().min(total).min(kept + growth.min(room));
         self.partial.resize(target, 0);
         let space = self.partial.get_mut(kept..).unwrap_or_default();
         let read = stream.with(|io| io.poll_read(cx, space));
@@ -128,6 +140,7 @@ impl ReadBuffer {
             Poll::Ready(Err(_)) | Poll::Pending => 0,
         };
         self.partial.truncate(kept + got);
+        self.arrived = got;
         if ready!(read)? == 0 {
             return Poll::Ready(Ok(Read::End));
         }

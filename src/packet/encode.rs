@@ -24,6 +24,8 @@ pub(crate) struct ConnAck<'a> {
     pub(crate) session_expiry_secs: Option<u32>,
     /// If it is not 65 535. Not 0.
     pub(crate) receive_maximum: Option<u16>,
+    /// If it is not QoS 2.
+    pub(crate) maximum_qos: Option<QoS>,
     /// In bytes, if the Server has a limit. Not 0.
     pub(crate) maximum_packet_size: Option<u32>,
     pub(crate) assigned_client_id: Option<&'a str>,
@@ -31,6 +33,8 @@ pub(crate) struct ConnAck<'a> {
     pub(crate) topic_alias_maximum: u16,
     /// In seconds, if it is not what the Client asked for.
     pub(crate) server_keep_alive: Option<u16>,
+    /// Authentication Method and Authentication Data, if CONNECT had a method (MQTT-4.12.0-5, -6). Empty data is left out.
+    pub(crate) authentication: Option<(&'a str, &'a [u8])>,
     /// Left out where it would exceed the Client's Maximum Packet Size (MQTT-3.2.2-19).
     pub(crate) reason_string: Option<&'a str>,
 }
@@ -67,6 +71,9 @@ fn connack_properties(out: &mut Vec<u8>, ack: &ConnAck<'_>) {
     if let Some(maximum) = ack.receive_maximum {
         append_two_bytes(out, id::RECEIVE_MAXIMUM, maximum);
     }
+    if let Some(qos) = ack.maximum_qos {
+        out.extend_from_slice(&[id::MAXIMUM_QOS, qos as u8]);
+    }
     if let Some(size) = ack.maximum_packet_size {
         append_four_bytes(out, id::MAXIMUM_PACKET_SIZE, size);
     }
@@ -79,6 +86,23 @@ fn connack_properties(out: &mut Vec<u8>, ack: &ConnAck<'_>) {
     if let Some(secs) = ack.server_keep_alive {
         append_two_bytes(out, id::SERVER_KEEP_ALIVE, secs);
     }
+    if let Some((method, data)) = ack.authentication {
+        authentication_properties(out, method, data);
+    }
+}
+
+fn authentication_properties(out: &mut Vec<u8>, method: &str, data: &[u8]) {
+    append_binary(out, id::AUTHENTICATION_METHOD, method.as_bytes());
+    if !data.is_empty() {
+        append_binary(out, id::AUTHENTICATION_DATA, data);
+    }
+}
+
+/// AUTH (section 3.15), with an Authentication Method of the length of a string and data of at most 65 535 bytes.
+pub(crate) fn auth(out: &mut Vec<u8>, reason: ReasonCode, method: &str, data: &[u8]) {
+    let mut properties = Vec::with_capacity(6 + method.len() + data.len());
+    authentication_properties(&mut properties, method, data);
+    with_reason_string(out, 0xF0, &[reason.value()], &properties, None, None);
 }
 
 /// The one map from a Reason Code to a CONNACK return code of 3.1 and 3.1.1 (there table 3.1).

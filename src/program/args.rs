@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use log::LevelFilter;
@@ -8,6 +9,8 @@ use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind};
 
 /// An MQTT server for versions 3.1, 3.1.1 and 5.0, over TCP and WebSocket.
+///
+/// `hrotti passwd` makes and changes password files, and `hrotti -conf FILE explain` says what a Client may do.
 ///
 /// Without -conf, the variable HROTTI_URL names the address of the only listener (tcp://HOST:PORT or
 /// ws://HOST:PORT/PATH; the host * is every interface). Without either, it listens on
@@ -37,10 +40,71 @@ pub(crate) struct Args {
     #[structopt(short, parse(from_occurrences), conflicts_with = "log-level")]
     verbose: u8,
 
+    #[structopt(subcommand)]
+    pub(crate) command: Option<Command>,
+
     // The parser's own flag prints by itself and panics if the standard output is closed.
     /// Print version information
     #[structopt(short = "V", long)]
     version: bool,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, PartialEq, StructOpt)]
+pub(crate) enum Command {
+    /// Say whether a Client may connect, publish, subscribe or receive, and which rule decides
+    Explain(Question),
+    /// Make and change password files: see hrotti passwd --help
+    // It has a command line of its own, which is read before this one.
+    Passwd,
+}
+
+/// Say whether a Client may do something by the configuration, with the file and line of the rule that decides.
+///
+/// Exit code 0 is yes, 1 is no, 2 is no answer: the command line or the configuration cannot be used.
+#[derive(Debug, Default, PartialEq, StructOpt)]
+#[structopt(settings = &[AppSettings::DisableVersion, AppSettings::DeriveDisplayOrder])]
+pub(crate) struct Question {
+    /// What the Client does: connect, publish, subscribe or receive
+    #[structopt(value_name = "ACTION", possible_values = &["connect", "publish", "subscribe", "receive"])]
+    pub(crate) action: String,
+
+    /// The topic to publish to or receive from, or the filter to subscribe with
+    #[structopt(
+        value_name = "TOPIC",
+        required_if("action", "publish"),
+        required_if("action", "subscribe"),
+        required_if("action", "receive")
+    )]
+    pub(crate) topic: Option<String>,
+
+    /// The Client Identifier
+    #[structopt(long, value_name = "ID", default_value = "explain")]
+    pub(crate) client: String,
+
+    /// The user name; without it the Client is anonymous
+    #[structopt(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+
+    /// Read the password or token from the first line of the standard input, and check it
+    #[structopt(long)]
+    pub(crate) password_stdin: bool,
+
+    /// The address of the Client
+    #[structopt(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<IpAddr>,
+
+    /// The name of the listener; needed if there are several
+    #[structopt(long, value_name = "NAME")]
+    pub(crate) listener: Option<String>,
+
+    /// The version of MQTT: 3.1, 3.1.1 or 5.0
+    #[structopt(long, value_name = "VERSION", default_value = "5.0", possible_values = &["3.1", "3.1.1", "5.0"])]
+    pub(crate) version: String,
+
+    /// Answer in JSON
+    #[structopt(long)]
+    pub(crate) json: bool,
 }
 
 /// Why the command line names no configuration to run.

@@ -7,12 +7,14 @@ use std::thread;
 use async_global_executor::GlobalExecutorConfig;
 use async_std::task::block_on;
 use hrotti::config::Config;
+use hrotti::transport::tls::TlsErrors;
 use hrotti::{Broker, BuildError, ListenerConfig, ListenerError, Transport};
 use log::LevelFilter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::descriptors::{self, Descriptors};
+use super::loaded::Loaded;
 use super::logging;
 use super::stdout::Guard;
 
@@ -20,6 +22,7 @@ use super::stdout::Guard;
 /// the log level of the command line.
 pub(crate) fn until_stopped(
     config: &Config,
+    loaded: &Loaded,
     level: Option<LevelFilter>,
 ) -> Result<(), Vec<String>> {
     let one = |what: &str, error: &io::Error| vec![format!("{what}: {error}")];
@@ -37,7 +40,7 @@ pub(crate) fn until_stopped(
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
-    let served = block_on(start(config, &descriptors)).and_then(|broker| {
+    let served = block_on(start(config, loaded, &descriptors)).and_then(|broker| {
         wait(&broker, &mut signals)
             .map_err(|error| one("the broker cannot be stopped in good order", &error))
     });
@@ -48,28 +51,41 @@ pub(crate) fn until_stopped(
 }
 
 /// Binds every listener, and only then lets the broker accept.
-async fn start(config: &Config, descriptors: &Descriptors) -> Result<Broker, Vec<String>> {
+async fn start(
+    config: &Config,
+    loaded: &Loaded,
+    descriptors: &Descriptors,
+) -> Result<Broker, Vec<String>> {
     let mut bound = Vec::new();
     let mut errors = Vec::new();
-    for (name, listener) in &config.listeners {
-        match listener.bind(&config.limits).await {
-            Ok(transport) => bound.push((name, transport)),
-            Err(error) => errors.push(format!(
-                "listener {name}: {} cannot be bound: {error}; {}",
-                listener,
-                remedy(&error, listener)
-            )),
+    for ((name, listener), material) in config.listeners.iter().zip(&loaded.tls) {
+        let transport = match material {
+            Some(material) => listener.bind_with_tls(&config.limits, material).await,
+            None => listener.bind(&config.limits).await,
+        };
+        match transport {
+            Ok(transport) => bound.push((name, transport, listener.rules.clone())),
+            Err(error) => errors.extend(unbound(name, listener, &error)),
         }
     }
     if !errors.is_empty() {
         return Err(errors);
     }
+    for warning in &loaded.warnings {
+        log::warn!(target: "hrotti", "{warning}");
+    }
     let threads = if cfg!(target_os = "linux") { config.workers.get() } else { 0 };
-    let broker = Broker::builder().limits(config.limits.clone()).event_loops(threads).try_build();
+    let denied_publish = config.access.denied_publish.unwrap_or_default();
+    let builder = Broker::builder().limits(config.limits.clone()).event_loops(threads);
+    let builder = builder.denied_publish(denied_publish);
+    let broker = match loaded.access.policy() {
+        Some(policy) => builder.policy(policy).try_build(),
+        None => builder.try_build(),
+    };
     let broker = broker.map_err(|error| vec![no_workers(threads, &error)])?;
-    for (name, transport) in bound {
+    for (name, transport, rules) in bound {
         let endpoints = transport.local_endpoints();
-        let added = broker.add_transport(name, transport).await;
+        let added = broker.add_transport_with(name, transport, rules).await;
         added.map_err(|error| vec![refused(name, &error)])?;
         // A closed standard output is no error.
         let mut out = io::stdout().lock();
@@ -87,8 +103,24 @@ fn no_workers(workers: usize, error: &BuildError) -> String {
     )
 }
 
+/// What is said of a listener that cannot be bound, one line for each problem.
+fn unbound(name: &str, listener: &ListenerConfig, error: &io::Error) -> Vec<String> {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsErrors>());
+    match inner {
+        // They have their remedies.
+        Some(errors) => errors.iter().map(|error| format!("listener {name}: {error}")).collect(),
+        None => vec![format!(
+            "listener {name}: {listener} cannot be bound: {error}; {}",
+            remedy(error, listener)
+        )],
+    }
+}
+
 /// The remedy for a listener that cannot be bound.
 fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
+    if listener.is_unix() {
+        return remedy_of_a_file(error);
+    }
     let port = listener.port();
     match error.kind() {
         ErrorKind::AddrInUse => {
@@ -103,6 +135,23 @@ fn remedy(error: &io::Error, listener: &ListenerConfig) -> String {
         ),
         _ => format!("check the host {:?}", listener.host()),
     }
+}
+
+/// The remedy for a Unix socket that cannot be bound.
+fn remedy_of_a_file(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        ErrorKind::AddrInUse => "stop the program that listens there, or choose another path",
+        ErrorKind::AlreadyExists => "choose another path, or move the file away",
+        ErrorKind::PermissionDenied => {
+            "let the user of the program write in the directory and choose owner and group, or choose another path"
+        }
+        ErrorKind::NotFound => "make the directory, or choose another path",
+        ErrorKind::InvalidInput => {
+            "choose a path of at most 107 bytes, and an owner and a group of this machine"
+        }
+        _ => "choose another path",
+    };
+    remedy.to_owned()
 }
 
 fn refused(name: &str, error: &ListenerError) -> String {
@@ -164,6 +213,30 @@ mod tests {
             let text = remedy(&io::Error::from(kind), &listener);
             assert!(text.contains(part), "{kind:?}: {text}");
         }
+    }
+
+    #[test]
+    fn remedies_of_unix_sockets_and_of_tls_fit_the_error() {
+        let listener = ListenerConfig::new("unix:///run/hrotti.sock").expect("a good URL");
+        for (kind, part) in [
+            (ErrorKind::AddrInUse, "stop the program"),
+            (ErrorKind::AlreadyExists, "move the file away"),
+            (ErrorKind::PermissionDenied, "write in the directory"),
+            (ErrorKind::NotFound, "make the directory"),
+            (ErrorKind::InvalidInput, "at most 107 bytes"),
+            (ErrorKind::Other, "another path"),
+        ] {
+            let lines = unbound("u", &listener, &io::Error::from(kind));
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(lines[0].starts_with("listener u: unix:///run/hrotti.sock cannot be bound: "));
+            assert!(lines[0].contains(part) && !lines[0].contains("port"), "{kind:?}: {lines:?}");
+        }
+        let mut listener = ListenerConfig::new("mqtts://127.0.0.1:0").expect("a good URL");
+        listener.tls = Some(hrotti::TlsConfig::new("no-such.pem", "no-such.key"));
+        let error = block_on(listener.bind(&hrotti::Limits::default())).expect_err("no such files");
+        let lines = unbound("t", &listener, &error);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].starts_with("listener t: no-such.key: cannot be read: "), "{lines:?}");
     }
 
     #[test]

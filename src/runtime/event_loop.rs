@@ -449,7 +449,9 @@ impl<S: AsFd> Registered<S> {
         epoll::add(&here.epoll, &registered.socket, EventData::new_u64(token), interest)?;
         Ok(registered)
     }
+}
 
+impl<S> Registered<S> {
     pub(crate) fn get_ref(&self) -> &S {
         &self.socket
     }

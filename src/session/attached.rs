@@ -1,6 +1,8 @@
 //! What a Session knows of its present Network Connection: the Client's terms for receiving, the bytes that the
 //! transport has not taken yet, and the size of a batch.
 
+use std::sync::Arc;
+
 use super::outgoing::Outgoing;
 use super::queue::Delivery;
 use crate::message::Message;
@@ -33,6 +35,8 @@ pub(crate) struct Terms {
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) terms: Terms,
+    /// The prefix that the Client's listener puts before its topics, and that is taken off on delivery.
+    pub(super) mount: Option<Arc<str>>,
     /// Topic Names that have an outgoing alias, from 1 on.
     pub(super) aliases: Vec<Box<[u8]>>,
     /// Bytes that the transport has not taken yet, and protocol packets that came in meanwhile.
@@ -53,6 +57,28 @@ struct OutgoingAlias {
 }
 
 impl Attached {
+    /// The Topic Name of a message as this Client knows it; `None` if the Client's listener is mounted elsewhere.
+    #[inline]
+    pub(super) fn name_for_client<'m>(&self, topic: &'m [u8]) -> Option<&'m [u8]> {
+        match &self.mount {
+            None => Some(topic),
+            Some(prefix) => topic.strip_prefix(prefix.as_bytes()).filter(|name| !name.is_empty()),
+        }
+    }
+
+    /// A PUBLISH as this Client gets it, without an alias; `None` if the Client's listener is mounted elsewhere.
+    pub(super) fn head<'m>(
+        &self,
+        delivery: &'m Delivery,
+        now: Timestamp,
+        packet_id: Option<PacketId>,
+        dup: bool,
+    ) -> Option<PublishHead<'m>> {
+        let mut head = publish_head(&self.terms, delivery, now, packet_id, dup);
+        head.topic = self.name_for_client(head.topic)?;
+        Some(head)
+    }
+
     /// Uses an alias for the Topic Name if there is one, and keeps a new one. Returns whether the packet fits the
     /// Client's Maximum Packet Size, with the alias or with the Topic Name in full.
     pub(super) fn make_fit(&mut self, head: &mut PublishHead<'_>) -> bool {
@@ -107,8 +133,8 @@ pub(super) fn append_payload(out: &mut Outgoing, message: &Message) {
 /// A placeholder for a Packet Identifier that is not chosen yet, so that a size counts its two bytes.
 const ANY_PACKET_ID: PacketId = PacketId(std::num::NonZeroU16::MIN);
 
-/// A PUBLISH as this Client gets it, without an alias.
-pub(super) fn publish_head<'a>(
+/// A PUBLISH with the whole Topic Name.
+fn publish_head<'a>(
     terms: &Terms,
     delivery: &'a Delivery,
     now: Timestamp,

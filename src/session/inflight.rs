@@ -114,6 +114,15 @@ impl Inflight {
         })
     }
 
+    /// Gives up the content of a message of QoS 2 and goes on as after PUBREC: the Client may have it, and then it must
+    /// free the identifier, or it would take a later message for this one (MQTT-4.3.3-10).
+    pub(crate) fn release(&mut self, id: PacketId) {
+        let index = self.find(id);
+        if let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) {
+            entry.delivery = None;
+        }
+    }
+
     /// A Packet Identifier that is not in use (MQTT-2.2.1-4).
     pub(crate) fn next_id(&mut self) -> PacketId {
         loop {

@@ -65,6 +65,11 @@ impl Queue {
         self.plain.is_empty() && self.assured.is_empty()
     }
 
+    /// How many messages may wait, the bytes that wait, and how many may.
+    pub(crate) fn bounds(&self) -> (usize, usize, usize) {
+        (self.depth, self.bytes, self.bytes_max)
+    }
+
     /// Whether a message could be taken out now.
     pub(crate) fn is_ready(&self, quota_left: bool) -> bool {
         !self.plain.is_empty() || (quota_left && !self.assured.is_empty())

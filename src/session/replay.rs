@@ -34,6 +34,11 @@ pub(crate) trait SendContext {
     /// Whether the Client may receive a message with this Topic Name. Asked for each message that leaves the
     /// Session: live, queued, retained or sent again.
     fn may_receive(&mut self, topic: &[u8]) -> bool;
+
+    /// Whether the turn of the caller is over: then no further message is thrown away in it. The default is no.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// The replay to one subscription.

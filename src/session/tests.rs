@@ -458,6 +458,32 @@ fn what_a_client_may_not_receive_is_filtered_when_it_leaves_the_session() {
     assert!(session.ledger().balances());
 }
 
+/// A message of QoS 2 that the transport took on the Network Connection before: the Client may have it and wait for
+/// PUBREL. Nothing of it is sent again, and the exchange is completed.
+#[test]
+fn qos_2_that_is_denied_after_it_was_sent_is_completed_without_its_content_mqtt_4_3_3_10() {
+    let mut kept = Kept::default();
+    let mut session = connected(terms(V5));
+    let _attached = session.attach(terms(V5), 60, None);
+    let message = message("secret", 1, 8).with_qos(QoS::ExactlyOnce);
+    let qos = QoS::ExactlyOnce;
+    offer(&mut session, Delivery { message, qos, retain: false, ids: None, shared: None });
+    let sent = written(&mut session, NOW, &mut kept);
+    let id = sent[0].id;
+    assert_eq!((sent[0].kind, sent.len()), (testing::PUBLISH, 1));
+    kept.1.insert("secret".into());
+    for _ in 0..2 {
+        let _attached = session.attach(terms(V5), 60, None);
+        let again = written(&mut session, NOW, &mut kept);
+        assert_eq!((again[0].kind, again[0].id, again.len()), (testing::PUBREL, id, 1));
+    }
+    let id = PacketId::new(id.unwrap()).unwrap();
+    assert!(matches!(session.pubrec(id, ReasonCode::SUCCESS), Acknowledged::Received));
+    assert!(matches!(session.pubcomp(id), Acknowledged::Completed { .. }));
+    assert_eq!(session.ledger().inflight, 0);
+    assert!(session.ledger().balances());
+}
+
 /// A transport that takes one byte: what is encoded and not taken waits, and the queue depth is its bound.
 #[test]
 fn retained_messages_on_a_slow_transport_are_no_more_than_the_depth_at_once() {
@@ -487,4 +513,61 @@ fn retained_messages_on_a_slow_transport_are_no_more_than_the_depth_at_once() {
     }
     assert_eq!(session.ledger().offered, 20);
     assert!(session.ledger().balances());
+}
+
+/// Live, retained, and sent again: what leaves has the name that the Client knows, and what has none there stays.
+#[test]
+fn a_prefix_is_taken_off_on_every_way_out_of_the_session() {
+    let options = SubscriptionOptions::with_qos(QoS::AtLeastOnce);
+    let filter = TopicFilter::new("#").unwrap();
+    let mut session = new_session(10);
+    let aliases = Terms { topic_alias_maximum: 2, ..terms(V5) };
+    let _attached = session.attach(aliases, 60, None);
+    session.mount(&"n/".into());
+    let _new = session.subscribe(filter.clone(), Subscription { options, id: None });
+    let live = |session: &mut Session, topic: &str, number| {
+        offer(session, delivery_of(message(topic, number, 8), QoS::AtLeastOnce));
+    };
+    for (topic, number) in [("n/a", 1), ("n/a", 2), ("n/", 3), ("n", 4), ("m/a", 5), ("n/$b", 6)] {
+        live(&mut session, topic, number);
+    }
+    let mut kept = Kept::default();
+    kept.0.insert("n/kept".into(), message("n/kept", 7, 8));
+    kept.0.insert("o/kept".into(), message("o/kept", 8, 8));
+    session.replay(Replay::new(filter, Subscription { options, id: None }));
+    let sent: Vec<_> = written(&mut session, NOW, &mut kept)
+        .into_iter()
+        .map(|packet| (packet.number(), packet.topic.clone(), packet.alias))
+        .collect();
+    let expected = [
+        (1, "a".to_owned(), Some(1)),
+        (2, String::new(), Some(1)),
+        (6, "$b".to_owned(), Some(2)),
+        (7, "kept".to_owned(), None),
+    ];
+    assert_eq!(sent, expected);
+    assert_eq!(session.ledger().filtered(FilterReason::Unmounted), 4);
+    // QoS 1 on another Network Connection: without a prefix whole, with another one not at all.
+    let _attached = session.attach(terms(V5), 60, None);
+    let topics = |packets: Vec<Packet>| -> Vec<String> {
+        packets.into_iter().map(|packet| packet.topic).collect()
+    };
+    let again = topics(written(&mut session, NOW, &mut kept));
+    assert_eq!(again, ["n/a", "n/a", "n/$b"]);
+    let _attached = session.attach(terms(V5), 60, None);
+    session.mount(&"m/".into());
+    assert!(written(&mut session, NOW, &mut kept).is_empty());
+    assert_eq!(session.ledger().filtered(FilterReason::Unmounted), 7);
+    assert_eq!(session.ledger().inflight, 0);
+    assert!(session.ledger().balances());
+}
+
+#[test]
+fn a_member_that_is_mounted_elsewhere_takes_no_shared_message() {
+    let mut session = new_session(10);
+    let _attached = session.attach(terms(V5), 60, None);
+    let shared = |topic: &str| delivery_of(message(topic, 1, 8), QoS::AtMostOnce);
+    assert!(session.takes_now(&shared("m/a"), NOW));
+    session.mount(&"n/".into());
+    assert!(session.takes_now(&shared("n/a"), NOW) && !session.takes_now(&shared("m/a"), NOW));
 }

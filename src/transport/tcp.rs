@@ -2,17 +2,15 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::pin::Pin;
-use std::sync::Arc;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
 use std::task::{Context, Poll, ready};
 
 use crate::runtime::{self, Registered};
 use async_io::Async;
-use futures_io::{AsyncRead, AsyncWrite};
 
-use super::{ByteStream, Incoming, Transport, TryWrite};
+use super::socket::{Connected, SocketStream};
+use super::{Incoming, Transport};
 use crate::limits::Limits;
 use options::Options;
 use reserve::Reserve;
@@ -180,11 +178,10 @@ impl TcpTransport {
 impl Transport for TcpTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
         let (accepted, peer) = self.accept_stream().await?;
-        Ok(Incoming::with_handshake(peer, async move {
-            let stream = accepted.into_stream()?;
-            let inline: Arc<dyn TryWrite> = stream.socket.clone();
-            Ok(ByteStream::new(stream).with_try_write(inline))
-        }))
+        Ok(Incoming::with_handshake(
+            peer,
+            async move { Ok(accepted.into_stream()?.into_byte_stream()) },
+        ))
     }
 
     fn local_endpoint(&self) -> String {
@@ -279,12 +276,12 @@ impl Accepted {
     ///
     /// # Errors
     /// The process had no descriptor left for the peer, or has none to watch it.
-    pub(super) fn into_stream(self) -> io::Result<TcpStream> {
+    pub(super) fn into_stream(self) -> io::Result<SocketStream<std::net::TcpStream>> {
         let socket = match Registered::new(self.0?) {
             Ok(registered) => Connected::Loop(registered?),
             Err(socket) => Connected::Reactor(Async::new(socket)?),
         };
-        Ok(TcpStream { socket: Arc::new(socket), drained: false, asked: false })
+        Ok(SocketStream::new(socket))
     }
 
     /// Its keep-alive: idle time, interval, probes and user timeout, in seconds.
@@ -302,181 +299,10 @@ impl Accepted {
     }
 }
 
-/// A connected socket, shared between its owner and tasks that write inline.
-enum Connected {
-    Reactor(Async<std::net::TcpStream>),
-    Loop(Registered<std::net::TcpStream>),
-}
-
-impl Connected {
-    fn get_ref(&self) -> &std::net::TcpStream {
-        match self {
-            Connected::Reactor(socket) => socket.get_ref(),
-            Connected::Loop(socket) => socket.get_ref(),
-        }
-    }
-
-    /// Ready when a read may find something again, after one that found no more.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Connected::Reactor(socket) => socket.poll_readable(cx),
-            Connected::Loop(socket) => socket.poll_readable(cx).map(Ok),
-        }
-    }
-
-    /// Ready when a write may be tried again, after one that would have blocked.
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Connected::Reactor(socket) => socket.poll_writable(cx),
-            Connected::Loop(socket) => socket.poll_writable(cx).map(Ok),
-        }
-    }
-}
-
-impl TryWrite for Connected {
-    fn try_write(&self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        uninterrupted(|| write_slices(self.get_ref(), bufs))
-    }
-}
-
-/// The owner's side of an accepted socket.
-pub(super) struct TcpStream {
-    socket: Arc<Connected>,
-    /// The last read took less than there was room for, so the socket is empty: the next read waits for
-    /// readiness first instead of being told that it would block. Readiness is level-triggered, so bytes
-    /// and an end of stream that came in between are seen.
-    drained: bool,
-    /// A read has waited for readiness. Another one before it came looks by itself: after the process was stopped,
-    /// a deadline may strike before readiness is reported.
-    asked: bool,
-}
-
-impl TcpStream {
-    fn poll_read_with(
-        &mut self,
-        cx: &mut Context<'_>,
-        room: usize,
-        mut read: impl FnMut(&std::net::TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let socket = &self.socket;
-        loop {
-            if self.drained {
-                match socket.poll_readable(cx) {
-                    Poll::Ready(readable) => readable?,
-                    Poll::Pending if self.asked => {}
-                    Poll::Pending => {
-                        self.asked = true;
-                        return Poll::Pending;
-                    }
-                }
-                self.drained = false;
-                self.asked = false;
-            }
-            match uninterrupted(|| read(socket.get_ref())) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
-                Ok(n) => {
-                    self.drained = 0 < n && n < room;
-                    return Poll::Ready(Ok(n));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        mut write: impl FnMut(&std::net::TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let socket = &self.socket;
-        loop {
-            match uninterrupted(|| write(socket.get_ref())) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(socket.poll_writable(cx))?;
-                }
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-}
-
-/// One slice, the usual case, takes the cheaper system call.
-fn write_slices(mut socket: &std::net::TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    match bufs {
-        [one] => socket.write(one),
-        _ => socket.write_vectored(bufs),
-    }
-}
-
-/// Repeats what a signal interrupted.
-fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
-}
-
-impl AsyncRead for TcpStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_read_with(cx, buf.len(), |mut socket| socket.read(buf))
-    }
-
-    fn poll_read_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &mut [io::IoSliceMut<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let room = bufs.iter().map(|buf| buf.len()).sum();
-        self.poll_read_with(cx, room, |mut socket| socket.read_vectored(bufs))
-    }
-}
-
-impl AsyncWrite for TcpStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |mut socket| socket.write(buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |socket| write_slices(socket, bufs))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // nothing is kept back here
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match self.socket.get_ref().shutdown(Shutdown::Write) {
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()), // the peer was faster
-            done => done,
-        })
-    }
-}
-
-impl Drop for TcpStream {
-    /// Shuts the socket down, because an inline writer may hold it longer than its owner.
-    fn drop(&mut self) {
-        if Arc::strong_count(&self.socket) > 1 {
-            let _ = self.socket.get_ref().shutdown(Shutdown::Both);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use futures_lite::AsyncReadExt;
     use futures_lite::future::{block_on, poll_once};
 

@@ -5,6 +5,7 @@
 //! it is unmasked in the reader's own buffer as it comes, so that a connection holds no read buffer and
 //! a frame may be of any size.
 
+mod forwarded;
 mod frame;
 mod stream;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use super::tcp::TcpTransport;
 use super::{ByteStream, Incoming, Transport};
 use crate::limits::Limits;
+use crate::network::Network;
 use upgrade::{Rules, upgrade};
 
 /// Listening TCP sockets whose peers upgrade to WebSocket.
@@ -85,6 +87,16 @@ impl WsTransport {
         self
     }
 
+    /// Trusts the proxies in these networks: the address of their Clients is the one that `Forwarded` (RFC 7239) or
+    /// `X-Forwarded-For` names, which becomes [`Incoming::peer`]. Of a list it is the right-most address outside of the
+    /// trusted networks. A proxy that names no address, or different ones in the two headers, is refused with 400.
+    /// The headers of other peers are ignored. Without this call no proxy is trusted.
+    #[must_use]
+    pub fn with_forwarded_for(mut self, proxies: Vec<Network>) -> WsTransport {
+        Arc::make_mut(&mut self.rules).set_proxies(proxies);
+        self
+    }
+
     /// The first bound address: an IPv4 address if there is one.
     pub fn local_addr(&self) -> SocketAddr {
         self.tcp.local_addr()
@@ -100,12 +112,102 @@ impl WsTransport {
     }
 }
 
+/// WebSocket over another transport, such as TLS. Clients upgrade as with [`WsTransport`].
+///
+/// ```
+/// use hrotti::Limits;
+/// use hrotti::transport::{Transport, memory::MemoryTransport, ws::WsOver};
+///
+/// let (memory, _connector) = MemoryTransport::new("inside", 1024);
+/// let transport = WsOver::new(memory, Some("/mqtt"), &[], &Limits::default())?;
+/// assert_eq!(transport.local_endpoint(), "ws+memory://inside/mqtt");
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct WsOver<T> {
+    inner: T,
+    rules: Arc<Rules>,
+}
+
+impl<T: Transport> WsOver<T> {
+    /// Serves `path` and `origins` as [`WsTransport::bind`] does, with the bounds of [`WsTransport::with_limits`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if the path does not begin with `/`, or holds `?` or `#`.
+    pub fn new(
+        inner: T,
+        path: Option<&str>,
+        origins: &[String],
+        limits: &Limits,
+    ) -> io::Result<WsOver<T>> {
+        let mut rules = Rules::new(path, origins)?;
+        rules.set_limits(limits);
+        Ok(WsOver { inner, rules: Arc::new(rules) })
+    }
+
+    /// As [`WsTransport::with_forwarded_for`].
+    #[must_use]
+    pub fn with_forwarded_for(mut self, proxies: Vec<Network>) -> WsOver<T> {
+        Arc::make_mut(&mut self.rules).set_proxies(proxies);
+        self
+    }
+
+    fn endpoint(&self, inner: &str) -> String {
+        let path = self.rules.path();
+        let (scheme, rest) = inner.split_once("://").unwrap_or(("", inner));
+        match scheme {
+            "tcp" => format!("ws://{rest}{path}"),
+            "mqtts" => format!("wss://{rest}{path}"),
+            _ => format!("ws+{inner}{path}"),
+        }
+    }
+}
+
+impl<T: Transport> Transport for WsOver<T> {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        let Incoming { peer, handshake } = self.inner.accept().await?;
+        let (rules, accepted_from) = (self.rules.clone(), peer.clone());
+        Ok(Incoming::with_handshake(peer, async move {
+            let mut stream = handshake.await?;
+            let learned = stream.peer.take();
+            let from = learned.as_deref().unwrap_or(&accepted_from).address();
+            let (upgraded, origin) = upgrade(stream, &rules, from.map(|at| at.ip())).await?;
+            let upgraded = ByteStream::new(upgraded);
+            Ok(match (origin, learned) {
+                // A certificate would be the proxy's own.
+                (Some(address), _) => upgraded.with_peer(address.into()),
+                (None, Some(peer)) => upgraded.with_peer(*peer),
+                (None, None) => upgraded,
+            })
+        }))
+    }
+
+    fn local_endpoint(&self) -> String {
+        self.endpoint(&self.inner.local_endpoint())
+    }
+
+    fn local_endpoints(&self) -> Vec<String> {
+        self.inner.local_endpoints().iter().map(|inner| self.endpoint(inner)).collect()
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<super::tls::TlsHandle> {
+        self.inner.tls()
+    }
+}
+
 impl Transport for WsTransport {
     async fn accept(&mut self) -> io::Result<Incoming> {
         let (accepted, peer) = self.tcp.accept_stream().await?;
         let rules = self.rules.clone();
         Ok(Incoming::with_handshake(peer, async move {
-            Ok(ByteStream::new(upgrade(accepted.into_stream()?, &rules).await?))
+            let upgraded = upgrade(accepted.into_stream()?, &rules, Some(peer.ip())).await?;
+            let (stream, origin) = upgraded;
+            let stream = ByteStream::new(stream);
+            Ok(match origin {
+                Some(address) => stream.with_peer(address.into()),
+                None => stream,
+            })
         }))
     }
 

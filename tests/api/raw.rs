@@ -15,7 +15,7 @@ pub(crate) fn limited(limits: Limits) -> (Broker, String) {
 }
 
 /// The Remaining Length as a Variable Byte Integer.
-fn varint(mut len: usize) -> Vec<u8> {
+pub(crate) fn varint(mut len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = (len % 128) as u8;

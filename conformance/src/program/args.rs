@@ -33,17 +33,22 @@ mod tests;
         hrotti-conformance --list --filter MQTT-3.1.2-24"
 )]
 pub(crate) struct Args {
-    /// The broker's URL: tcp://HOST:PORT or ws://HOST:PORT/PATH. May be given several times.
+    /// The broker's URL: tcp://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH. May be given
+    /// several times.
     #[structopt(long, value_name = "URL", number_of_values = 1, parse(try_from_str = any_url))]
     pub(crate) url: Vec<String>,
 
-    /// The broker's WebSocket URL: ws://HOST:PORT/PATH. May be given several times.
+    /// The broker's WebSocket URL: ws://HOST:PORT/PATH or wss://HOST:PORT/PATH. May be given several times.
     #[structopt(long, value_name = "URL", number_of_values = 1, parse(try_from_str = ws_url))]
     pub(crate) ws_url: Vec<String>,
 
     /// The broker's URL for version 5, if that has a separate port. Only with a single --url.
     #[structopt(long, value_name = "URL", parse(try_from_str = any_url))]
     pub(crate) v5_url: Option<String>,
+
+    /// A PEM file with the authorities of the broker's certificate. Needed for mqtts:// and wss://.
+    #[structopt(long, value_name = "FILE", parse(from_os_str))]
+    pub(crate) ca_file: Option<PathBuf>,
 
     /// Runs only cases whose name contains TEXT, whose `chapter::name` begins with TEXT (will::), or that check the
     /// statement TEXT (MQTT-3.1.2-24). May be given several times: any of them then.
@@ -140,16 +145,25 @@ impl Path {
 fn any_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|e| format!("{e}; write tcp://HOST:PORT"))?;
     match url.scheme() {
-        "tcp" | "ws" if url.has_host() => Ok(text.to_owned()),
-        "tcp" | "ws" => Err("a host is missing".into()),
-        other => Err(format!("the scheme is {other}; tcp and ws can be tested")),
+        "tcp" | "mqtts" | "tls" | "ws" | "wss" if url.has_host() => Ok(text.to_owned()),
+        "tcp" | "mqtts" | "tls" | "ws" | "wss" => Err("a host is missing".into()),
+        other => Err(format!("the scheme is {other}; tcp, mqtts, ws and wss can be tested")),
     }
 }
 
 fn ws_url(text: &str) -> Result<String, String> {
     any_url(text).and_then(|url| {
-        if url.starts_with("ws:") { Ok(url) } else { Err("a ws:// URL is needed here".into()) }
+        if url.starts_with("ws:") || url.starts_with("wss:") {
+            Ok(url)
+        } else {
+            Err("a ws:// or wss:// URL is needed here".into())
+        }
     })
+}
+
+/// Whether TLS is spoken at this URL.
+pub(crate) fn is_tls(url: &str) -> bool {
+    ["mqtts:", "tls:", "wss:"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 fn positive(text: &str) -> Result<u8, String> {
@@ -166,6 +180,12 @@ impl Args {
         })?;
         if args.urls().is_empty() && !args.list && args.matrix.is_empty() {
             return Err(Usage::Wrong("--url or --ws-url is needed; --help says more".into()));
+        }
+        let every = args.urls().into_iter().chain(args.v5_url.clone());
+        if args.ca_file.is_none()
+            && let Some(url) = every.into_iter().find(|url| is_tls(url))
+        {
+            return Err(Usage::Wrong(format!("{url} needs --ca-file; --help says more")));
         }
         if args.v5_url.is_some() && args.urls().len() != 1 {
             return Err(Usage::Wrong("--v5-url goes with exactly one --url".into()));
@@ -202,6 +222,9 @@ impl Args {
         let mut command = format!("hrotti-conformance --url {url}");
         if let Some(v5) = &self.v5_url {
             command += &format!(" --v5-url {v5}");
+        }
+        if let Some(path) = &self.ca_file {
+            command += &format!(" --ca-file {}", path.display());
         }
         if let Some(path) = &self.capabilities {
             command += &format!(" --capabilities {}", path.display());

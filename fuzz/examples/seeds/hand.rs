@@ -5,14 +5,17 @@ use std::path::Path;
 /// Each target with its seeds.
 pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     vec![
+        ("acl_file", texts(ACL_FILE)),
         ("config", config()),
         ("connect", connect()),
         ("decode_v5", bytes(DECODE_V5)),
         ("decode_v3_1", bytes(DECODE_V3)),
         ("decode_v3_1_1", bytes(DECODE_V3)),
         ("first_bytes", bytes(FIRST_BYTES)),
+        ("forwarded", bytes(FORWARDED)),
         ("frame", bytes(FRAME)),
         ("listener_url", texts(LISTENER_URL)),
+        ("proxy_header", bytes(PROXY_HEADER)),
         ("retained", scripts(3)),
         ("session", sessions()),
         ("share", scripts(0)),
@@ -60,6 +63,19 @@ fn config() -> Vec<Vec<u8>> {
     seeds.push(example);
     seeds
 }
+
+const ACL_FILE: &[&str] = &[
+    "c\tann\thome/lamp\ntopic read #\nuser ann\ntopic readwrite home/#\ntopic deny home/secret\npattern write %c/%u/#\n",
+    "c\t\thome/#\ntopic read home/+\ntopic deny home/a\npattern deny %c/#\npattern read $x/#",
+    "a/b\tu/v\tp/a/b/u/v\npattern %c/x\npattern p/%c/%u\npattern readwrite %u",
+    "$SYS\t\t$SYS/x\npattern %c/#\ntopic +/x\ntopic deny $SYS/#",
+    "+\tann\ta\npattern a\nuser ann\ntopic a b\ntopic read a b\n",
+    "c\ta b\td e\nuser  a b \ntopic write  d e \n topic f\r\n# x\n",
+    "c\t\t+/+\ntopic read a/b\ntopic deny a/+\ntopic read /#",
+    "c\t\ta\nTopic a\ntopic\ta\ntopic a/#/b\ntopic deny\npattern x%c\ntopic $share/g/a\nuser\n # c",
+    "c\t\ta\n",
+    "",
+];
 
 const CONFIG: &[&str] = &[
     "",
@@ -293,4 +309,41 @@ const UPGRADES: &[&str] = &[
      Sec-WebSocket-Key: k\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
     "\u{10}\u{c}\u{0}\u{4}MQTT",
     "GET / HTTP/1.1\r\nX",
+];
+
+const PROXY_HEADER: &[&[u8]] = &[
+    b"PROXY TCP4 192.0.2.7 192.0.2.1 50000 1883\r\nMQTT",
+    b"PROXY TCP6 2001:db8::7 ::1 65535 1\r\n",
+    b"PROXY UNKNOWN\r\n",
+    b"PROXY UNKNOWN ffff::f x\r\n",
+    b"PROXY TCP4 192.0.2.7 192.0.2.1 50000\r\n",
+    b"PROXY TCP4 1.2.3.4",
+    b"PROXY UNKNOWN xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    b"\r\n\r\n\x00\r\nQUIT\n!\x11\x00\x0c\xc0\x00\x02\x07\xc0\x00\x02\x01\xc3P\x07[\x10\x0c",
+    b"\r\n\r\n\x00\r\nQUIT\n \x00\x00\x00",
+    b"\r\n\r\n\x00\r\nQUIT\n!!\x00$\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+    b"\r\n\r\n\x00\r\nQUIT\n!1\x00\xd8/run/s\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+    b"\r\n\r\n\x00\r\nQUIT\n!\x11\x00\x1e\xc0\x00\x02\x07\xc0\x00\x02\x01\xc3P\x07[\x04\x00\x01x \x00\x0b\x03\x00\x00\x00\x00\"\x00\x03ann",
+    b"\r\n\r\n\x00\r\nQUIT\n!\x11\x00\x0f\xc0\x00\x02\x07\xc0\x00\x02\x01\xc3P\x07[\x04\x00\x09",
+    b"\r\n\r\n\x00\r\nQUIT\n!\x12\x00\x0c\xc0\x00\x02\x07\xc0\x00\x02\x01\xc3P\x07[",
+    b"\r\n\r\n\x00\r\nQUIT\n!\x11\x00\x0c\xc0\x00\x02\x07",
+    b"\r\n\r\n\x00\r\nQUIT\n!\x11\xff\xff",
+    b"\x10\x0c\x00\x04MQTT",
+];
+
+const FORWARDED: &[&[u8]] = &[
+    b"192.0.2.1",
+    b"203.0.113.9, 192.0.2.1, 10.1.1.1",
+    b"[2001:db8::1]:443",
+    b"unknown",
+    b"192.0.2.1\n10.1.1.1",
+    b":for=192.0.2.1;proto=https",
+    b":for=\"[2001:db8::1]:4711\";by=10.1.1.1,for=10.2.2.2",
+    b":for=\"192.0.2.66",
+    b":for=192.0.2.1\n192.0.2.1",
+    b":for=192.0.2.1\n192.0.2.2",
+    b":for=unknown, for=10.1.1.1",
+    b":for=a;x=\", for=\"[2001:db8::1]\"",
+    b"",
+    b",,",
 ];

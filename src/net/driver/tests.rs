@@ -9,15 +9,19 @@ use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future::{block_on, poll_once};
 
 use super::*;
-use crate::engine::access::{AccessControl, ConnectDecision, Policy};
+use crate::access::{Answer, Authenticating, Credentials, Refusal};
+use crate::engine::access::AccessControl;
+use crate::engine::access::testing::{RULE, Rig, identity};
 use crate::engine::session_cell::SessionCell;
 use crate::host::Host;
 use crate::host::by_hand::ByHand;
 use crate::limits::Limits;
-use crate::packet::Connect;
 use crate::sync::lock;
 use crate::transport::Transport;
 use crate::transport::memory::{MemoryStream, MemoryTransport};
+
+mod access;
+mod routes;
 
 struct Nobody;
 
@@ -63,6 +67,15 @@ impl Bench {
     fn connect(&self, id: &str) -> Served {
         let mut served = self.dial(64 * 1024);
         assert_eq!(served.exchange(&connect(id))[..1], [0x20], "CONNACK");
+        served
+    }
+}
+
+impl Bench {
+    /// As [`Bench::connect`], without a Keep Alive.
+    fn connect_patiently(&self, id: &str) -> Served {
+        let mut served = self.dial(64 * 1024);
+        assert_eq!(served.exchange(&patient(id))[..1], [0x20], "CONNACK");
         served
     }
 }
@@ -253,42 +266,23 @@ fn a_write_that_is_taken_late_has_not_stalled() {
     assert_eq!(bench.engine.counters().writes_stalled, 0);
 }
 
-/// The decision about a CONNECT, once it is made.
-type Decided = Arc<Mutex<Option<Result<(), Fault>>>>;
+/// The answer to a CONNECT, once it is there.
+type Decided = Arc<Mutex<Option<Result<(), Refusal>>>>;
 
-/// Decides about a CONNECT when the test tells it to; no Client may receive a Topic Name that begins with `no`.
-#[derive(Default)]
-struct Slow {
-    decided: Decided,
-}
-
-impl Policy for Slow {
-    fn connect(&self, peer: &PeerInfo, connect: &Connect<'_>) -> ConnectDecision {
-        assert_eq!((peer.to_string().as_str(), connect.client_id), ("m#1", "a"));
-        let decided = self.decided.clone();
-        Box::pin(poll_fn(move |_| match *lock(&decided) {
-            Some(decided) => Poll::Ready(decided),
+/// A bench whose CONNECTs wait for an answer, and where to make it.
+fn slow_bench() -> (Bench, Decided) {
+    let decided = Decided::default();
+    let answer = decided.clone();
+    let authenticate = move |shown: Credentials| -> Authenticating {
+        assert_eq!((shown.peer.to_string().as_str(), &*shown.client_id), ("m#1", "a"));
+        let answer = answer.clone();
+        Box::pin(poll_fn(move |_| match &*lock(&answer) {
+            Some(Ok(())) => Poll::Ready(Answer::accept(identity("ann"))),
+            Some(Err(refusal)) => Poll::Ready(Answer::Refuse(refusal.clone())),
             None => Poll::Pending,
         }))
-    }
-
-    fn may_publish(&self, _: &str, topic: &str) -> bool {
-        !topic.starts_with("no")
-    }
-
-    fn may_subscribe(&self, _: &str, filter: &str) -> bool {
-        !filter.starts_with("no")
-    }
-
-    fn may_receive(&self, _: &str, topic: &[u8]) -> bool {
-        !topic.starts_with(b"no")
-    }
-}
-
-/// A bench whose CONNECTs wait for a decision, and where to make it.
-fn slow_bench() -> (Bench, Decided) {
-    let policy = Slow::default();
-    let decided = policy.decided.clone();
+    };
+    let policy = Rig { authenticate: Box::new(authenticate), ..Rig::default() };
     (Bench::new(Limits::default(), AccessControl::with(Arc::new(policy))), decided)
 }
 
@@ -331,13 +325,13 @@ fn a_connect_that_is_not_decided_in_time_is_refused_by_0x88() {
 #[test]
 fn a_connect_that_is_denied_gets_the_reason_and_no_session() {
     let (bench, decided) = slow_bench();
-    *lock(&decided) = Some(Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, "no")));
+    *lock(&decided) = Some(Err(Refusal::not_authorized(RULE)));
     let mut served = bench.dial(4096);
     let connack = served.exchange(&[connect("a"), PINGREQ.to_vec()].concat());
     assert_eq!((connack[0], connack[3]), (0x20, 0x87));
     assert_eq!(connack.len(), usize::from(connack[1]) + 2, "nothing behind it");
     let counters = bench.engine.counters();
-    assert_eq!((counters.accesses_denied, counters.sessions), (1, 0));
+    assert_eq!((counters.connects_not_authorized, counters.sessions), (1, 0));
 }
 
 /// A publisher that says nothing any more keeps no Session's memory.
@@ -358,4 +352,102 @@ fn an_idle_publisher_forgets_its_routes_pitfall_15() {
     bench.pass(61);
     publisher.turn();
     assert!(cell.upgrade().is_none());
+}
+
+// ---- Rates -----------------------------------------------------------------------------------------
+
+/// Messages that were routed, whether somebody heard them or not.
+fn offered(bench: &Bench) -> u64 {
+    bench.engine.ledger().offered
+}
+
+#[test]
+fn messages_beyond_the_rate_wait_and_none_is_lost() {
+    let limits = Limits { client_messages_per_sec_max: 4, ..Limits::default() };
+    let bench = Bench::new(limits, AccessControl::default());
+    let mut served = bench.connect_patiently("a");
+    let ten: Vec<u8> = (0..10_u8).flat_map(|number| publish(&[number])).collect();
+    served.send(&[&ten[..], &PINGREQ].concat());
+    for expected in [4, 8, 10] {
+        (0..6).for_each(|_| {
+            served.turn();
+        });
+        assert_eq!(offered(&bench), expected);
+        assert_eq!(served.got().is_empty(), expected < 10, "PINGREQ stands behind them");
+        bench.pass(1);
+    }
+    let counts = bench.engine.counters();
+    assert_eq!((counts.readers_slowed, counts.keep_alives_timed_out), (2, 0));
+}
+
+#[test]
+fn bytes_beyond_the_rate_stay_with_the_peer() {
+    let limits = Limits { client_bytes_per_sec_max: 100, ..Limits::default() };
+    let bench = Bench::new(limits, AccessControl::default());
+    let mut served = bench.connect_patiently("a");
+    // 24 bytes each.
+    served.send(&(0..20).flat_map(|_| publish(&[7; 18])).collect::<Vec<u8>>());
+    let mut all = Vec::new();
+    for _ in 0..6 {
+        (0..8).for_each(|_| {
+            served.turn();
+        });
+        all.push(offered(&bench));
+        bench.pass(1);
+    }
+    assert_eq!(all, [4, 8, 12, 16, 20, 20]);
+}
+
+/// A Keep Alive of one second, messages for twenty: the silence is the broker's own.
+#[test]
+fn keep_alive_and_packet_timeout_do_not_strike_while_the_broker_does_not_read() {
+    let limits = Limits {
+        client_messages_per_sec_max: 1,
+        packet_timeout: std::time::Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let bench = Bench::new(limits, AccessControl::default());
+    let mut served = bench.connect("a");
+    let mut packets: Vec<u8> = (0..20_u8).flat_map(|number| publish(&[number])).collect();
+    // The last one is not whole.
+    packets.truncate(packets.len() - 1);
+    served.send(&packets);
+    for _ in 0..40 {
+        if offered(&bench) < 19 {
+            assert!(!served.turn());
+            (0..3).for_each(|_| assert!(!served.turn()));
+            bench.pass(1);
+        }
+    }
+    assert_eq!(offered(&bench), 19);
+    served.send(&[19]);
+    bench.pass(1);
+    (0..4).for_each(|_| {
+        served.turn();
+    });
+    assert_eq!(offered(&bench), 20);
+    assert!(served.got().is_empty());
+    // From when it reads again, the Client's silence counts.
+    for _ in 0..2 {
+        assert!(served.got().is_empty());
+        bench.pass(2);
+        (0..4).for_each(|_| {
+            served.turn();
+        });
+    }
+    assert_eq!(served.got()[2], 0x8D, "DISCONNECT");
+}
+
+#[test]
+fn a_slowed_connection_is_woken_when_it_may_go_on() {
+    let limits = Limits { client_messages_per_sec_max: 1, ..Limits::default() };
+    let bench = Bench::new(limits, AccessControl::default());
+    let mut served = bench.connect_patiently("a");
+    served.send(&[publish(b"1"), publish(b"2"), publish(b"3")].concat());
+    (0..4).for_each(|_| {
+        served.turn();
+    });
+    assert_eq!(offered(&bench), 1);
+    let at = served.driver.dispatch.link.mailbox.deadline();
+    assert_eq!(at.0, bench.engine.now().0 + 1_000);
 }

@@ -100,10 +100,12 @@ fn a_connack_carries_every_property_it_is_given() {
         reason: ReasonCode::SUCCESS,
         session_expiry_secs: Some(3_600),
         receive_maximum: Some(1_024),
+        maximum_qos: Some(QoS::AtLeastOnce),
         maximum_packet_size: Some(65_536),
         assigned_client_id: Some("auto-1"),
         topic_alias_maximum: 16,
         server_keep_alive: Some(30),
+        authentication: Some(("SCRAM-SHA-256", b"v=1")),
         reason_string: Some("fine"),
     };
     let mut read = Written::parse(&written(|out| assert!(connack(out, V5, &ack, None))));
@@ -111,16 +113,33 @@ fn a_connack_carries_every_property_it_is_given() {
     let mut properties = read.properties();
     assert!(read.is_empty());
     properties.sort();
-    let expected: [(u8, &[u8]); 7] = [
+    let expected: [(u8, &[u8]); 10] = [
         (0x11, &[0, 0, 0x0E, 0x10]),
         (0x12, b"auto-1"),
         (0x13, &[0, 30]),
+        (0x15, b"SCRAM-SHA-256"),
+        (0x16, b"v=1"),
         (0x1F, b"fine"),
         (0x21, &[4, 0]),
         (0x22, &[0, 16]),
+        (0x24, &[1]),
         (0x27, &[0, 1, 0, 0]),
     ];
     assert_eq!(properties, expected.map(|(id, value)| (id, value.to_vec())));
+}
+
+#[test]
+fn an_auth_has_its_method_always_and_its_data_if_there_is_any_mqtt_4_12_0_5() {
+    for (reason, data) in
+        [(ReasonCode::CONTINUE_AUTHENTICATION, &b"r=1"[..]), (ReasonCode::SUCCESS, &b""[..])]
+    {
+        let mut read = Written::parse(&written(|out| auth(out, reason, "SCRAM-SHA-256", data)));
+        assert_eq!((read.header, read.byte()), (0xF0, reason.value()));
+        let method = (0x15, b"SCRAM-SHA-256".to_vec());
+        let data = (!data.is_empty()).then(|| (0x16, data.to_vec()));
+        assert_eq!(read.properties(), [method].into_iter().chain(data).collect::<Vec<_>>());
+        assert!(read.is_empty());
+    }
 }
 
 /// MQTT-3.1.2-24, -3.2.2-19: the text goes first, then the packet.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -12,15 +13,17 @@ use async_tungstenite::tungstenite::handshake::server::{
     ErrorResponse, Request, create_response, write_response,
 };
 use async_tungstenite::tungstenite::http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, AsHeaderName, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HeaderName, ORIGIN,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use async_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use futures_io::{AsyncRead, AsyncWrite};
 use url::Url;
 
+use super::forwarded;
 use super::stream::WsStream;
 use crate::limits::Limits;
+use crate::network::Network;
 use crate::runtime;
 
 /// After a refusal, how much more of the peer's bytes is read: closing a socket with unread bytes resets it,
@@ -31,7 +34,10 @@ const DISCARD_MAX: usize = 64 * 1024;
 /// handshake timeout, so that the peer is counted as refused, not as one that took too long.
 const FAREWELL_TIME: Duration = Duration::from_millis(250);
 
-/// The path that is served, and the origins that may connect.
+/// The header in which most proxies name the Client.
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The path that is served, the origins that may connect, and the proxies that may name a Client's address.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     path: String,
@@ -40,6 +46,8 @@ pub(super) struct Rules {
     /// The longest request, from its first byte to the empty line.
     request_bytes_max: usize,
     request_headers_max: usize,
+    /// The networks of the proxies whose headers name the Client's address.
+    proxies: Vec<Network>,
 }
 
 impl Rules {
@@ -50,8 +58,8 @@ impl Rules {
         }
         let origins = origins.iter().map(|origin| canonical(origin)).collect();
         let (request_bytes_max, request_headers_max) = (0, 0);
-        let mut rules =
-            Rules { path: path.to_owned(), origins, request_bytes_max, request_headers_max };
+        let (path, proxies) = (path.to_owned(), Vec::new());
+        let mut rules = Rules { path, origins, request_bytes_max, request_headers_max, proxies };
         rules.set_limits(&Limits::default());
         Ok(rules)
     }
@@ -61,8 +69,30 @@ impl Rules {
         self.request_headers_max = limits.ws_request_headers_max.into();
     }
 
+    pub(super) fn set_proxies(&mut self, proxies: Vec<Network>) {
+        self.proxies = proxies;
+    }
+
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The address of the Client, if the request comes from a proxy.
+    ///
+    /// # Errors
+    /// The proxy does not name it clearly.
+    fn origin_of(
+        &self,
+        request: &Request,
+        from: Option<IpAddr>,
+    ) -> Result<Option<SocketAddr>, Refusal> {
+        let proxied = from.is_some_and(|address| Network::any_contains(&self.proxies, address));
+        if !proxied {
+            return Ok(None);
+        }
+        let (standard, usual) = (lines(request, FORWARDED), lines(request, X_FORWARDED_FOR));
+        let origin = forwarded::origin(standard, usual, &self.proxies);
+        origin.map(Some).map_err(|unclear| refusal(StatusCode::BAD_REQUEST, unclear))
     }
 
     /// Whether the page that the request comes from may connect. No `Origin`: not a browser.
@@ -85,12 +115,15 @@ fn canonical(origin: &str) -> String {
 /// A response that refuses.
 type Refusal = Box<ErrorResponse>;
 
+fn lines(request: &Request, name: impl AsHeaderName) -> impl Iterator<Item = &[u8]> {
+    request.headers().get_all(name).into_iter().map(HeaderValue::as_bytes)
+}
+
 /// The elements of a header that is a list. Lines of one name are one list (RFC 9110, section 5.3), which is
 /// how proxies send `Connection`.
 fn elements<'a>(request: &'a Request, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let lines = request.headers().get_all(name).into_iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b',' | b' ' | b'\t')))
+    lines(request, name)
+        .flat_map(|line| line.split(|byte| matches!(byte, b',' | b' ' | b'\t')))
         .filter(|element| !element.is_empty())
 }
 
@@ -123,11 +156,15 @@ fn subprotocol(request: &Request) -> Result<Option<&'static str>, Refusal> {
     Ok(chosen)
 }
 
-/// The response to a whole request.
+/// The response to a whole request that comes from this address, and the Client's address if a proxy names it.
 ///
 /// # Errors
 /// The response that refuses.
-fn respond(request: &[u8], rules: &Rules) -> Result<Vec<u8>, Refusal> {
+fn respond(
+    request: &[u8],
+    rules: &Rules,
+    from: Option<IpAddr>,
+) -> Result<(Vec<u8>, Option<SocketAddr>), Refusal> {
     // The first line and the empty one are no headers.
     let lines = request.iter().filter(|byte| **byte == b'\n').count();
     if lines.saturating_sub(2) > rules.request_headers_max {
@@ -149,6 +186,7 @@ fn respond(request: &[u8], rules: &Rules) -> Result<Vec<u8>, Refusal> {
     if !rules.admits(&request) {
         return Err(refusal(StatusCode::FORBIDDEN, "Pages of this origin may not connect.\n"));
     }
+    let origin = rules.origin_of(&request, from)?;
     if let Some(chosen) = subprotocol(&request)? {
         // MQTT-6.0.0-4
         let value = HeaderValue::from_static(chosen);
@@ -156,27 +194,33 @@ fn respond(request: &[u8], rules: &Rules) -> Result<Vec<u8>, Refusal> {
     }
     let mut bytes = Vec::new();
     write_response(&mut bytes, &response).map_err(|error| fault(&error))?;
-    Ok(bytes)
+    Ok((bytes, origin))
 }
 
 /// Carries out the upgrade on `io`. Bytes that the peer sent behind its request, without waiting for the
 /// response, are kept for the stream.
 ///
+/// Also returns the Client's address, if `from`, the address that the request comes from, is that of a proxy.
+///
 /// # Errors
 /// The peer has disconnected, or was refused by a response.
-pub(super) async fn upgrade<S>(mut io: S, rules: &Rules) -> io::Result<WsStream<S>>
+pub(super) async fn upgrade<S>(
+    mut io: S,
+    rules: &Rules,
+    from: Option<IpAddr>,
+) -> io::Result<(WsStream<S>, Option<SocketAddr>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let answer = match read_request(&mut io, rules.request_bytes_max).await {
-        Ok((request, early)) => respond(&request, rules).map(|response| (response, early)),
+        Ok((request, early)) => respond(&request, rules, from).map(|response| (response, early)),
         Err(Unread::Io(error)) => return Err(error),
         Err(Unread::Refused(status, text)) => Err(refusal(status, text)),
     };
     match answer {
-        Ok((response, early)) => {
+        Ok(((response, origin), early)) => {
             write(&mut io, &response).await?;
-            Ok(WsStream::new(io, early))
+            Ok((WsStream::new(io, early), origin))
         }
         Err(response) => refuse(&mut io, response).await,
     }

@@ -1,9 +1,12 @@
-// mqttjs_ws.cjs WS_URL: MQTT.js over WebSockets, 3.1, 3.1.1 and 5.
+// mqttjs.cjs URL [CA_FILE]: MQTT.js over ws, wss or mqtts, 3.1, 3.1.1 and 5.
 "use strict";
 const assert = require("node:assert");
+const fs = require("node:fs");
 const mqtt = require("mqtt");
 
 const url = process.argv[2];
+const scheme = url.split(":")[0];
+const tls = process.argv[3] ? { ca: fs.readFileSync(process.argv[3]) } : {};
 const run = `js${Date.now() % 1e9}`;
 const DEADLINE = 60_000;
 
@@ -25,6 +28,7 @@ async function connect(protocolVersion, name, options = {}) {
     clean: true,
     reconnectPeriod: 0,
     connectTimeout: DEADLINE,
+    ...(scheme === "mqtts" ? tls : { wsOptions: tls }),
     ...options,
   });
   client.on("message", (topic, payload, packet) => {
@@ -137,10 +141,10 @@ async function main() {
     for (const [name, what] of Object.entries(table)) {
       try {
         await what(version, `${run}/${version}/${name.replaceAll(" ", "_")}`);
-        console.log(`ok     MQTT.js over ws: ${label} ${name}`);
+        console.log(`ok     MQTT.js over ${scheme}: ${label} ${name}`);
       } catch (e) {
         failed = true;
-        console.log(`failed MQTT.js over ws: ${label} ${name}: ${e.message}`);
+        console.log(`failed MQTT.js over ${scheme}: ${label} ${name}: ${e.message}`);
       }
     }
   }

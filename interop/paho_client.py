@@ -1,4 +1,4 @@
-"""paho_ws.py WS_URL: paho-mqtt over WebSockets, 3.1, 3.1.1 and 5."""
+"""paho_client.py URL [CA_FILE]: paho-mqtt over ws, wss or mqtts, 3.1, 3.1.1 and 5."""
 
 import queue
 import sys
@@ -11,6 +11,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 URL = urlparse(sys.argv[1])
+CA_FILE = sys.argv[2] if len(sys.argv) > 2 else None
+PORTS = {"ws": 80, "wss": 443, "mqtts": 8883}
 RUN = f"paho{time.time_ns() % 1_000_000_000}"
 DEADLINE = 60
 failed = False
@@ -24,10 +26,13 @@ class Peer:
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=RUN + name,
             protocol=version,
-            transport="websockets",
+            transport="websockets" if URL.scheme in ("ws", "wss") else "tcp",
             **options,
         )
-        self.client.ws_set_options(path=URL.path or "/")
+        if URL.scheme in ("ws", "wss"):
+            self.client.ws_set_options(path=URL.path or "/")
+        if URL.scheme in ("wss", "mqtts"):
+            self.client.tls_set(ca_certs=CA_FILE)
         self.messages = queue.Queue()
         self.acked = queue.Queue()
         self.connected = queue.Queue()
@@ -44,7 +49,7 @@ class Peer:
             if not clean:
                 options["properties"] = Properties(PacketTypes.CONNECT)
                 options["properties"].SessionExpiryInterval = 3600
-        self.client.connect(URL.hostname, URL.port or 80, **options)
+        self.client.connect(URL.hostname, URL.port or PORTS[URL.scheme], **options)
         self.client.loop_start()
         flags, code = self.connected.get(timeout=DEADLINE)
         assert not code.is_failure, code
@@ -76,10 +81,10 @@ def check(name, what):
     global failed
     try:
         what()
-        print(f"ok     paho-mqtt over ws: {name}", flush=True)
+        print(f"ok     paho-mqtt over {URL.scheme}: {name}", flush=True)
     except Exception as e:  # a check reports whatever went wrong
         failed = True
-        print(f"failed paho-mqtt over ws: {name}: {type(e).__name__} {e}", flush=True)
+        print(f"failed paho-mqtt over {URL.scheme}: {name}: {type(e).__name__} {e}", flush=True)
 
 
 def every_qos(version, label):

@@ -1,0 +1,73 @@
+//! Bans before another policy, and behind its answers.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Bans, Sought};
+use crate::access::{
+    Answer, Authenticating, Credentials, Decision, Exchange, Identity, Policy, Present, Request,
+    Secret,
+};
+
+/// See [`Bans::guard`].
+pub(super) struct Guard {
+    pub(super) bans: Arc<Bans>,
+    pub(super) policy: Arc<dyn Policy>,
+}
+
+/// An exchange of the policy behind the bans.
+struct Guarded {
+    bans: Arc<Bans>,
+    exchange: Box<dyn Exchange>,
+}
+
+/// The answer of the policy, unless it lets in a user who is banned.
+fn checked(bans: &Arc<Bans>, answer: Answer) -> Answer {
+    match answer {
+        Answer::Accept { identity, data } => {
+            let sought = Sought { users: [identity.user_name(), None], ..Sought::default() };
+            match bans.refusal(&sought, SystemTime::now()) {
+                Some(refusal) => Answer::Refuse(refusal),
+                None => Answer::Accept { identity, data },
+            }
+        }
+        Answer::Continue { data, next } => Answer::Continue {
+            data,
+            next: Box::new(Guarded { bans: bans.clone(), exchange: next }),
+        },
+        answer => answer,
+    }
+}
+
+impl Exchange for Guarded {
+    fn proceed(self: Box<Self>, data: Secret) -> Authenticating {
+        let Guarded { bans, exchange } = *self;
+        Box::pin(async move { checked(&bans, exchange.proceed(data).await) })
+    }
+}
+
+impl Policy for Guard {
+    fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating {
+        if let Some(refusal) = self.bans.refusal_of(&shown, SystemTime::now()) {
+            return Box::pin(std::future::ready(Answer::Refuse(refusal)));
+        }
+        let asked = self.policy.clone().authenticate(shown);
+        Box::pin(async move { checked(&self.bans, asked.await) })
+    }
+
+    fn authorize(&self, request: &Request<'_>) -> Decision {
+        self.policy.authorize(request)
+    }
+
+    fn is_current(&self, identity: &Identity) -> bool {
+        self.bans.is_current(identity) && self.policy.is_current(identity)
+    }
+
+    fn still_admits(&self, client: &Present<'_>) -> bool {
+        self.bans.still_admits(client) && self.policy.still_admits(client)
+    }
+
+    fn disconnected(&self, client: &Present<'_>) {
+        self.policy.disconnected(client);
+    }
+}

@@ -1,0 +1,366 @@
+//! A bounded pool of threads for work that is too slow for the threads that serve connections: the hashing of
+//! passwords.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use self::fair_queue::{FairQueue, Offered, Ticket};
+use crate::counters::count_one;
+use crate::limits::Limits;
+use crate::sync::lock;
+
+mod fair_queue;
+#[cfg(test)]
+mod tests;
+
+/// A bounded pool of threads for slow checks, such as those of passwords. A clone is the same pool, so that several
+/// policies share its threads and its bounds.
+///
+/// Threads start with the first jobs and end with the last clone. Jobs wait in one queue for each address and are
+/// taken in turn: an address that sends many wrong passwords waits for its own, and other addresses do not. IPv6
+/// addresses with the same first 64 bits count as one.
+///
+/// ```
+/// use hrotti::access::{HashingError, HashingPool};
+///
+/// let pool = HashingPool::new(1, 256);
+/// let sum = futures_lite::future::block_on(pool.submit(None, || 1 + 1));
+/// assert_eq!(sum, Ok(2));
+/// assert_eq!(pool.counters().done, 1);
+/// ```
+#[derive(Clone)]
+pub struct HashingPool(Arc<Handle>);
+
+/// Ends the pool with its last clone; the threads hold `Shared` alone.
+struct Handle(Arc<Shared>);
+
+struct Shared {
+    threads_max: usize,
+    state: Mutex<State>,
+    /// A job waits, or the pool has ended.
+    changed: Condvar,
+    done: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+}
+
+struct State {
+    queue: FairQueue<Address, Box<dyn Job>>,
+    threads: usize,
+    idle: usize,
+    ended: bool,
+}
+
+/// What has one queue: an IPv4 address, a network of IPv6 addresses, or all peers without an address.
+type Address = Option<IpAddr>;
+
+/// Why a job has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HashingError {
+    /// As many jobs wait as may, and the address has its share of them.
+    Busy,
+    /// The job panicked, the pool has ended, or no thread could be started.
+    Failed,
+}
+
+impl fmt::Display for HashingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HashingError::Busy => "too many checks wait",
+            HashingError::Failed => "the check could not be finished",
+        })
+    }
+}
+
+impl std::error::Error for HashingError {}
+
+/// What a [`HashingPool`] holds now, and its jobs since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HashingCounters {
+    /// Threads.
+    pub threads: usize,
+    /// Jobs that wait.
+    pub waiting: usize,
+    /// Jobs that came to a result.
+    pub done: u64,
+    /// Jobs that were refused because too many waited.
+    pub refused: u64,
+    /// Jobs that panicked, or that no thread could take.
+    pub failed: u64,
+}
+
+impl HashingPool {
+    /// A pool of at most `threads` threads (from 1 to 64), in which at most `waiting` jobs wait (from 1 to 1 000 000).
+    /// Numbers outside are moved into the range.
+    ///
+    /// The jobs that run at once bound the memory: a check of mosquitto's Argon2id hashes takes 46 MiB.
+    #[must_use]
+    pub fn new(threads: usize, waiting: usize) -> HashingPool {
+        let state = State {
+            queue: FairQueue::new(waiting.clamp(1, 1_000_000)),
+            threads: 0,
+            idle: 0,
+            ended: false,
+        };
+        HashingPool(Arc::new(Handle(Arc::new(Shared {
+            threads_max: threads.clamp(1, 64),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            done: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }))))
+    }
+
+    /// A pool with the bounds [`Limits::hashing_threads`] and [`Limits::hashes_waiting_max`].
+    #[must_use]
+    pub fn with_limits(limits: &Limits) -> HashingPool {
+        HashingPool::new(limits.hashing_threads, limits.hashes_waiting_max)
+    }
+
+    /// Puts a job into the queue of this address. If the queues are full, the last job of the address with the most
+    /// waiting jobs is refused, which may be this one.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before the job begins, the job is taken out; afterwards the result is dropped.
+    pub fn submit<T: Send + 'static>(
+        &self,
+        from: Option<IpAddr>,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Hashing<T> {
+        let shared = &self.0.0;
+        let promise = Promise(Arc::new(Mutex::new(Progress::Waits(None))));
+        let result = promise.0.clone();
+        let job = Box::new(Work { job: Some(job), promise });
+        let (ticket, displaced, start) = {
+            let mut state = lock(&shared.state);
+            let (ticket, displaced) = match state.queue.push(network(from), job as Box<dyn Job>) {
+                Offered::Queued(ticket) => (Some(ticket), None),
+                Offered::Displaced(ticket, last) => (Some(ticket), Some(last)),
+                Offered::Refused(job) => (None, Some(job)),
+            };
+            let start = state.queue.len() > state.idle && state.threads < shared.threads_max;
+            state.threads += usize::from(start);
+            (ticket, displaced, start)
+        };
+        if let Some(job) = displaced {
+            count_one(&shared.refused);
+            job.refuse(HashingError::Busy);
+        }
+        if start {
+            shared.start_thread();
+        } else {
+            shared.changed.notify_one();
+        }
+        Hashing { result, place: ticket.map(|ticket| (shared.clone(), ticket)) }
+    }
+
+    /// What the pool holds now, and its jobs so far.
+    #[must_use]
+    pub fn counters(&self) -> HashingCounters {
+        let shared = &self.0.0;
+        let (threads, waiting) = {
+            let state = lock(&shared.state);
+            (state.threads, state.queue.len())
+        };
+        HashingCounters {
+            threads,
+            waiting,
+            done: shared.done.load(Ordering::Relaxed),
+            refused: shared.refused.load(Ordering::Relaxed),
+            failed: shared.failed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Default for HashingPool {
+    /// A pool with the bounds of [`Limits::default`]. It has no thread before its first job.
+    fn default() -> HashingPool {
+        HashingPool::with_limits(&Limits::default())
+    }
+}
+
+impl fmt::Debug for HashingPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HashingPool").field(&self.counters()).finish()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.ended = true;
+        let waiting = state.queue.drain();
+        drop(state);
+        // Each job tells its future that it will not run.
+        drop(waiting);
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// Starts a thread that is counted already.
+    fn start_thread(self: &Arc<Self>) {
+        let shared = self.clone();
+        let builder = thread::Builder::new().name("hrotti-hashing".to_owned());
+        if let Err(error) = builder.spawn(move || shared.serve()) {
+            self.thread_missing(&error);
+        }
+    }
+
+    /// Without any thread, no job that waits would ever run.
+    fn thread_missing(&self, error: &io::Error) {
+        log::warn!("a thread for hashing passwords cannot be started: {error}");
+        let mut state = lock(&self.state);
+        state.threads -= 1;
+        let stranded = if state.threads == 0 { state.queue.drain() } else { Vec::new() };
+        drop(state);
+        for _ in &stranded {
+            count_one(&self.failed);
+        }
+    }
+
+    fn serve(&self) {
+        while let Some(job) = self.next() {
+            job.run(self);
+        }
+    }
+
+    /// Waits for a job; `None` at the end of the pool.
+    fn next(&self) -> Option<Box<dyn Job>> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.ended {
+                return None;
+            }
+            if let Some(job) = state.queue.pop() {
+                return Some(job);
+            }
+            state.idle += 1;
+            state = self.wait(state);
+            state.idle -= 1;
+        }
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A peer with one IPv6 address usually has 2⁶⁴ of them.
+fn network(address: Option<IpAddr>) -> Address {
+    address.map(|address| match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    })
+}
+
+trait Job: Send {
+    /// Runs it, counts it, and hands over the result.
+    fn run(self: Box<Self>, pool: &Shared);
+    fn refuse(self: Box<Self>, error: HashingError);
+}
+
+struct Work<T, F> {
+    job: Option<F>,
+    promise: Promise<T>,
+}
+
+impl<T: Send, F: FnOnce() -> T + Send> Job for Work<T, F> {
+    fn run(mut self: Box<Self>, pool: &Shared) {
+        let Some(job) = self.job.take() else { return };
+        let result = catch_unwind(AssertUnwindSafe(job)).map_err(contain);
+        count_one(if result.is_ok() { &pool.done } else { &pool.failed });
+        self.promise.settle(result);
+    }
+
+    fn refuse(self: Box<Self>, error: HashingError) {
+        self.promise.settle(Err(error));
+    }
+}
+
+/// Drops what a panic left behind, and survives a panic of its destructor.
+fn contain(payload: Box<dyn Any + Send>) -> HashingError {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(std::mem::forget);
+    HashingError::Failed
+}
+
+/// The place where a result is awaited.
+enum Progress<T> {
+    Waits(Option<Waker>),
+    Ended(Result<T, HashingError>),
+    Taken,
+}
+
+/// Settles a result; at the latest when it is dropped.
+struct Promise<T>(Arc<Mutex<Progress<T>>>);
+
+impl<T> Promise<T> {
+    fn settle(&self, result: Result<T, HashingError>) {
+        let mut progress = lock(&self.0);
+        if let Progress::Waits(waker) = &mut *progress {
+            let waker = waker.take();
+            *progress = Progress::Ended(result);
+            drop(progress);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        self.settle(Err(HashingError::Failed));
+    }
+}
+
+/// The result of a job in a [`HashingPool`], as a future.
+#[must_use = "a job whose future is dropped is taken out of the queue"]
+pub struct Hashing<T> {
+    result: Arc<Mutex<Progress<T>>>,
+    /// The queue, and the place in it.
+    place: Option<(Arc<Shared>, Ticket<Address>)>,
+}
+
+impl<T> Future for Hashing<T> {
+    type Output = Result<T, HashingError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut progress = lock(&self.result);
+        match std::mem::replace(&mut *progress, Progress::Taken) {
+            Progress::Ended(result) => Poll::Ready(result),
+            Progress::Taken => Poll::Ready(Err(HashingError::Failed)),
+            Progress::Waits(_) => {
+                *progress = Progress::Waits(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Drop for Hashing<T> {
+    fn drop(&mut self) {
+        if let Some((shared, ticket)) = self.place.take() {
+            let job = lock(&shared.state).queue.remove(&ticket);
+            drop(job); // with no lock held
+        }
+    }
+}
+
+impl<T> fmt::Debug for Hashing<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hashing").finish_non_exhaustive()
+    }
+}

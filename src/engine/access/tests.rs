@@ -1,0 +1,158 @@
+//! Questions, what is remembered of them, and the lines about denials.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::atomic::AtomicUsize;
+
+use super::testing::{Rig, identity};
+use super::*;
+
+fn network(client_id: &str) -> Asker<'_> {
+    Asker { client_id, trusted: false }
+}
+
+fn subject() -> Option<Box<Subject>> {
+    Some(Subject::new(identity("ann")))
+}
+
+#[test]
+fn clients_do_not_write_where_the_server_does_pitfall_7() {
+    let access = AccessControl::default();
+    let host = Asker { client_id: "c", trusted: true };
+    for topic in ["$SYS", "$SYS/", "$SYS/broker/uptime", "$share", "$share/g/t"] {
+        assert_eq!(
+            access.publish(network("c"), &mut None, topic),
+            Err(Denied::Reserved),
+            "{topic}"
+        );
+        assert_eq!(access.publish(host, &mut None, topic), Ok(()), "{topic}");
+    }
+    for topic in ["$SYSTEM", "$sys/a", "a/$SYS", "$shared/a", "$other"] {
+        assert_eq!(access.publish(network("c"), &mut None, topic), Ok(()), "{topic}");
+    }
+}
+
+#[test]
+fn without_a_policy_everything_is_allowed_and_nothing_is_kept() {
+    let access = AccessControl::default();
+    let mut subject = None;
+    for action in [Action::Publish, Action::Subscribe, Action::Unsubscribe, Action::Receive] {
+        assert!(access.allows(network("c"), &mut subject, action, b"$SYS/a"));
+    }
+    assert!(subject.is_none());
+}
+
+#[test]
+fn the_program_that_runs_the_broker_may_do_everything() {
+    let access = AccessControl::with(Rig::allowing(|_| false));
+    let host = Asker { client_id: "c", trusted: true };
+    assert!(access.allows(host, &mut None, Action::Publish, b"t"));
+    assert!(!access.allows(network("c"), &mut None, Action::Publish, b"t"));
+}
+
+/// A policy that counts its questions.
+fn counting(allow: bool) -> (AccessControl, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let policy = Rig::allowing(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        allow
+    });
+    (AccessControl::with(policy), asked)
+}
+
+#[test]
+fn a_decision_is_made_once_for_a_session_and_topic_until_the_rules_change() {
+    for allow in [true, false] {
+        let (access, asked) = counting(allow);
+        let mut subject = subject();
+        for _ in 0..3 {
+            for topic in [b"a", b"b", b"c"] {
+                for action in [Action::Publish, Action::Receive] {
+                    assert_eq!(access.allows(network("c"), &mut subject, action, topic), allow);
+                }
+            }
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 6);
+        access.replace(|present| present);
+        assert_eq!(access.allows(network("c"), &mut subject, Action::Receive, b"a"), allow);
+        assert_eq!(asked.load(Ordering::Relaxed), 7);
+        let denied = if allow { 0 } else { 9 };
+        assert_eq!(access.counts.read().publishes_denied, denied);
+    }
+}
+
+#[test]
+fn what_is_remembered_is_bounded_pitfall_15() {
+    let (access, _) = counting(true);
+    let mut subject = subject();
+    for number in 0..1_000 {
+        let topic = format!("topic/{number}");
+        access.allows(network("c"), &mut subject, Action::Receive, topic.as_bytes());
+        access.allows(network("c"), &mut subject, Action::Publish, topic.as_bytes());
+    }
+    let long = vec![b'x'; REMEMBERED_BYTES_MAX + 1];
+    access.allows(network("c"), &mut subject, Action::Receive, &long);
+    let subject = subject.unwrap();
+    assert!(subject.others.len() <= REMEMBERED_MAX, "{}", subject.others.len());
+    assert!(subject.last.unwrap().0.len() < long.len());
+}
+
+#[test]
+fn a_policy_that_panics_denies_pitfall_10() {
+    let access = AccessControl::with(Rig::allowing(|_| panic!("a fault of the policy")));
+    assert!(!access.allows(network("c"), &mut subject(), Action::Publish, b"t"));
+    let rig = Rig { is_current: Box::new(|_| panic!("another")), ..Rig::default() };
+    let access = AccessControl::with(Arc::new(rig));
+    assert!(!access.is_current(network("c"), subject().as_deref()));
+}
+
+#[test]
+fn a_client_that_connected_without_a_policy_is_not_current_under_one_pitfall_10() {
+    let access = AccessControl::default();
+    assert!(access.is_current(network("c"), None));
+    access.replace(|_| Some(Arc::new(Rig::default())));
+    let mut none = None;
+    assert!(!access.is_current(network("c"), none.as_deref()));
+    access.allows(network("c"), &mut none, Action::Publish, b"t");
+    assert!(!access.is_current(network("c"), none.as_deref()), "also after a question");
+    assert!(access.is_current(network("c"), subject().as_deref()));
+}
+
+#[test]
+fn a_flood_of_denials_is_ten_lines_and_a_number_pitfall_18() {
+    let log = DenialLog::default();
+    assert_eq!((0..1_000).filter(|_| log.admits()).count(), 10);
+    log.tick(Timestamp(999));
+    assert!(!log.admits(), "the second is not over");
+    assert_eq!(log.held_back.load(Ordering::Relaxed), 991);
+    log.tick(Timestamp(1_000));
+    assert_eq!(log.held_back.load(Ordering::Relaxed), 0);
+    assert!(log.admits());
+}
+
+#[test]
+fn what_clients_send_is_escaped_and_short_in_a_line_pitfall_18() {
+    assert_eq!(Shown("a\n\u{1b}[2Jb\"").to_string(), r#""a\n\u{1b}[2Jb\"""#);
+    let long = Shown(&"ä".repeat(10_000)).to_string();
+    assert_eq!(long.chars().count(), 100 + 3, "two quotes and an ellipsis");
+    assert_eq!(User(Some("x\r")).to_string(), r#"of user "x\r""#);
+}
+
+#[test]
+fn a_line_names_client_user_action_topic_and_rule() {
+    let rule = Rule::line("acl", 7, "topic read home/#");
+    let denial = Denial {
+        client_id: "dev",
+        user: Some("ann"),
+        action: Action::Publish,
+        topic: "home/door",
+        rule: Some(&rule),
+    };
+    let line =
+        r#"client "dev" of user "ann" may not publish "home/door": acl:7: topic read home/#"#;
+    assert_eq!(denial.to_string(), line);
+    let anonymous = Denial { user: None, rule: None, action: Action::Subscribe, ..denial };
+    let line =
+        r#"client "dev" without a user name may not subscribe "home/door": no rule allows it"#;
+    assert_eq!(anonymous.to_string(), line);
+}

@@ -1,0 +1,72 @@
+//! The rules of the listener, where a CONNECT meets them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Dispatch, End};
+use crate::counters::count_one;
+use crate::error::Fault;
+use crate::packet::{Connect, ReasonCode};
+use crate::transport::{AcceptedBy, PeerIdentity, PeerInfo};
+
+impl Dispatch {
+    /// Checks what a CONNECT asks for before any policy is asked.
+    pub(super) fn check_rules_of_listener(&self, connect: &Connect<'_>) -> Result<(), End> {
+        let Some(rules) = self.peer.listener_rules() else { return Ok(()) };
+        let anonymous = connect.user_name.is_none()
+            && connect.authentication_method.is_none()
+            && !has_user_name(&self.peer);
+        let will_qos = connect.will.as_ref().map(|will| will.qos);
+        let (reason, detail) = if !rules.versions.contains(connect.version) {
+            let detail = "MQTT-3.1.2-2: this listener does not serve this version of MQTT";
+            (ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, detail)
+        } else if rules.anonymous == Some(false) && anonymous {
+            (ReasonCode::NOT_AUTHORIZED, "this listener lets in no Client without a User Name")
+        } else if will_qos.is_some_and(|qos| qos > rules.qos_max) {
+            // No return code of 3.x says it; this one at least says that it is no matter of the Client's rights.
+            let reason = match connect.version.is_v5() {
+                true => ReasonCode::QOS_NOT_SUPPORTED,
+                false => ReasonCode::SERVER_UNAVAILABLE,
+            };
+            (reason, "MQTT-3.2.2-12: the QoS of the Will exceeds Maximum QoS")
+        } else {
+            return Ok(());
+        };
+        count_one(&self.engine.counts.listener_rules_refused);
+        Err(Fault::Refused(reason, detail).into())
+    }
+
+    /// Counts a CONNECT that is accepted for its listener.
+    ///
+    /// # Errors
+    /// The listener has as many Network Connections as it may. A takeover exceeds that only until the previous Network
+    /// Connection has closed, if that is one of this listener, too.
+    pub(super) fn enter_listener(&self, client_id: &str) -> Result<Option<Arc<AcceptedBy>>, Fault> {
+        let Some(listener) = self.peer.accepted_by() else { return Ok(None) };
+        let before = listener.connections.fetch_add(1, Ordering::AcqRel);
+        let full = listener.rules.connections_max.is_some_and(|max| before >= max);
+        if full && !self.engine.registry.is_connected_through(client_id, listener.number) {
+            leave_listener(Some(listener));
+            count_one(&self.engine.counts.listener_connections_refused);
+            let detail = "the listener has as many connections as it may";
+            return Err(Fault::Refused(ReasonCode::QUOTA_EXCEEDED, detail));
+        }
+        Ok(Some(listener.clone()))
+    }
+}
+
+/// Counts a Network Connection of a listener that has ended.
+pub(super) fn leave_listener(listener: Option<&AcceptedBy>) {
+    if let Some(listener) = listener {
+        listener.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Whether the transport gives the Client a user name.
+fn has_user_name(peer: &PeerInfo) -> bool {
+    match peer.identity() {
+        Some(PeerIdentity::Name(_)) => true,
+        Some(PeerIdentity::Certificate(names)) => names.user_name.is_some(),
+        Some(PeerIdentity::UnixProcess { .. }) | None => false,
+    }
+}

@@ -1,0 +1,275 @@
+//! MQTT over Unix sockets.
+
+use std::fmt;
+use std::fs;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::task::{Context, Poll, ready};
+
+use async_io::Async;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::socket::{Connected, SocketStream};
+use super::{Incoming, PeerIdentity, PeerInfo, Transport};
+use crate::runtime::{self, Registered};
+
+/// The permissions of a socket's file unless others are chosen: owner and group may connect.
+const MODE: u32 = 0o660;
+
+/// Peers that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A listening Unix socket. Its file is removed when it is dropped.
+///
+/// Peers have [`PeerIdentity::UnixProcess`] where the system tells who they are (Linux), and no address.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use hrotti::transport::{PeerIdentity, Transport, unix::UnixTransport};
+/// # futures_lite::future::block_on(async {
+/// let path = std::env::temp_dir().join(format!("hrotti-doc-{}.sock", std::process::id()));
+/// let mut transport = UnixTransport::bind(&path)?;
+///
+/// let client = UnixStream::connect(&path)?;
+/// let incoming = transport.accept().await?;
+/// # #[cfg(target_os = "linux")]
+/// assert!(matches!(incoming.peer.identity(), Some(PeerIdentity::UnixProcess { .. })));
+///
+/// drop(transport);
+/// assert!(!path.exists());
+/// # std::io::Result::Ok(()) }).unwrap();
+/// ```
+pub struct UnixTransport {
+    listener: Listening,
+    path: PathBuf,
+    /// Device and inode of the file, to know it again.
+    file: (u64, u64),
+    accepted: u64,
+    /// The last accept found no peer: the next one waits for readiness first.
+    drained: bool,
+}
+
+/// A listening socket, watched by the event loop or the reactor of the task that accepted from it last.
+enum Listening {
+    Reactor(Async<UnixListener>),
+    Loop(Registered<UnixListener>),
+    /// Between the two.
+    Nobody,
+}
+
+impl UnixTransport {
+    /// Listens on `path`; owner and group of the process may connect.
+    ///
+    /// # Errors
+    /// As [`UnixTransport::bind_as`].
+    pub fn bind(path: &Path) -> io::Result<UnixTransport> {
+        UnixTransport::bind_as(path, None, (None, None))
+    }
+
+    /// Listens on `path`. The file gets the permissions `mode` (default `0o660`) and the owner and group, names of
+    /// this machine or numbers, before any peer can connect.
+    ///
+    /// The socket file of a process that has ended is replaced. A file of another kind is never removed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AddrInUse`] if a process listens there; [`ErrorKind::AlreadyExists`] if there is a file that is no
+    /// socket; [`ErrorKind::InvalidInput`] if the path is too long (108 bytes on Linux), or owner or group are unknown;
+    /// errors of the file system.
+    pub fn bind_as(
+        path: &Path,
+        mode: Option<u32>,
+        (owner, group): (Option<&str>, Option<&str>),
+    ) -> io::Result<UnixTransport> {
+        let owner = owner.map(|name| look_up(name, "owner", "/etc/passwd")).transpose()?;
+        let group = group.map(|name| look_up(name, "group", "/etc/group")).transpose()?;
+        let address = SockAddr::unix(path).map_err(|_| {
+            let what = format!("the path is longer than a socket may have: {}", path.display());
+            io::Error::new(ErrorKind::InvalidInput, what)
+        })?;
+        remove_stale(path, &address)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&address)?;
+        let file = fs::symlink_metadata(path)?;
+        let mut bound = UnixTransport {
+            listener: Listening::Nobody,
+            path: path.to_owned(),
+            file: (file.dev(), file.ino()),
+            accepted: 0,
+            drained: false,
+        };
+        // Nobody can connect before `listen`.
+        fs::set_permissions(path, fs::Permissions::from_mode(mode.unwrap_or(MODE)))?;
+        if owner.is_some() || group.is_some() {
+            std::os::unix::fs::chown(path, owner, group)?;
+        }
+        socket.listen(BACKLOG)?;
+        bound.listener = Listening::Reactor(Async::new(UnixListener::from(socket))?);
+        Ok(bound)
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
+        loop {
+            if self.drained {
+                match &self.listener {
+                    Listening::Reactor(listener) => ready!(listener.poll_readable(cx))?,
+                    Listening::Loop(listener) => ready!(listener.poll_readable(cx)),
+                    Listening::Nobody => {}
+                }
+            }
+            let accepted = match &self.listener {
+                Listening::Reactor(listener) => listener.get_ref().accept(),
+                Listening::Loop(listener) => listener.get_ref().accept(),
+                Listening::Nobody => return Poll::Ready(Err(ErrorKind::NotConnected.into())),
+            };
+            match accepted {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                    ) => {}
+                done => {
+                    self.drained = false;
+                    return Poll::Ready(done.map(|(socket, _)| socket));
+                }
+            }
+        }
+    }
+
+    /// The event loop that this thread is watches the socket from now on.
+    fn move_to_loop(&mut self) -> io::Result<()> {
+        if let Listening::Reactor(_) = self.listener
+            && runtime::is_event_loop()
+            && let Listening::Reactor(listener) =
+                std::mem::replace(&mut self.listener, Listening::Nobody)
+        {
+            self.listener = match Registered::new(listener.into_inner()?) {
+                Ok(registered) => Listening::Loop(registered?),
+                Err(listener) => Listening::Reactor(Async::new(listener)?),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Transport for UnixTransport {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        self.move_to_loop()?;
+        let socket = poll_fn(|cx| self.poll_accept(cx)).await?;
+        self.accepted += 1;
+        let peer = PeerInfo::from(format!("{}#{}", self.path.display(), self.accepted));
+        let peer = match process(&socket) {
+            Some(process) => peer.with_identity(process),
+            None => peer,
+        };
+        Ok(Incoming::with_handshake(peer, async move {
+            let connected = match Registered::new(socket) {
+                Ok(registered) => Connected::Loop(registered?),
+                Err(socket) => Connected::Reactor(Async::new(socket)?),
+            };
+            Ok(SocketStream::new(connected).into_byte_stream())
+        }))
+    }
+
+    fn local_endpoint(&self) -> String {
+        let separator = if self.path.is_absolute() { "//" } else { "" };
+        format!("unix:{separator}{}", percent_encoded(&self.path))
+    }
+}
+
+impl Drop for UnixTransport {
+    /// Removes the file, unless another one has taken its place.
+    fn drop(&mut self) {
+        let is_own = |file: fs::Metadata| (file.dev(), file.ino()) == self.file;
+        if fs::symlink_metadata(&self.path).is_ok_and(is_own) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl fmt::Debug for UnixTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UnixTransport").field(&self.path).finish()
+    }
+}
+
+/// Removes the socket file of a process that has ended.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !file.file_type().is_socket() {
+        let what = format!("there is a file that is no socket: {}", path.display());
+        return Err(io::Error::new(ErrorKind::AlreadyExists, what));
+    }
+    // Without waiting: a full backlog shows a live process, too.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        _ => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// The number of a user or a group. `list` is the file with their names.
+fn look_up(name: &str, kind: &str, list: &str) -> io::Result<u32> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let text = fs::read_to_string(list)?;
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let is_it = fields.next() == Some(name);
+        let number = fields.nth(1)?;
+        if is_it { number.parse().ok() } else { None }
+    });
+    found.ok_or_else(|| {
+        let what = format!("the {kind} {name:?} is not in {list}; write its number");
+        io::Error::new(ErrorKind::InvalidInput, what)
+    })
+}
+
+/// The process at the other end, when it connected.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn process(socket: &UnixStream) -> Option<PeerIdentity> {
+    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    Some(PeerIdentity::UnixProcess {
+        uid: peer.uid.as_raw(),
+        gid: peer.gid.as_raw(),
+        pid: Some(peer.pid.as_raw_pid()),
+    })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn process(_socket: &UnixStream) -> Option<PeerIdentity> {
+    None
+}
+
+/// A path as it stands in a URL.
+fn percent_encoded(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~+@:,=".contains(&byte);
+    let mut text = String::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
