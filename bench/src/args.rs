@@ -7,6 +7,7 @@ use structopt::StructOpt;
 use crate::codec::Version;
 use crate::scenario::Overrides;
 use crate::target::Transport;
+use crate::tls;
 
 /// Measures MQTT brokers: the cost of a message, and whether every message arrives.
 #[derive(Debug, StructOpt)]
@@ -18,6 +19,8 @@ pub(crate) enum Args {
     Compare(Compare),
     /// Makes tables and charts again from the JSON file of an earlier `compare`.
     Report(Report),
+    /// Attacks brokers while healthy clients go on, and measures what those notice.
+    Attack(Attack),
     /// Lists the scenarios.
     List,
     /// Runs the null broker, which relays PUBLISH on a free port and does nothing else.
@@ -26,7 +29,7 @@ pub(crate) enum Args {
 
 #[derive(Debug, StructOpt)]
 pub(crate) struct Run {
-    /// The broker's address: tcp://HOST or tcp://HOST:PORT
+    /// The broker's address: tcp://HOST or tcp://HOST:PORT, or with ws://, mqtts:// or wss://
     #[structopt(long)]
     pub(crate) broker: String,
     /// The broker's process id; without it neither CPU nor memory is measured
@@ -94,6 +97,41 @@ pub(crate) struct Brokers {
 }
 
 #[derive(Debug, StructOpt)]
+pub(crate) struct Attack {
+    #[structopt(flatten)]
+    pub(crate) brokers: Brokers,
+    /// Rounds: runs of every attack on every broker
+    #[structopt(long, default_value = "3")]
+    pub(crate) rounds: usize,
+    /// Time before each attack, and time of the attack
+    #[structopt(long, default_value = "10")]
+    pub(crate) seconds: f64,
+    /// Messages a second of the healthy clients, over all of them
+    #[structopt(long, default_value = "5000")]
+    pub(crate) rate: f64,
+    /// What the healthy clients connect over
+    #[structopt(
+        long,
+        default_value = "mqtts",
+        parse(try_from_str = transport),
+        possible_values = &["tcp", "mqtts"]
+    )]
+    pub(crate) transport: Transport,
+    /// Only this attack; may be given several times [default: all, and none, as a control]
+    #[structopt(long = "attack", number_of_values = 1)]
+    pub(crate) attacks: Vec<String>,
+    /// At most this many connections of the attacker at once
+    #[structopt(long)]
+    pub(crate) connections: Option<usize>,
+    /// Writes the tables to this file as Markdown; they go to stdout in any case
+    #[structopt(long)]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Writes all rounds to this file as JSON
+    #[structopt(long)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, StructOpt)]
 pub(crate) struct Report {
     /// The file that `compare --json` wrote
     #[structopt(long)]
@@ -144,8 +182,11 @@ pub(crate) struct Changes {
     #[structopt(long, parse(try_from_str = version))]
     mqtt: Option<Version>,
     /// The transport; `run` takes it from the URL
-    #[structopt(long, parse(try_from_str = transport), possible_values = &["tcp", "ws"])]
+    #[structopt(long, parse(try_from_str = transport), possible_values = &["tcp", "ws", "mqtts", "wss"])]
     transport: Option<Transport>,
+    /// The version of TLS that clients offer: 1.2 or 1.3 [default: 1.3]
+    #[structopt(long, parse(try_from_str = tls_version), possible_values = &["1.2", "1.3"])]
+    tls: Option<tls::Version>,
     /// The number of filters or retained messages of scenarios that load many
     #[structopt(long)]
     count: Option<u32>,
@@ -163,6 +204,7 @@ impl Changes {
             qos: self.qos,
             version: self.mqtt,
             transport: self.transport,
+            tls: self.tls,
             count: self.count,
         }
     }
@@ -177,10 +219,14 @@ fn version(text: &str) -> Result<Version, &'static str> {
 }
 
 fn transport(text: &str) -> Result<Transport, &'static str> {
+    Transport::named(text).ok_or("it is tcp, ws, mqtts or wss")
+}
+
+fn tls_version(text: &str) -> Result<tls::Version, &'static str> {
     match text {
-        "tcp" => Ok(Transport::Tcp),
-        "ws" => Ok(Transport::Ws),
-        _ => Err("it is tcp or ws"),
+        "1.2" => Ok(tls::Version::V12),
+        "1.3" => Ok(tls::Version::V13),
+        _ => Err("it is 1.2 or 1.3"),
     }
 }
 
@@ -229,6 +275,20 @@ mod tests {
     }
 
     #[test]
+    fn an_attack_has_defaults_and_takes_a_part_of_itself() {
+        let parsed = |words: &[&str]| {
+            let args = Args::from_iter_safe([&["x", "attack"], words].concat());
+            args.ok().and_then(|args| if let Args::Attack(args) = args { Some(args) } else { None })
+        };
+        let all = parsed(&[]).unwrap();
+        assert_eq!((all.rounds, all.rate, all.transport), (3, 5000.0, Transport::Tls));
+        assert!(all.attacks.is_empty());
+        let one = parsed(&["--attack", "garbage", "--transport", "tcp"]).unwrap();
+        assert_eq!((one.attacks, one.transport), (vec!["garbage".to_owned()], Transport::Tcp));
+        assert!(parsed(&["--transport", "ws"]).is_none());
+    }
+
+    #[test]
     fn only_takes_every_broker() {
         for kind in crate::broker::Kind::ALL {
             assert!(Args::from_iter_safe(["x", "compare", "--only", kind.name()]).is_ok());
@@ -247,9 +307,12 @@ mod tests {
         let changed = overrides(&["--qos", "2", "--mqtt", "5", "--transport", "ws"]).unwrap();
         assert_eq!((changed.qos, changed.version), (Some(2), Some(Version::V5)));
         assert_eq!(changed.transport, Some(Transport::Ws));
+        let changed = overrides(&["--transport", "mqtts", "--tls", "1.2"]).unwrap();
+        assert_eq!(changed.transport, Some(Transport::Tls));
+        assert_eq!(changed.tls, Some(tls::Version::V12));
         let changed = overrides(&["--mqtt", "3.1.1"]).unwrap();
         assert_eq!((changed.qos, changed.version), (None, Some(Version::V311)));
-        for wrong in [["--qos", "3"], ["--mqtt", "3.1"], ["--transport", "udp"]] {
+        for wrong in [["--qos", "3"], ["--mqtt", "3.1"], ["--transport", "udp"], ["--tls", "1.1"]] {
             assert!(overrides(&wrong).is_none(), "{wrong:?}");
         }
     }

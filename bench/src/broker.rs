@@ -1,15 +1,18 @@
-//! The brokers that the tool starts by itself: each with a tcp and, where it can, a WebSocket
-//! listener on free ports of the loopback interface, with a configuration that is printed with the
-//! result. A new one is a [`Kind`], its configuration and its places.
+//! The brokers that the tool starts by itself: on free ports of the loopback interface, in the
+//! [`Setting`] that a load needs, with a configuration that is printed with the result. A new one is
+//! a [`Kind`], its configuration and its places.
 
 mod choice;
 mod config;
 mod files;
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,11 +21,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::choice::{Choice, choose};
-use self::config::Ports;
-use self::files::TempFile;
+use self::config::Places;
+use self::files::TempDirectory;
+use crate::access;
 use crate::codec::Version;
-use crate::link::Link;
-use crate::load::Needs;
+use crate::link::Dial;
+use crate::load::{Needs, Setting};
 use crate::null;
 use crate::target::{Target, Transport};
 
@@ -56,16 +60,28 @@ impl Kind {
         }
     }
 
-    /// The listeners it has, and what each serves.
-    fn listeners(self) -> &'static [(Transport, &'static [Version])] {
-        use Transport::{Tcp, Ws};
+    /// The listeners it has, and what each serves; none where the tool does not set it up so.
+    fn listeners(self, setting: Setting) -> &'static [(Transport, &'static [Version])] {
+        use Transport::{Tcp, Tls, Ws, Wss};
         use Version::{V5, V311};
-        match self {
-            Self::Hrotti | Self::Mosquitto => &[(Tcp, &[V311, V5]), (Ws, &[V311, V5])],
+        match (self, setting) {
+            (Self::Hrotti | Self::Mosquitto, Setting::Open) => {
+                &[(Tcp, &[V311, V5]), (Ws, &[V311, V5])]
+            }
+            (Self::Hrotti | Self::Mosquitto, Setting::Tls) => {
+                &[(Tls, &[V311, V5]), (Wss, &[V311, V5])]
+            }
+            (Self::Hrotti | Self::Mosquitto, Setting::Passwords | Setting::Rules) => {
+                &[(Tcp, &[V311, V5])]
+            }
+            (Self::Hrotti | Self::Mosquitto, Setting::Guarded) => {
+                &[(Tcp, &[V311, V5]), (Tls, &[V311, V5])]
+            }
             // A port for each version, and no MQTT 5 over WebSocket.
-            Self::Rumqttd => &[(Tcp, &[V311]), (Ws, &[V311]), (Tcp, &[V5])],
-            Self::Aedes => &[(Tcp, &[V311]), (Ws, &[V311])],
-            Self::Null => &[(Tcp, &[V311, V5])],
+            (Self::Rumqttd, Setting::Open) => &[(Tcp, &[V311]), (Ws, &[V311]), (Tcp, &[V5])],
+            (Self::Aedes, Setting::Open) => &[(Tcp, &[V311]), (Ws, &[V311])],
+            (Self::Null, Setting::Open) => &[(Tcp, &[V311, V5])],
+            _ => &[],
         }
     }
 
@@ -132,30 +148,69 @@ impl Broker {
         version_in(&text.unwrap_or_default())
     }
 
-    /// The configuration as it is published: with words for the ports that are chosen anew.
-    pub(crate) fn configuration(&self) -> String {
-        config::text(self.kind, self.workers, &Ports::placeholders())
+    /// The configurations as they are published: with words for what is chosen anew. Where there is
+    /// one beside the open one, each has a line above it.
+    pub(crate) fn configuration(&self, settings: &BTreeSet<Setting>) -> String {
+        let mut out = String::new();
+        let places = Places::placeholders();
+        for &setting in settings.iter().filter(|one| !self.kind.listeners(**one).is_empty()) {
+            let text = config::text(self.kind, setting, self.workers, &places);
+            let is_plain = setting == Setting::Open && settings.len() == 1;
+            if !is_plain && !text.is_empty() {
+                let gap = if out.is_empty() { "" } else { "\n" };
+                out.push_str(&format!("{gap}{}:\n\n", setting.title()));
+            }
+            out.push_str(&text);
+        }
+        out
     }
 
-    /// Starts it and waits until it answers at all its listeners.
+    /// Whether it can take part in a load.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot: why.
+    pub(crate) fn can(&self, needs: Needs) -> Result<(), String> {
+        if self.kind == Kind::Null && !null::can(needs) {
+            return Err("it relays at QoS 0 over tcp and nothing else".to_owned());
+        }
+        let listeners = self.kind.listeners(needs.setting);
+        if listeners.is_empty() {
+            return Err(format!("this tool does not set it up {}", needs.setting.title()));
+        }
+        let serves = |(transport, versions): &(Transport, &[Version])| {
+            *transport == needs.transport && versions.contains(&needs.version)
+        };
+        if listeners.iter().any(serves) {
+            return Ok(());
+        }
+        let transport = needs.transport.name();
+        Err(match needs.version {
+            Version::V311 => format!("it has no {transport} listener"),
+            Version::V5 => format!("it has no {transport} listener for MQTT 5"),
+        })
+    }
+
+    /// Starts it in this setting and waits until it answers at all its listeners.
     ///
     /// # Errors
     ///
     /// When the program cannot be started, ends at once, or does not answer within ten seconds.
-    pub(crate) fn start(&self) -> io::Result<Running> {
-        let [tcp, ws, v5] = files::free_ports()?;
-        let ports = match self.kind.says_where() {
-            true => Ports::any(),
-            false => Ports::named(&tcp.to_string(), &ws.to_string(), &v5.to_string()),
-        };
-        let text = config::text(self.kind, self.workers, &ports);
-        let file = TempFile::new(self.kind.file(), &text)?;
+    pub(crate) fn start(&self, setting: Setting) -> io::Result<Running> {
+        let ports = Ports(files::free_ports()?);
+        let directory = TempDirectory::of(self.kind)?;
+        let mut places = files::written(&directory, self.kind, setting)?;
+        if !self.kind.says_where() {
+            places.ports = ports.in_words();
+        }
+        let text = config::text(self.kind, setting, self.workers, &places);
+        let file = directory.write(self.kind.file(), &text)?;
         let mut command = self.command();
         match self.kind {
-            Kind::Hrotti => command.arg("-conf").arg(&file.0),
-            Kind::Mosquitto => command.arg("-c").arg(&file.0),
-            Kind::Rumqttd => command.arg("--quiet").arg("-c").arg(&file.0),
-            Kind::Aedes => command.arg(&file.0),
+            Kind::Hrotti => command.arg("-conf").arg(&file),
+            Kind::Mosquitto => command.arg("-c").arg(&file),
+            Kind::Rumqttd => command.arg("--quiet").arg("-c").arg(&file),
+            Kind::Aedes => command.arg(&file),
             Kind::Null => command.arg("null"),
         };
         let says_where = self.kind.says_where();
@@ -166,8 +221,9 @@ impl Broker {
             io::Error::new(error.kind(), text)
         })?;
         // From here on it ends with this value, whatever comes.
-        let mut running = Running { child, kind: self.kind, listeners: Vec::new(), _config: file };
-        running.find_targets(self, [tcp, ws, v5])?;
+        let (listeners, lines) = (Vec::new(), Arc::default());
+        let mut running = Running { child, setting, listeners, lines, _files: directory };
+        running.find_targets(self, ports)?;
         running.wait_for_answer(&self.name)?;
         Ok(running)
     }
@@ -177,9 +233,11 @@ impl Broker {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    kind: Kind,
+    setting: Setting,
     listeners: Vec<(Target, &'static [Version])>,
-    _config: TempFile,
+    /// Lines that it has printed, where those are read.
+    lines: Arc<AtomicU64>,
+    _files: TempDirectory,
 }
 
 impl Running {
@@ -187,45 +245,41 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// When it cannot do that: why.
-    pub(crate) fn target(&self, needs: Needs) -> Result<&Target, String> {
-        if self.kind == Kind::Null && !null::can(needs) {
-            return Err("it relays at QoS 0 over tcp and nothing else".to_owned());
-        }
+    /// When it does not; see [`Broker::can`].
+    pub(crate) fn target(&self, needs: Needs) -> io::Result<&Target> {
         let mut listeners = self.listeners.iter();
         let found = listeners.find(|(target, versions)| {
             target.transport == needs.transport && versions.contains(&needs.version)
         });
         found.map(|(target, _)| target).ok_or_else(|| {
-            let transport = needs.transport.name();
-            match needs.version {
-                Version::V311 => format!("it has no {transport} listener"),
-                Version::V5 => format!("it has no {transport} listener for MQTT 5"),
-            }
+            let text = format!("it has no {} listener for this", needs.transport.name());
+            io::Error::new(io::ErrorKind::Unsupported, text)
         })
     }
 
+    /// Lines that it has printed on standard output; 0 where nobody reads it.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Relaxed)
+    }
+
     /// A target for each listener, as the broker says or as it was told.
-    fn find_targets(&mut self, broker: &Broker, [tcp, ws, v5]: [u16; 3]) -> io::Result<()> {
+    fn find_targets(&mut self, broker: &Broker, ports: Ports) -> io::Result<()> {
         let pid = Some(self.child.id());
-        let listeners = broker.kind.listeners();
+        let listeners = broker.kind.listeners(self.setting);
         let mut targets = Vec::new();
         if let Some(stdout) = self.child.stdout.take() {
-            let lines = listening_lines(stdout);
+            let lines = listening_lines(stdout, Arc::clone(&self.lines));
             for _ in listeners {
                 targets.push(Target::new(&next_url(&lines, &broker.name)?, pid)?);
             }
             // Not every broker says it in the same order each time.
-            targets.sort_by_key(|target| target.transport == Transport::Ws);
+            let place =
+                |target: &Target| listeners.iter().position(|one| one.0 == target.transport);
+            targets.sort_by_key(place);
         } else {
             for &(transport, versions) in listeners {
-                let port = match transport {
-                    Transport::Ws => ws,
-                    Transport::Tcp if versions == [Version::V5] => v5,
-                    Transport::Tcp => tcp,
-                };
-                let address = (Ipv4Addr::LOCALHOST, port).into();
-                targets.push(Target { transport, address, pid });
+                let address = (Ipv4Addr::LOCALHOST, ports.of(transport, versions)).into();
+                targets.push(Target { pid, ..Target::at(transport, address) });
             }
         }
         let versions = listeners.iter().map(|(_, versions)| *versions);
@@ -253,8 +307,9 @@ impl Running {
 
     fn probe(&self) -> io::Result<()> {
         for (target, versions) in &self.listeners {
+            let user = self.setting.has_users().then(|| access::user(0));
             match versions.contains(&Version::V311) {
-                true => Link::open(target, "bench-probe", None)?.close(),
+                true => Dial::new(target, "bench-probe").user(user.as_ref()).open()?.close(),
                 false => drop(TcpStream::connect(target.address)?),
             }
         }
@@ -292,10 +347,11 @@ fn version_in(text: &str) -> String {
 }
 
 /// Reads on a thread of its own, to the end: a full pipe would stop the broker.
-fn listening_lines(stdout: ChildStdout) -> Receiver<String> {
+fn listening_lines(stdout: ChildStdout, count: Arc<AtomicU64>) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            count.fetch_add(1, Ordering::Relaxed);
             if let Some(url) = listening_url(&line) {
                 // After the last listener nobody is interested any more.
                 let _ = sender.send(url.to_owned());
@@ -317,7 +373,31 @@ fn next_url(lines: &Receiver<String>, name: &str) -> io::Result<String> {
 /// The URL in `listening: NAME tcp://HOST:PORT`.
 fn listening_url(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("listening:")?;
-    rest.split_whitespace().find(|word| word.starts_with("tcp://") || word.starts_with("ws://"))
+    rest.split_whitespace().find(|word| {
+        word.split_once("://").is_some_and(|(scheme, _)| Transport::named(scheme).is_some())
+    })
+}
+
+/// A free port for each listener that a broker may have.
+#[derive(Debug, Clone, Copy)]
+struct Ports([u16; 5]);
+
+impl Ports {
+    fn of(self, transport: Transport, versions: &[Version]) -> u16 {
+        let [tcp, ws, v5, tls, wss] = self.0;
+        match transport {
+            Transport::Tcp if versions == [Version::V5] => v5,
+            Transport::Tcp => tcp,
+            Transport::Ws => ws,
+            Transport::Tls => tls,
+            Transport::Wss => wss,
+        }
+    }
+
+    fn in_words(self) -> config::Ports {
+        let [tcp, ws, v5, tls, wss] = self.0.map(|port| port.to_string());
+        config::Ports { tcp, ws, v5, tls, wss }
+    }
 }
 
 #[cfg(test)]
@@ -330,6 +410,9 @@ mod tests {
         assert_eq!(listening_url("listening: tcp tcp://127.0.0.1:41234"), tcp);
         let ws = Some("ws://127.0.0.1:41234/");
         assert_eq!(listening_url("12:00 info listening: ws ws://127.0.0.1:41234/"), ws);
+        let tls = Some("mqtts://127.0.0.1:41234");
+        assert_eq!(listening_url("listening: tls mqtts://127.0.0.1:41234"), tls);
+        assert_eq!(listening_url("listening: x udp://127.0.0.1:41234"), None);
         assert_eq!(listening_url("ready"), None);
     }
 
@@ -345,7 +428,7 @@ mod tests {
     fn a_program_that_says_no_version_has_none() {
         let broker = Broker::new(Kind::Mosquitto, "/nonexistent/mosquitto".into());
         assert_eq!(broker.version(), "unknown version");
-        let error = broker.start().unwrap_err().to_string();
+        let error = broker.start(Setting::Open).unwrap_err().to_string();
         assert!(error.starts_with("mosquitto cannot be started: "), "{error}");
         assert!(!error.contains("/nonexistent"), "results name no path of a machine: {error}");
     }
@@ -357,50 +440,87 @@ mod tests {
             (Kind::Hrotti, "hrotti ended before it listened"),
             (Kind::Mosquitto, "mosquitto ended at once: exit status: 0"),
         ] {
-            let error = Broker::new(kind, program.clone()).start().unwrap_err();
+            let error = Broker::new(kind, program.clone()).start(Setting::Open).unwrap_err();
             assert_eq!(error.to_string(), expected);
         }
     }
 
-    fn running(kind: Kind) -> Running {
+    fn running(kind: Kind, setting: Setting) -> Running {
         let program = files::first_there(files::in_path("sleep")).unwrap();
         let child = Command::new(program).arg("60").stdout(Stdio::null()).spawn().unwrap();
-        let config = TempFile::new("none", "").unwrap();
-        let mut running = Running { child, kind, listeners: Vec::new(), _config: config };
+        let files = TempDirectory::new(true).unwrap();
+        let (listeners, lines) = (Vec::new(), Arc::default());
+        let mut running = Running { child, setting, listeners, lines, _files: files };
         let broker = Broker::new(kind, PathBuf::new());
-        running.find_targets(&broker, [47, 48, 49]).unwrap();
+        running.find_targets(&broker, Ports([47, 48, 49, 50, 51])).unwrap();
         running
     }
 
     #[test]
     fn a_load_finds_the_listener_that_it_needs() {
-        let needs = |transport, version| Needs { transport, version, qos: 0, retained: false };
-        let port = |kind, transport, version| {
-            let running = running(kind);
-            running.target(needs(transport, version)).map(|target| target.address.port())
-        };
-        use Transport::{Tcp, Ws};
+        use Transport::{Tcp, Tls, Ws, Wss};
         use Version::{V5, V311};
+        let port = |kind, transport, version| {
+            let needs = Needs { version, ..Needs::over(transport) };
+            Broker::new(kind, PathBuf::new()).can(needs)?;
+            let running = running(kind, needs.setting);
+            running.target(needs).map(|target| target.address.port()).map_err(|why| why.to_string())
+        };
         assert_eq!(port(Kind::Mosquitto, Tcp, V5), Ok(47));
         assert_eq!(port(Kind::Mosquitto, Ws, V5), Ok(48));
+        assert_eq!(port(Kind::Mosquitto, Tls, V5), Ok(50));
+        assert_eq!(port(Kind::Mosquitto, Wss, V311), Ok(51));
         assert_eq!(port(Kind::Rumqttd, Tcp, V311), Ok(47));
         assert_eq!(port(Kind::Rumqttd, Tcp, V5), Ok(49));
         let none = Err("it has no ws listener for MQTT 5".to_owned());
         assert_eq!(port(Kind::Rumqttd, Ws, V5), none);
         let none = Err("it has no tcp listener for MQTT 5".to_owned());
         assert_eq!(port(Kind::Aedes, Tcp, V5), none);
-        let null = running(Kind::Null);
-        assert!(null.target(needs(Tcp, V5)).is_ok());
-        assert!(null.target(needs(Ws, V311)).is_err());
-        assert!(null.target(Needs { qos: 1, ..needs(Tcp, V311) }).is_err());
+        let none = Err("this tool does not set it up with TLS".to_owned());
+        assert_eq!(port(Kind::Aedes, Tls, V311), none);
+    }
+
+    #[test]
+    fn the_null_broker_relays_and_nothing_else() {
+        let null = Broker::new(Kind::Null, PathBuf::new());
+        let tcp = Needs { version: Version::V5, ..Needs::over(Transport::Tcp) };
+        assert_eq!(null.can(tcp), Ok(()));
+        assert!(null.can(Needs::over(Transport::Ws)).is_err());
+        assert!(null.can(Needs { qos: 1, ..tcp }).is_err());
+    }
+
+    #[test]
+    fn a_setting_has_its_listeners_and_no_other() {
+        let guarded = Needs { setting: Setting::Guarded, ..Needs::over(Transport::Tls) };
+        let running = running(Kind::Mosquitto, Setting::Guarded);
+        assert_eq!(running.target(guarded).unwrap().address.port(), 50);
+        assert!(running.target(Needs { transport: Transport::Wss, ..guarded }).is_err());
+        let passwords = Needs { setting: Setting::Passwords, ..Needs::over(Transport::Ws) };
+        let broker = Broker::new(Kind::Hrotti, PathBuf::new());
+        assert_eq!(broker.can(passwords), Err("it has no ws listener".to_owned()));
+    }
+
+    #[test]
+    fn every_configuration_that_was_used_is_published() {
+        let text = |kind, settings: &[Setting]| {
+            let settings = settings.iter().copied().collect();
+            Broker::new(kind, PathBuf::new()).configuration(&settings)
+        };
+        let open = text(Kind::Mosquitto, &[Setting::Open]);
+        assert!(open.starts_with("allow_anonymous true\n"), "{open}");
+        let both = text(Kind::Mosquitto, &[Setting::Tls, Setting::Open]);
+        assert!(both.starts_with("open:\n\nallow_anonymous true\n"), "{both}");
+        assert!(both.contains("\n\nwith TLS:\n\nallow_anonymous true\n"), "{both}");
+        assert_eq!(text(Kind::Null, &[Setting::Tls, Setting::Open]), "");
     }
 
     #[test]
     fn a_variant_says_what_is_special() {
         let broker = Broker::new(Kind::Hrotti, "hrotti".into());
-        assert!(!broker.configuration().contains("workers"));
+        let open = BTreeSet::from([Setting::Open]);
+        assert!(!broker.configuration(&open).contains("workers"));
         let two = broker.with_workers(2);
         assert_eq!((two.name.as_str(), two.kind), ("hrotti-w2", Kind::Hrotti));
-        assert!(two.configuration().contains("\"workers\": 2"));
+        assert!(two.configuration(&open).contains("\"workers\": 2"));
     }
 }

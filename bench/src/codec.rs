@@ -97,12 +97,34 @@ pub(crate) fn connect(client_id: &str, keep_alive: u16) -> Vec<u8> {
 
 /// The same for either version; for MQTT 5 without properties.
 pub(crate) fn connect_as(version: Version, client_id: &str, keep_alive: u16) -> Vec<u8> {
+    connect_by(version, client_id, keep_alive, None)
+}
+
+/// What a client calls itself to be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) password: String,
+}
+
+/// The same with credentials, if there are any.
+pub(crate) fn connect_by(
+    version: Version,
+    client_id: &str,
+    keep_alive: u16,
+    user: Option<&User>,
+) -> Vec<u8> {
     let mut body = Vec::new();
     put_string(&mut body, "MQTT");
-    body.extend([if version == Version::V5 { 5 } else { 4 }, 0b10]);
+    let flags = if user.is_some() { 0b1100_0010 } else { 0b10 };
+    body.extend([if version == Version::V5 { 5 } else { 4 }, flags]);
     body.extend(keep_alive.to_be_bytes());
     put_no_properties(&mut body, version);
     put_string(&mut body, client_id);
+    if let Some(User { name, password }) = user {
+        put_string(&mut body, name);
+        put_string(&mut body, password);
+    }
     packet(0x10, &body)
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::broker::{Broker, Choice, Kind, Running};
 use crate::goal::{self, Goal};
-use crate::load::Outcome;
+use crate::load::{Outcome, Setting};
 use crate::metric::Metric;
 use crate::process::machine;
 use crate::progress::Progress;
@@ -79,18 +79,26 @@ pub(crate) fn compare(
         eprintln!("left out: {line}");
     }
     let brokers = &choice.brokers;
-    let mut running: Vec<Running> = Vec::new();
+    // Those that are set up otherwise are started for each run.
+    let is_open = |scenario: &Scenario| scenario.needs().setting == Setting::Open;
+    let mut running: Vec<Option<Running>> = Vec::new();
     for broker in brokers {
-        running.push(broker.start()?);
+        let is_needed = scenarios.iter().any(is_open);
+        running.push(is_needed.then(|| broker.start(Setting::Open)).transpose()?);
+    }
+    let mut settings: BTreeSet<_> =
+        scenarios.iter().map(|scenario| scenario.needs().setting).collect();
+    if scenarios.iter().any(Scenario::wants_both) {
+        settings.insert(Setting::Open);
     }
     let mut comparison = Comparison {
         tool: concat!("hrotti-bench ", env!("CARGO_PKG_VERSION")).to_owned(),
         command: command.to_owned(),
         machine: machine(),
         rounds,
-        brokers: brokers.iter().map(info).collect(),
+        brokers: brokers.iter().map(|broker| info(broker, &settings)).collect(),
         left_out: choice.left_out.clone(),
-        scenarios: scenarios.iter().map(|scenario| empty(scenario, &running)).collect(),
+        scenarios: scenarios.iter().map(|scenario| empty(scenario, brokers)).collect(),
     };
     let turns = turns(&comparison);
     let mut progress = Progress::new(&turns);
@@ -117,12 +125,12 @@ pub(crate) fn compare(
     Ok(comparison)
 }
 
-fn info(broker: &Broker) -> BrokerInfo {
+fn info(broker: &Broker, settings: &BTreeSet<Setting>) -> BrokerInfo {
     BrokerInfo {
         kind: broker.kind,
         name: broker.name.clone(),
         version: broker.version(),
-        configuration: broker.configuration(),
+        configuration: broker.configuration(settings),
     }
 }
 
@@ -156,9 +164,9 @@ fn order(round: usize, count: usize) -> Vec<usize> {
     order
 }
 
-fn empty(scenario: &Scenario, running: &[Running]) -> ScenarioResult {
-    let cell = |running: &Running| {
-        let not_applicable = running.target(scenario.needs()).err();
+fn empty(scenario: &Scenario, brokers: &[Broker]) -> ScenarioResult {
+    let cell = |broker: &Broker| {
+        let not_applicable = broker.can(scenario.needs()).err();
         Cell { not_applicable, ..Cell::default() }
     };
     ScenarioResult {
@@ -166,25 +174,30 @@ fn empty(scenario: &Scenario, running: &[Running]) -> ScenarioResult {
         about: scenario.about(),
         lossless: scenario.lossless,
         goals: goal::of(scenario),
-        cells: running.iter().map(cell).collect(),
+        cells: brokers.iter().map(cell).collect(),
     }
 }
 
-fn run_once(scenario: &Scenario, broker: &Broker, running: &mut Running) -> io::Result<Outcome> {
-    if scenario.fresh_broker {
-        return run_with(scenario, &broker.start()?);
+fn run_once(
+    scenario: &Scenario,
+    broker: &Broker,
+    running: &mut Option<Running>,
+) -> io::Result<Outcome> {
+    let needs = scenario.needs();
+    if scenario.wants_both() {
+        let (guarded, open) = (broker.start(needs.setting)?, broker.start(Setting::Open)?);
+        return scenario.run_both(guarded.target(needs)?, open.target(needs)?);
     }
-    let outcome = run_with(scenario, running);
+    let shared = running.as_ref().filter(|_| needs.setting == Setting::Open);
+    let Some(shared) = shared.filter(|_| !scenario.fresh_broker) else {
+        return scenario.run(broker.start(needs.setting)?.target(needs)?);
+    };
+    let outcome = shared.target(needs).and_then(|target| scenario.run(target));
     if outcome.as_ref().map_or(true, |outcome| outcome.stalled > 0) {
         // Whatever state it is in, the next scenario shall not suffer from this one.
-        *running = broker.start()?;
+        *running = Some(broker.start(Setting::Open)?);
     }
     outcome
-}
-
-fn run_with(scenario: &Scenario, running: &Running) -> io::Result<Outcome> {
-    let target = running.target(scenario.needs());
-    scenario.run(target.map_err(|why| io::Error::new(io::ErrorKind::Unsupported, why))?)
 }
 
 fn in_one_line(outcome: &io::Result<Outcome>) -> String {

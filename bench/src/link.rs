@@ -6,8 +6,9 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::codec::{self, Announced, Frame, Malformed, Packet, Version};
-use crate::target::{Target, Transport};
+use crate::codec::{self, Announced, Frame, Malformed, Packet, User, Version};
+use crate::target::Target;
+use crate::tls::{Client, Tls};
 use crate::ws;
 
 /// How long the broker may take for CONNACK or SUBACK.
@@ -19,13 +20,22 @@ const COPIED_TAIL_MAX: usize = 16 * 1024;
 /// More than this unsent is no load but a leak.
 const UNSENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// One read while a link connects over TLS takes up to this many bytes.
+const ANSWER_BYTES: usize = 16 * 1024;
+/// What sessions of TLS are kept by where none are kept.
+const NAME: &str = "broker.invalid";
+
 /// The read buffer that all links share; each keeps only its unfinished tail.
 #[derive(Debug)]
-pub(crate) struct ReadBuffer(Vec<u8>);
+pub(crate) struct ReadBuffer {
+    plain: Vec<u8>,
+    /// For records of TLS; empty until the first is read.
+    records: Vec<u8>,
+}
 
 impl ReadBuffer {
     pub(crate) fn new() -> Self {
-        Self(vec![0; READ_BYTES])
+        Self { plain: vec![0; READ_BYTES], records: Vec::new() }
     }
 }
 
@@ -35,13 +45,20 @@ pub(crate) struct Dial<'a> {
     target: &'a Target,
     client_id: &'a str,
     version: Version,
+    user: Option<&'a User>,
     subscription: Option<(&'a str, u8)>,
 }
 
 impl<'a> Dial<'a> {
     /// With MQTT 3.1.1 and without a subscription, over the target's transport.
     pub(crate) fn new(target: &'a Target, client_id: &'a str) -> Self {
-        Self { target, client_id, version: Version::V311, subscription: None }
+        Self { target, client_id, version: Version::V311, user: None, subscription: None }
+    }
+
+    /// Names itself.
+    pub(crate) fn user(mut self, user: Option<&'a User>) -> Self {
+        self.user = user;
+        self
     }
 
     pub(crate) fn version(mut self, version: Version) -> Self {
@@ -58,8 +75,8 @@ impl<'a> Dial<'a> {
     /// Connects, blocking, and waits for CONNACK; with a filter also for SUBACK. Afterwards the
     /// link does not block.
     ///
-    /// Over tcp nothing is read beyond the answers. Over WebSocket they may share a frame with
-    /// what comes next; the next [`Link::receive`] hands that out.
+    /// Over tcp nothing is read beyond the answers. Over WebSocket or TLS they may share a frame or
+    /// a record with what comes next; the next [`Link::receive`] hands that out.
     ///
     /// # Errors
     ///
@@ -73,10 +90,14 @@ impl<'a> Dial<'a> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
         let mut link = Link::new(stream, self.version);
-        if self.target.transport == Transport::Ws {
+        if self.target.transport.is_tls() {
+            link.tls = Some(Box::new(Tls::new(&Client::forgetful(self.target.tls)?, NAME)?));
+        }
+        if self.target.transport.is_ws() {
             link.upgrade(self.target)?;
         }
-        link.send(&codec::connect_as(self.version, self.client_id, codec::KEEP_ALIVE_SECS))?;
+        let keep_alive = codec::KEEP_ALIVE_SECS;
+        link.send(&codec::connect_by(self.version, self.client_id, keep_alive, self.user))?;
         let connack = link.answer(2, "CONNECT")?;
         if self.version == Version::V5 {
             link.announced = Announced::read(&connack)?;
@@ -112,6 +133,7 @@ pub(crate) struct Link {
     /// The tail holds whole packets that nobody has seen.
     unseen: bool,
     ws: Option<Box<Ws>>,
+    tls: Option<Box<Tls>>,
 }
 
 /// What a link over WebSocket has in addition.
@@ -145,6 +167,14 @@ impl Link {
         Ok(Self::new(stream, Version::V311))
     }
 
+    /// A client over TLS on a socket that may still be connecting; its first [`Link::send`] begins
+    /// the handshake.
+    pub(crate) fn over_tls(stream: TcpStream, client: &Client, name: &str) -> io::Result<Self> {
+        let mut link = Self::accepted(stream)?;
+        link.tls = Some(Box::new(Tls::new(client, name)?));
+        Ok(link)
+    }
+
     fn new(stream: TcpStream, version: Version) -> Self {
         Self {
             stream,
@@ -157,7 +187,13 @@ impl Link {
             large_len: 0,
             unseen: false,
             ws: None,
+            tls: None,
         }
+    }
+
+    /// Its TLS, if it has any.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_deref()
     }
 
     /// What the broker said of itself.
@@ -176,21 +212,34 @@ impl Link {
     /// Whether all that was sent is with the kernel.
     #[inline]
     pub(crate) fn is_flushed(&self) -> bool {
-        self.unsent.is_empty()
+        self.unsent.is_empty() && self.tls.as_ref().is_none_or(|tls| tls.is_flushed())
     }
 
     /// Writes what the kernel takes and keeps the rest for [`Link::flush`]. Over WebSocket these
     /// bytes become one frame.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(ws) = &mut self.ws else { return self.send_raw(bytes) };
+        let Some(ws) = &mut self.ws else { return self.send_plain(bytes) };
         let mut framed = mem::take(&mut ws.framed);
         framed.clear();
         ws::put_binary(&mut framed, bytes);
-        let sent = self.send_raw(&framed);
+        let sent = self.send_plain(&framed);
         if let Some(ws) = &mut self.ws {
             ws.framed = framed;
         }
         sent
+    }
+
+    /// Frames, or what needs none: encrypted, if there is TLS.
+    fn send_plain(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.tls.is_none() {
+            return self.send_raw(bytes);
+        }
+        let waits = !self.unsent.is_empty();
+        self.make_room(bytes.len())?;
+        if let Some(tls) = &mut self.tls {
+            tls.send(bytes, &mut self.unsent)?;
+        }
+        if waits { Ok(()) } else { self.flush() }
     }
 
     fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -198,13 +247,19 @@ impl Link {
         if self.unsent.is_empty() {
             written = write_some(&self.stream, bytes)?;
         }
+        self.make_room(bytes.len() - written)?;
+        self.unsent.extend_from_slice(&bytes[written..]);
+        Ok(())
+    }
+
+    /// Forgets what the kernel has, before `more` bytes join what it has not.
+    fn make_room(&mut self, more: usize) -> io::Result<()> {
         if self.unsent_from > self.unsent.len() / 2 {
             self.unsent.drain(..mem::take(&mut self.unsent_from));
         }
-        if self.unsent.len() + bytes.len() - written > UNSENT_BYTES_MAX {
+        if self.unsent.len() + more > UNSENT_BYTES_MAX {
             return Err(io::Error::other("the broker does not take what it is sent"));
         }
-        self.unsent.extend_from_slice(&bytes[written..]);
         Ok(())
     }
 
@@ -277,15 +332,16 @@ impl Link {
     ) -> io::Result<bool> {
         let kept = self.put_back(buffer);
         if mem::take(&mut self.unseen) {
-            let used = take(&buffer.0[..kept])?;
+            let used = take(&buffer.plain[..kept])?;
             self.keep(buffer, used, kept);
             return Ok(true);
         }
-        let room = &mut buffer.0[kept..];
-        let room_len = room.len();
-        let read = match (&self.stream).read(room) {
-            Ok(0) => return Err(closed()),
-            Ok(read) => read,
+        let came = match self.tls {
+            Some(_) => self.read_records(buffer, kept),
+            None => self.read_bytes(buffer, kept),
+        };
+        let (mut plain, is_full) = match came {
+            Ok(came) => came,
             Err(error) => {
                 self.keep(buffer, 0, kept);
                 return match error.kind() {
@@ -295,35 +351,64 @@ impl Link {
                 };
             }
         };
-        let mut plain = read;
         if let Some(ws) = &mut self.ws {
-            plain = ws.decoder.unframe(&mut room[..read])?;
+            plain = ws.decoder.unframe(&mut buffer.plain[kept..kept + plain])?;
             let pongs = mem::take(&mut ws.decoder.pongs);
             if !pongs.is_empty() {
-                self.send_raw(&pongs)?;
+                self.send_plain(&pongs)?;
             }
         }
-        let used = take(&buffer.0[..kept + plain])?;
+        let used = take(&buffer.plain[..kept + plain])?;
         self.keep(buffer, used, kept + plain);
-        Ok(read == room_len)
+        Ok(is_full)
+    }
+
+    /// Reads once behind the first `kept` bytes: how much came, and whether it filled the buffer.
+    #[inline]
+    fn read_bytes(&self, buffer: &mut ReadBuffer, kept: usize) -> io::Result<(usize, bool)> {
+        let room = &mut buffer.plain[kept..];
+        match (&self.stream).read(room)? {
+            0 => Err(closed()),
+            read => Ok((read, read == room.len())),
+        }
+    }
+
+    /// The same with records, decrypted; what they have to be answered is sent.
+    fn read_records(&mut self, buffer: &mut ReadBuffer, kept: usize) -> io::Result<(usize, bool)> {
+        let Some(tls) = &mut self.tls else { return Ok((0, false)) };
+        buffer.records.resize(READ_BYTES, 0);
+        let room = &mut buffer.plain[kept..];
+        // Decrypted it is shorter.
+        let most = room.len().min(READ_BYTES);
+        let have = tls.put_back(&mut buffer.records);
+        let read = (&self.stream).read(&mut buffer.records[have..most])?;
+        if read == 0 {
+            return Err(closed());
+        }
+        let waits = !self.unsent.is_empty();
+        let plain = tls.receive(&mut buffer.records[..have + read], room, &mut self.unsent)?;
+        if !waits {
+            self.flush()?;
+        }
+        Ok((plain, have + read == most))
     }
 
     /// Puts the tail to the start of the buffer, and says how long it is.
     #[inline]
     fn put_back(&mut self, buffer: &mut ReadBuffer) -> usize {
         let kept = if self.large_len > 0 {
-            mem::swap(&mut self.large, &mut buffer.0);
+            mem::swap(&mut self.large, &mut buffer.plain);
             mem::take(&mut self.large_len)
         } else {
             let len = self.tail.len();
-            if len > buffer.0.len() {
-                buffer.0.resize(len, 0);
+            if len > buffer.plain.len() {
+                buffer.plain.resize(len, 0);
             }
-            buffer.0[..len].copy_from_slice(&self.tail);
+            buffer.plain[..len].copy_from_slice(&self.tail);
             len
         };
-        if kept * 2 > buffer.0.len() {
-            buffer.0.resize(buffer.0.len() * 2, 0);
+        if kept * 2 > buffer.plain.len() {
+            buffer.plain.resize(buffer.plain.len() * 2, 0);
         }
         kept
     }
@@ -335,16 +420,16 @@ impl Link {
     fn keep(&mut self, buffer: &mut ReadBuffer, used: usize, filled: usize) {
         self.tail.clear();
         if filled - used <= COPIED_TAIL_MAX {
-            self.tail.extend_from_slice(&buffer.0[used..filled]);
+            self.tail.extend_from_slice(&buffer.plain[used..filled]);
             return;
         }
         if used > 0 {
-            buffer.0.copy_within(used..filled, 0);
+            buffer.plain.copy_within(used..filled, 0);
         }
-        mem::swap(&mut self.large, &mut buffer.0);
+        mem::swap(&mut self.large, &mut buffer.plain);
         self.large_len = filled - used;
-        if buffer.0.len() < READ_BYTES {
-            buffer.0.resize(READ_BYTES, 0);
+        if buffer.plain.len() < READ_BYTES {
+            buffer.plain.resize(READ_BYTES, 0);
         }
     }
 
@@ -356,14 +441,17 @@ impl Link {
             if self.ws.is_some() {
                 let mut goodbye = Vec::new();
                 ws::put_close(&mut goodbye);
-                let _ = self.send_raw(&goodbye);
+                let _ = self.send_plain(&goodbye);
             }
         }
     }
 
     /// Blocking: asks for WebSocket and waits until it is granted.
     fn upgrade(&mut self, target: &Target) -> io::Result<()> {
-        self.send_raw(ws::request(target.address).as_bytes())?;
+        self.send_plain(ws::request(target.address).as_bytes())?;
+        if self.tls.is_some() {
+            return self.upgrade_over_tls();
+        }
         let mut head = Vec::new();
         let mut chunk = [0; 1024];
         loop {
@@ -384,6 +472,41 @@ impl Link {
                 return Err(io::Error::other("the broker does not answer HTTP with HTTP"));
             }
         }
+    }
+
+    /// The same over TLS: what follows the head in its record is kept.
+    fn upgrade_over_tls(&mut self) -> io::Result<()> {
+        let mut head = Vec::new();
+        loop {
+            head.append(&mut self.read_some().map_err(|error| no_answer("upgrade", &error))?);
+            if let Some(len) = ws::response_len(&head) {
+                ws::check_response(&head[..len])?;
+                let (mut ws, mut rest) = (Box::<Ws>::default(), head.split_off(len));
+                let plain = ws.decoder.unframe(&mut rest)?;
+                self.tail.extend_from_slice(&rest[..plain]);
+                self.ws = Some(ws);
+                return Ok(());
+            }
+            if head.len() > ws::RESPONSE_MAX {
+                return Err(io::Error::other("the broker does not answer HTTP with HTTP"));
+            }
+        }
+    }
+
+    /// Blocking, over TLS: reads once, and decrypts what is whole; that may be nothing.
+    fn read_some(&mut self) -> io::Result<Vec<u8>> {
+        let Some(tls) = &mut self.tls else { return Ok(Vec::new()) };
+        let mut records = vec![0; tls.unfinished() + ANSWER_BYTES];
+        let have = tls.put_back(&mut records);
+        let read = self.stream.read(&mut records[have..])?;
+        if read == 0 {
+            return Err(closed());
+        }
+        let mut plain = vec![0; have + read];
+        let len = tls.receive(&mut records[..have + read], &mut plain, &mut self.unsent)?;
+        plain.truncate(len);
+        self.flush()?;
+        Ok(plain)
     }
 
     /// Blocking: the body of the answer of type `wanted`, if it says yes. Messages that come
@@ -418,9 +541,13 @@ impl Link {
         }
     }
 
-    /// Blocking: appends one packet, or over WebSocket what the next frame carries.
+    /// Blocking: appends one packet, or what the next frame carries over WebSocket, or what the next
+    /// read brings over TLS.
     fn read_packets(&mut self, packets: &mut Vec<u8>) -> io::Result<()> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.read_some()?;
+        if self.tls.is_some() {
+            return self.unframe_into(bytes, packets);
+        }
         let whole = |bytes: &[u8], is_ws: bool| match is_ws {
             true => ws::frame_len(bytes),
             false => packet_len(bytes),
@@ -440,11 +567,17 @@ impl Link {
             bytes.resize(need, 0);
             self.stream.read_exact(&mut bytes[have..])?;
         }
+        self.unframe_into(bytes, packets)
+    }
+
+    fn unframe_into(&mut self, mut bytes: Vec<u8>, packets: &mut Vec<u8>) -> io::Result<()> {
         if let Some(ws) = &mut self.ws {
             let plain = ws.decoder.unframe(&mut bytes)?;
             bytes.truncate(plain);
             let pongs = mem::take(&mut ws.decoder.pongs);
-            self.send_raw(&pongs)?;
+            if !pongs.is_empty() {
+                self.send_plain(&pongs)?;
+            }
         }
         packets.append(&mut bytes);
         Ok(())

@@ -3,7 +3,7 @@
 pub(crate) mod beside;
 pub(crate) mod churn;
 pub(crate) mod connect;
-mod crowd;
+pub(crate) mod crowd;
 pub(crate) mod filters;
 pub(crate) mod flow;
 pub(crate) mod idle;
@@ -11,6 +11,7 @@ pub(crate) mod idle;
 mod rehearsal;
 pub(crate) mod resubscribe;
 pub(crate) mod retained;
+pub(crate) mod rules;
 pub(crate) mod subscribe;
 mod volley;
 
@@ -41,7 +42,7 @@ pub(crate) trait Load {
     /// the broker announces or grants less, fails with [`io::ErrorKind::Unsupported`] and means
     /// the same.
     fn needs(&self) -> Needs {
-        Needs { transport: self.transport(), version: Version::V311, qos: 0, retained: false }
+        Needs::over(self.transport())
     }
 
     /// Takes what the command line wants different, as far as it means something here.
@@ -56,6 +57,21 @@ pub(crate) trait Load {
     ///
     /// When the broker cannot be reached or measured, or breaks off.
     fn run(&self, target: &Target) -> io::Result<Outcome>;
+
+    /// Whether it is run against two at once, see [`Load::run_both`].
+    fn wants_both(&self) -> bool {
+        false
+    }
+
+    /// Runs it once against a broker and against the same one as it comes ([`Setting::Open`]), in
+    /// turn, to set the two against each other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Load::run`].
+    fn run_both(&self, target: &Target, _open: &Target) -> io::Result<Outcome> {
+        self.run(target)
+    }
 }
 
 /// What a load asks of a broker beyond QoS 0 over tcp.
@@ -66,6 +82,53 @@ pub(crate) struct Needs {
     pub(crate) qos: u8,
     /// That it keeps retained messages.
     pub(crate) retained: bool,
+    pub(crate) setting: Setting,
+}
+
+impl Needs {
+    /// MQTT 3.1.1 at QoS 0 over this transport, and nothing else.
+    pub(crate) fn over(transport: Transport) -> Self {
+        let setting = if transport.is_tls() { Setting::Tls } else { Setting::Open };
+        Self { transport, version: Version::V311, qos: 0, retained: false, setting }
+    }
+}
+
+/// How a broker is configured: what it listens to, and whom it lets in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Setting {
+    /// Everybody, over tcp and WebSocket.
+    #[default]
+    Open,
+    /// Everybody, over TLS, alone and below WebSocket.
+    Tls,
+    /// Users of a file, over tcp.
+    Passwords,
+    /// Users of a file, over tcp, who may do what another file says.
+    Rules,
+    /// Users of a file, over tcp and over TLS: what an attacker finds.
+    Guarded,
+}
+
+impl Setting {
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Open, Self::Tls, Self::Passwords, Self::Rules, Self::Guarded];
+
+    /// Whether users are asked for their names.
+    pub(crate) fn has_users(self) -> bool {
+        matches!(self, Self::Passwords | Self::Rules | Self::Guarded)
+    }
+
+    /// What stands above its configuration in reports.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Tls => "with TLS",
+            Self::Passwords => "with passwords",
+            Self::Rules => "with passwords and access rules",
+            Self::Guarded => "as it is attacked",
+        }
+    }
 }
 
 /// What one run of one load saw.
@@ -95,6 +158,23 @@ impl Outcome {
         self.lost += tally.lost;
         self.duplicated += tally.duplicated;
         self.reordered += tally.reordered;
+    }
+
+    /// Adds what another run saw of messages; its figures are left to the caller.
+    fn absorb(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.stalled += other.stalled;
+        self.measured += other.measured;
+        self.connections = self.connections.max(other.connections);
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
     }
 
     /// Notes a figure, if there is one.

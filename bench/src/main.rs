@@ -6,8 +6,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod access;
 mod args;
+mod attack;
 mod broker;
+mod certificate;
 mod chart;
 mod codec;
 mod compare;
@@ -24,6 +27,7 @@ mod scenario;
 mod sequence;
 mod stats;
 mod target;
+mod tls;
 mod ws;
 
 use std::path::Path;
@@ -33,7 +37,7 @@ use std::{env, fs, io};
 use serde::Serialize;
 use structopt::StructOpt;
 
-use crate::args::{Args, Compare, Documents, Report, Run};
+use crate::args::{Args, Attack, Compare, Documents, Report, Run};
 use crate::compare::Comparison;
 use crate::target::Target;
 
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Args::Run(args) => run(&args),
         Args::Compare(args) => compare(&args),
         Args::Report(args) => report_again(&args),
+        Args::Attack(args) => attack(&args),
         Args::Null => null::serve(),
         Args::List => {
             println!("* is what `compare` runs when nothing is named");
@@ -92,6 +97,25 @@ fn compare(args: &Compare) -> io::Result<()> {
     write_documents(&args.documents, &comparison)?;
     if comparison.is_bad() {
         return Err(io::Error::other("hrotti failed or lost messages; the tables say where"));
+    }
+    Ok(())
+}
+
+fn attack(args: &Attack) -> io::Result<()> {
+    let plan = attack::Plan::new(args)?;
+    let choice = broker::choose(&args.brokers)?;
+    let command = command_line(env::args().skip(1));
+    let siege = attack::run(&plan, &choice, &command)?;
+    let document = attack::report::document(&siege);
+    print!("{document}");
+    if let Some(path) = &args.markdown {
+        fs::write(path, &document).map_err(|error| naming(path, &error))?;
+    }
+    args.json.as_deref().map_or(Ok(()), |path| write_json(path, &siege))?;
+    if siege.is_bad() {
+        return Err(io::Error::other(
+            "hrotti failed under attack; the lines below the tables say how",
+        ));
     }
     Ok(())
 }

@@ -39,6 +39,10 @@ pub(crate) enum Metric {
     AloneUsPerMessage,
     /// and how many times that it costs beside others.
     BesideAlone,
+    /// A delivered message at a broker without access control,
+    OpenUsPerMessage,
+    /// and how many times that it costs with it.
+    GuardedOpen,
     /// The broker's memory at the end of the measured time, in MiB: resident,
     RssMib,
     /// resident with shared pages divided among their users,
@@ -86,6 +90,8 @@ impl Metric {
             Self::BrokerUsPerReplayed => ("CPU µs/replayed", 3, true),
             Self::AloneUsPerMessage => ("CPU µs/message alone", 3, false),
             Self::BesideAlone => ("beside/alone", 3, false),
+            Self::OpenUsPerMessage => ("CPU µs/message without", 3, false),
+            Self::GuardedOpen => ("with/without", 3, false),
             Self::RssMib => ("RSS MiB", 2, false),
             Self::PssMib => ("PSS MiB", 2, false),
             Self::PrivateMib => ("private MiB", 2, false),

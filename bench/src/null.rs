@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::codec::{Frame, frame, properties, put_packet};
 use crate::link::{Link, ReadBuffer};
-use crate::load::Needs;
+use crate::load::{Needs, Setting};
 use crate::poll::{Poll, Ready};
 use crate::target::Transport;
 
@@ -37,7 +37,8 @@ struct Null {
 
 /// Whether a load can run against the null broker.
 pub(crate) fn can(needs: Needs) -> bool {
-    needs.transport == Transport::Tcp && needs.qos == 0 && !needs.retained
+    let is_open = needs.transport == Transport::Tcp && needs.setting == Setting::Open;
+    is_open && needs.qos == 0 && !needs.retained
 }
 
 /// Listens on a free port of the loopback interface, prints where, and relays until it is ended.
@@ -273,7 +274,8 @@ pub(crate) fn in_process() -> crate::target::Target {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || relay_on(&listener));
-    crate::target::Target { transport: Transport::Tcp, address, pid: Some(std::process::id()) }
+    let pid = Some(std::process::id());
+    crate::target::Target { pid, ..crate::target::Target::at(Transport::Tcp, address) }
 }
 
 #[cfg(test)]
@@ -318,10 +320,10 @@ mod tests {
         let (mut answer, mut own) = (Vec::new(), Vec::new());
         let taken = Null::default().take(0, request.as_bytes(), &mut answer, &mut own);
         assert!(taken.is_err());
-        let needs =
-            Needs { transport: Transport::Tcp, version: Version::V5, qos: 0, retained: false };
+        let needs = Needs { version: Version::V5, ..Needs::over(Transport::Tcp) };
         assert!(can(needs));
         assert!(!can(Needs { transport: Transport::Ws, ..needs }));
+        assert!(!can(Needs { setting: Setting::Rules, ..needs }));
         assert!(!can(Needs { qos: 1, ..needs }));
         assert!(!can(Needs { retained: true, ..needs }));
     }

@@ -5,8 +5,7 @@ mod table;
 
 use std::fmt::Write as _;
 
-pub(crate) use self::table::short;
-use self::table::{show, table};
+pub(crate) use self::table::{short, show, table};
 use crate::broker::Kind;
 use crate::compare::{Cell, Comparison, ScenarioResult};
 use crate::goal::{Of, Verdict, verdicts};

@@ -7,6 +7,7 @@ use crate::codec::Version;
 use crate::load::{self, Load, Needs, Outcome};
 use crate::metric::Metric;
 use crate::target::{Target, Transport};
+use crate::tls;
 
 /// A load with a name.
 pub(crate) struct Scenario {
@@ -36,6 +37,8 @@ pub(crate) struct Overrides {
     pub(crate) qos: Option<u8>,
     pub(crate) version: Option<Version>,
     pub(crate) transport: Option<Transport>,
+    /// The version of TLS that clients offer.
+    pub(crate) tls: Option<tls::Version>,
     /// Filters or retained messages, where a scenario loads many.
     pub(crate) count: Option<u32>,
 }
@@ -43,6 +46,7 @@ pub(crate) struct Overrides {
 /// All scenarios, in the order in which they run.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut scenarios = load::flow::scenarios();
+    scenarios.extend(load::rules::scenarios());
     scenarios.extend(load::idle::scenarios());
     scenarios.extend(load::connect::scenarios());
     scenarios.extend(load::churn::scenarios());
@@ -131,6 +135,20 @@ impl Scenario {
     /// When the broker cannot be reached or measured, or breaks off.
     pub(crate) fn run(&self, target: &Target) -> io::Result<Outcome> {
         self.load.run(target)
+    }
+
+    /// Whether it is run against two at once, see [`Load::run_both`].
+    pub(crate) fn wants_both(&self) -> bool {
+        self.load.wants_both()
+    }
+
+    /// Runs it once, see [`Load::run_both`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Scenario::run`].
+    pub(crate) fn run_both(&self, target: &Target, open: &Target) -> io::Result<Outcome> {
+        self.load.run_both(target, open)
     }
 }
 

@@ -76,3 +76,24 @@ fn a_broker_that_was_named_must_be_there() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("there is no rumqttd at /nonexistent/rumqttd"), "{errors}");
 }
+
+#[test]
+fn what_a_broker_is_not_set_up_for_is_not_applicable() {
+    let rows = ["--scenario", "tls-pairs", "--scenario", "connect-password"];
+    let mut words = vec!["compare", "--only", "null", "--rounds", "1"];
+    words.extend(rows);
+    let output = bench(&words);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let reason = "- null: not applicable: it relays at QoS 0 over tcp and nothing else\n";
+    assert_eq!(text.matches(reason).count(), 2, "{text}");
+    assert!(text.contains("50 pairs over TLS, QoS 0, 64 B"), "{text}");
+}
+
+#[test]
+fn a_broker_without_users_is_not_attacked() {
+    let output = bench(&["attack", "--only", "null", "--rounds", "1", "--seconds", "0.1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("none of these brokers is set up with users"), "{errors}");
+}

@@ -6,51 +6,90 @@
 use serde_json::json;
 
 use super::Kind;
+use crate::load::Setting;
 
 /// Where a broker listens that cannot choose its ports itself; `0` lets one choose that can.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ports {
-    pub(crate) tcp: String,
-    pub(crate) ws: String,
+pub(super) struct Ports {
+    pub(super) tcp: String,
+    pub(super) ws: String,
     /// For a broker that serves MQTT 5 at a port of its own.
-    pub(crate) v5: String,
+    pub(super) v5: String,
+    pub(super) tls: String,
+    pub(super) wss: String,
+}
+
+/// What is chosen anew by each start: ports and the paths of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) ports: Ports,
+    pub(super) certificate: String,
+    pub(super) key: String,
+    pub(super) passwords: String,
+    pub(super) rules: String,
+    pub(super) bans: String,
 }
 
 impl Ports {
     /// For a broker that chooses by itself.
-    pub(crate) fn any() -> Self {
-        Self::named("0", "0", "0")
+    pub(super) fn any() -> Self {
+        Self::named(["0"; 5])
     }
 
+    /// In the order of the fields.
+    pub(super) fn named(ports: [&str; 5]) -> Self {
+        let [tcp, ws, v5, tls, wss] = ports.map(str::to_owned);
+        Self { tcp, ws, v5, tls, wss }
+    }
+}
+
+impl Places {
     /// What the published configuration shows.
-    pub(crate) fn placeholders() -> Self {
-        Self::named("PORT", "WS_PORT", "V5_PORT")
+    pub(super) fn placeholders() -> Self {
+        let ports = Ports::named(["PORT", "WS_PORT", "V5_PORT", "TLS_PORT", "WSS_PORT"]);
+        Self::named(ports, ["CERTIFICATE", "KEY", "PASSWORDS", "RULES", "BANS"])
     }
 
-    pub(crate) fn named(tcp: &str, ws: &str, v5: &str) -> Self {
-        Self { tcp: tcp.to_owned(), ws: ws.to_owned(), v5: v5.to_owned() }
+    /// Paths in the order of the fields.
+    pub(super) fn named(ports: Ports, paths: [&str; 5]) -> Self {
+        let [certificate, key, passwords, rules, bans] = paths.map(str::to_owned);
+        Self { ports, certificate, key, passwords, rules, bans }
     }
 }
 
 /// The text of the configuration file; empty where there is none.
-pub(super) fn text(kind: Kind, workers: Option<u32>, ports: &Ports) -> String {
+pub(super) fn text(kind: Kind, setting: Setting, workers: Option<u32>, places: &Places) -> String {
     match kind {
-        Kind::Hrotti => hrotti(workers),
-        Kind::Mosquitto => mosquitto(ports),
-        Kind::Rumqttd => rumqttd(ports),
+        Kind::Hrotti => hrotti(setting, workers, places),
+        Kind::Mosquitto => mosquitto(setting, places),
+        Kind::Rumqttd => rumqttd(&places.ports),
         Kind::Aedes => aedes(),
         Kind::Null => String::new(),
     }
 }
 
-fn hrotti(workers: Option<u32>) -> String {
-    let mut all = json!({
-        "maxQueueDepth": 100_000,
-        "listeners": {
-            "tcp": { "url": "tcp://127.0.0.1:0" },
-            "ws": { "url": "ws://127.0.0.1:0" },
-        },
-    });
+fn hrotti(setting: Setting, workers: Option<u32>, places: &Places) -> String {
+    let tls = json!({ "certificate": places.certificate, "key": places.key });
+    let tcp = json!({ "url": "tcp://127.0.0.1:0" });
+    let mqtts = json!({ "url": "mqtts://127.0.0.1:0", "tls": tls });
+    let listeners = match setting {
+        Setting::Open => json!({ "tcp": tcp, "ws": { "url": "ws://127.0.0.1:0" } }),
+        Setting::Tls => {
+            json!({ "tls": mqtts, "wss": { "url": "wss://127.0.0.1:0", "tls": tls } })
+        }
+        Setting::Passwords | Setting::Rules => json!({ "tcp": tcp }),
+        Setting::Guarded => json!({ "tcp": tcp, "tls": mqtts }),
+    };
+    let mut all = json!({ "maxQueueDepth": 100_000, "listeners": listeners });
+    if setting.has_users() {
+        all["access"] = json!({ "passwordFile": places.passwords });
+    }
+    if setting == Setting::Rules {
+        all["access"]["aclFile"] = places.rules.as_str().into();
+    }
+    if setting == Setting::Guarded {
+        all["access"]["bansFile"] = places.bans.as_str().into();
+    }
     if let Some(workers) = workers {
         all["workers"] = workers.into();
     }
@@ -58,11 +97,11 @@ fn hrotti(workers: Option<u32>) -> String {
 }
 
 /// 0 is "no limit" in each line; two of them are its defaults and stand here to be seen.
-fn mosquitto(ports: &Ports) -> String {
-    let Ports { tcp, ws, .. } = ports;
-    format!(
-        "allow_anonymous true\n\
-         persistence false\n\
+fn mosquitto(setting: Setting, places: &Places) -> String {
+    let Ports { tcp, ws, tls, wss, .. } = &places.ports;
+    let mut text = format!("allow_anonymous {}\n", !setting.has_users());
+    text.push_str(
+        "persistence false\n\
          log_dest none\n\
          log_type none\n\
          connection_messages false\n\
@@ -71,11 +110,27 @@ fn mosquitto(ports: &Ports) -> String {
          max_queued_messages 0\n\
          max_queued_bytes 0\n\
          max_inflight_messages 0\n\
-         max_inflight_bytes 0\n\
-         listener {tcp} 127.0.0.1\n\
-         listener {ws} 127.0.0.1\n\
-         protocol websockets\n"
-    )
+         max_inflight_bytes 0\n",
+    );
+    if setting.has_users() {
+        text.push_str(&format!("password_file {}\n", places.passwords));
+    }
+    if setting == Setting::Rules {
+        text.push_str(&format!("acl_file {}\n", places.rules));
+    }
+    let plain = |port: &str| format!("listener {port} 127.0.0.1\n");
+    let secure = |port: &str, protocol: &str| {
+        let Places { certificate, key, .. } = places;
+        format!("{}{protocol}certfile {certificate}\nkeyfile {key}\n", plain(port))
+    };
+    let web = "protocol websockets\n";
+    let listeners = match setting {
+        Setting::Open => plain(tcp) + &plain(ws) + web,
+        Setting::Tls => secure(tls, "") + &secure(wss, web),
+        Setting::Passwords | Setting::Rules => plain(tcp),
+        Setting::Guarded => plain(tcp) + &secure(tls, ""),
+    };
+    text + &listeners
 }
 
 /// Its own example with higher limits, without console and metrics. It never gives back what it
@@ -125,8 +180,15 @@ fn aedes() -> String {
 mod tests {
     use super::*;
 
+    fn places() -> Places {
+        Places::named(
+            Ports::named(["47", "48", "49", "50", "51"]),
+            ["c.pem", "k.pem", "p", "r", "b"],
+        )
+    }
+
     fn parsed(kind: Kind, workers: Option<u32>) -> serde_json::Value {
-        serde_json::from_str(&text(kind, workers, &Ports::any())).unwrap()
+        serde_json::from_str(&text(kind, Setting::Open, workers, &places())).unwrap()
     }
 
     #[test]
@@ -141,7 +203,7 @@ mod tests {
 
     #[test]
     fn mosquitto_is_quiet_and_without_limits() {
-        let text = text(Kind::Mosquitto, None, &Ports::named("47", "48", "49"));
+        let text = text(Kind::Mosquitto, Setting::Open, None, &places());
         let lines: Vec<_> = text.lines().collect();
         for line in [
             "allow_anonymous true",
@@ -163,7 +225,7 @@ mod tests {
 
     #[test]
     fn rumqttd_has_a_listener_of_each_sort_and_no_console() {
-        let text = text(Kind::Rumqttd, None, &Ports::named("47", "48", "49"));
+        let text = text(Kind::Rumqttd, Setting::Open, None, &places());
         for part in [
             "[v4.1]\nname = \"v4\"\nlisten = \"127.0.0.1:47\"\n",
             "[ws.1]\nname = \"ws\"\nlisten = \"127.0.0.1:48\"\n",
@@ -185,9 +247,66 @@ mod tests {
 
     #[test]
     fn no_configuration_names_another_host() {
-        for kind in [Kind::Hrotti, Kind::Mosquitto, Kind::Rumqttd, Kind::Aedes, Kind::Null] {
-            let text = text(kind, Some(2), &Ports::placeholders());
+        for (kind, setting) in
+            Kind::ALL.into_iter().flat_map(|kind| Setting::ALL.map(|setting| (kind, setting)))
+        {
+            let text = text(kind, setting, Some(2), &Places::placeholders());
             assert!(!text.contains("0.0.0.0") && !text.contains("localhost"), "{text}");
+        }
+    }
+
+    #[test]
+    fn both_have_the_same_listeners_and_files_in_each_setting() {
+        for (setting, urls, lines, access) in [
+            (
+                Setting::Tls,
+                json!({
+                    "tls": {
+                        "url": "mqtts://127.0.0.1:0",
+                        "tls": { "certificate": "c.pem", "key": "k.pem" },
+                    },
+                    "wss": {
+                        "url": "wss://127.0.0.1:0",
+                        "tls": { "certificate": "c.pem", "key": "k.pem" },
+                    },
+                }),
+                "listener 50 127.0.0.1\ncertfile c.pem\nkeyfile k.pem\n\
+                 listener 51 127.0.0.1\nprotocol websockets\ncertfile c.pem\nkeyfile k.pem\n",
+                serde_json::Value::Null,
+            ),
+            (
+                Setting::Passwords,
+                json!({ "tcp": { "url": "tcp://127.0.0.1:0" } }),
+                "password_file p\nlistener 47 127.0.0.1\n",
+                json!({ "passwordFile": "p" }),
+            ),
+            (
+                Setting::Rules,
+                json!({ "tcp": { "url": "tcp://127.0.0.1:0" } }),
+                "password_file p\nacl_file r\nlistener 47 127.0.0.1\n",
+                json!({ "passwordFile": "p", "aclFile": "r" }),
+            ),
+            (
+                Setting::Guarded,
+                json!({
+                    "tcp": { "url": "tcp://127.0.0.1:0" },
+                    "tls": {
+                        "url": "mqtts://127.0.0.1:0",
+                        "tls": { "certificate": "c.pem", "key": "k.pem" },
+                    },
+                }),
+                "listener 47 127.0.0.1\nlistener 50 127.0.0.1\ncertfile c.pem\nkeyfile k.pem\n",
+                json!({ "passwordFile": "p", "bansFile": "b" }),
+            ),
+        ] {
+            let ours = text(Kind::Hrotti, setting, None, &places());
+            let ours: serde_json::Value = serde_json::from_str(&ours).unwrap();
+            assert_eq!(ours["listeners"], urls, "{setting:?}");
+            assert_eq!(ours.get("access").cloned().unwrap_or_default(), access, "{setting:?}");
+            let theirs = text(Kind::Mosquitto, setting, None, &places());
+            assert!(theirs.ends_with(lines), "{setting:?}: {theirs}");
+            let anonymous = format!("allow_anonymous {}\n", !setting.has_users());
+            assert!(theirs.starts_with(&anonymous), "{setting:?}: {theirs}");
         }
     }
 }

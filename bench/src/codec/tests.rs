@@ -7,6 +7,15 @@ fn collect(bytes: &[u8]) -> (Vec<Packet<'_>>, usize) {
 }
 
 #[test]
+fn a_user_shows_name_and_password() {
+    let user = User { name: "u".to_owned(), password: "pw".to_owned() };
+    let packet = connect_by(Version::V311, "c", 60, Some(&user));
+    let wanted = b"\x10\x14\x00\x04MQTT\x04\xc2\x00\x3c\x00\x01c\x00\x01u\x00\x02pw";
+    assert_eq!(packet, wanted);
+    assert_eq!(connect_by(Version::V5, "c", 60, None), connect_as(Version::V5, "c", 60));
+}
+
+#[test]
 fn connect_and_subscribe_are_the_standard_s_bytes() {
     assert_eq!(connect("ab", 60), b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02ab");
     assert_eq!(subscribe(7, "a/+", 1), b"\x82\x08\x00\x07\x00\x03a/+\x01");

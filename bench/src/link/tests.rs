@@ -2,6 +2,8 @@ use std::net::TcpListener;
 use std::thread;
 
 use super::*;
+use crate::target::Transport;
+use crate::tls;
 
 /// A broker that answers with what it is given, write by write, and then hangs up; returns what
 /// it was sent.
@@ -20,7 +22,7 @@ fn broker(transport: Transport, answers: Vec<Vec<u8>>) -> (Target, thread::JoinH
         let _ = stream.read_to_end(&mut sent);
         sent
     });
-    (Target { transport, address, pid: None }, served)
+    (Target::at(transport, address), served)
 }
 
 const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
@@ -58,6 +60,78 @@ fn what_follows_the_answers_is_not_lost() {
         let link = Link::open(&target, "c", Some("t")).unwrap();
         assert_eq!(payloads(link), [b"x", b"y"], "cut at {cut}");
     }
+}
+
+/// The same broker behind TLS: each write is a record of its own.
+fn secure_broker(
+    transport: Transport,
+    answers: Vec<Vec<u8>>,
+) -> (Target, thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let connection = rustls::ServerConnection::new(tls::tests::server()).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, stream);
+        for answer in answers {
+            stream.write_all(&answer).unwrap();
+        }
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut sent = Vec::new();
+        // The client leaves without a word of TLS.
+        let _ = stream.read_to_end(&mut sent);
+        sent
+    });
+    (Target::at(transport, address), served)
+}
+
+#[test]
+fn what_follows_the_answers_in_a_record_is_not_lost() {
+    let packets = b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\x30\x04\x00\x01tx\x30\x04\x00\x01ty";
+    for cut in [1, 4, 6, 9, 12, 15, packets.len() - 1] {
+        let (one, two) = packets.split_at(cut);
+        for version in [tls::Version::V12, tls::Version::V13] {
+            let (target, _) = secure_broker(Transport::Tls, vec![one.to_vec(), two.to_vec()]);
+            let target = Target { tls: version, ..target };
+            let link = Link::open(&target, "c", Some("t")).unwrap();
+            assert!(!link.tls().unwrap().agreed().is_empty());
+            assert_eq!(payloads(link), [b"x", b"y"], "cut at {cut}");
+        }
+        let head = |first, part: &[u8]| vec![first, u8::try_from(part.len()).unwrap()];
+        let granted = [GRANTED.as_bytes(), &head(0x02, one), one].concat();
+        let (first, rest) = granted.split_at(cut * 7);
+        let last = [&head(0x80, two)[..], two].concat();
+        let answers = vec![first.to_vec(), rest.to_vec(), last];
+        let (target, _) = secure_broker(Transport::Wss, answers);
+        let link = Link::open(&target, "c", Some("t")).unwrap();
+        assert_eq!(payloads(link), [b"x", b"y"], "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_link_that_is_dialled_over_tls_sends_after_its_handshake() {
+    let (target, served) = secure_broker(Transport::Tls, vec![b"\x20\x02\x00\x00".to_vec()]);
+    let client = tls::Client::forgetful(target.tls).unwrap();
+    let stream = TcpStream::connect(target.address).unwrap();
+    let mut link = Link::over_tls(stream, &client, "client.invalid").unwrap();
+    let sent = [&codec::connect("c", 60)[..], &[0; 100_000]].concat();
+    link.send(&sent).unwrap();
+    assert!(!link.is_flushed());
+    link.stream.set_nonblocking(false).unwrap();
+    let (mut buffer, mut is_there) = (ReadBuffer::new(), false);
+    let gone = loop {
+        let seen = |packet: Packet<'_>| is_there |= packet == Packet::ConnAck(0);
+        if let Err(error) = link.receive(&mut buffer, seen) {
+            break error;
+        }
+    };
+    assert_eq!((is_there, gone.kind()), (true, ErrorKind::UnexpectedEof), "{gone}");
+    assert!(link.is_flushed());
+    drop(link);
+    assert!(served.join().unwrap() == sent);
 }
 
 #[test]

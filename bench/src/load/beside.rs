@@ -85,6 +85,7 @@ fn run(target: &Target, spec: &BesideSpec) -> io::Result<Outcome> {
         first: 0,
         count: usize::try_from(spec.idle).map_err(io::Error::other)?,
         client_id: &|index| format!("beside-{index:06}"),
+        user: None,
         filter: Some(&|index| format!("beside/{index:06}")),
         at_once: AT_ONCE,
         patience: spec.patience,

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
-use crate::codec::{self, Packet};
+use crate::codec::{self, Packet, User, Version};
 use crate::link::{Link, ReadBuffer};
 use crate::poll::{Poll, Ready};
 use crate::target::{Target, Transport};
+use crate::tls::{Client, Tls};
 
 /// Without progress for this long, a load gives up what it waits for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ pub(super) enum Seen<'a> {
 /// See the module.
 pub(super) struct Crowd {
     target: Target,
+    /// What connections have in common that are dialled over TLS.
+    client: Option<Client>,
     poll: Poll,
     buffer: ReadBuffer,
     /// By token.
@@ -42,8 +45,10 @@ pub(super) struct Crowd {
 
 impl Crowd {
     pub(super) fn new(target: &Target) -> io::Result<Self> {
+        let client = (target.transport == Transport::Tls).then(|| Client::forgetful(target.tls));
         Ok(Self {
             target: *target,
+            client: client.transpose()?,
             poll: Poll::new()?,
             buffer: ReadBuffer::new(),
             links: Vec::new(),
@@ -53,16 +58,26 @@ impl Crowd {
         })
     }
 
-    /// Begins to connect, and sends `first` as soon as it is. Over tcp only.
+    /// Dials over TLS with this client, and sessions of their own for each token.
+    pub(super) fn with_client(self, client: Client) -> Self {
+        Self { client: Some(client), ..self }
+    }
+
+    /// Begins to connect, and sends `first` as soon as it is. Over tcp and TLS only.
     ///
     /// # Errors
     ///
     /// When the kernel has no descriptor or no port left.
     pub(super) fn dial(&mut self, token: usize, first: &[u8]) -> io::Result<()> {
-        if self.target.transport != Transport::Tcp {
-            return Err(io::Error::other("this scenario runs over tcp only"));
+        if self.target.transport.is_ws() {
+            return Err(io::Error::other("this scenario does not run over WebSocket"));
         }
-        self.join(token, Link::accepted(dial(self.target.address)?)?)?;
+        let stream = dial(self.target.address)?;
+        let link = match &self.client {
+            Some(client) => Link::over_tls(stream, client, &format!("client-{token}.invalid")),
+            None => Link::accepted(stream),
+        };
+        self.join(token, link?)?;
         self.send(token, first);
         Ok(())
     }
@@ -104,6 +119,17 @@ impl Crowd {
     /// Whether the kernel has all that was sent on this connection.
     pub(super) fn is_flushed(&self, token: usize) -> bool {
         self.links.get(token).is_some_and(|link| link.as_ref().is_some_and(Link::is_flushed))
+    }
+
+    /// Connections that resumed a session of TLS.
+    pub(super) fn resumed(&self) -> usize {
+        let resumed = |link: &&Link| link.tls().is_some_and(Tls::is_resumed);
+        self.links.iter().flatten().filter(resumed).count()
+    }
+
+    /// What a connection over TLS agreed on.
+    pub(super) fn agreed(&self) -> Option<String> {
+        Some(self.links.iter().flatten().next()?.tls()?.agreed())
     }
 
     /// Closes without a word.
@@ -193,7 +219,7 @@ fn serve(
 }
 
 /// A socket that is connecting.
-fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -209,6 +235,8 @@ pub(super) struct Newcomers<'a> {
     pub(super) first: usize,
     pub(super) count: usize,
     pub(super) client_id: &'a dyn Fn(usize) -> String,
+    /// Who each says it is.
+    pub(super) user: Option<&'a dyn Fn(usize) -> User>,
     /// What each subscribes to before it counts as there.
     pub(super) filter: Option<&'a dyn Fn(usize) -> String>,
     pub(super) at_once: usize,
@@ -256,7 +284,10 @@ pub(super) fn gather(crowd: &mut Crowd, who: &Newcomers<'_>) -> io::Result<Gathe
     let mut deadline = Instant::now() + who.patience;
     while busy > 0 || next < who.count {
         while busy < who.at_once.max(1) && next < who.count {
-            let hello = codec::connect(&(who.client_id)(next), codec::KEEP_ALIVE_SECS);
+            let user = who.user.map(|user| user(next));
+            let id = (who.client_id)(next);
+            let (version, keep_alive) = (Version::V311, codec::KEEP_ALIVE_SECS);
+            let hello = codec::connect_by(version, &id, keep_alive, user.as_ref());
             if let Err(error) = crowd.dial(who.first + next, &hello) {
                 // The others would fare no better.
                 seen.failed += who.count - next - 1;

@@ -10,14 +10,17 @@ mod plan;
 use std::io;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use self::engine::Flow;
 use self::plan::MESH_COPIES;
 pub(crate) use self::plan::Shape;
-use super::{Load, Mark, Needs, Outcome, us_each};
+use super::{Load, Mark, Needs, Outcome, Setting, us_each};
 use crate::codec::Version;
 use crate::metric::Metric;
 use crate::scenario::{Overrides, Scenario};
 use crate::target::{Target, Transport};
+use crate::tls;
 
 /// When the next message may go.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +43,10 @@ pub(crate) struct FlowSpec {
     pub(crate) qos: u8,
     pub(crate) version: Version,
     pub(crate) transport: Transport,
+    /// Where the transport has TLS.
+    pub(crate) tls: tls::Version,
+    /// Whether clients have to say who they are.
+    pub(crate) setting: Setting,
     /// Bytes; at least the stamp.
     pub(crate) payload: usize,
     pub(crate) pace: Pace,
@@ -47,13 +54,15 @@ pub(crate) struct FlowSpec {
     pub(crate) measure: Duration,
 }
 
-const PAIRS: FlowSpec = FlowSpec {
+pub(super) const PAIRS: FlowSpec = FlowSpec {
     shape: Shape::Pairs,
     clients: 50,
     stopped: 0,
     qos: 0,
     version: Version::V311,
     transport: Transport::Tcp,
+    tls: tls::Version::V13,
+    setting: Setting::Open,
     payload: 64,
     pace: Pace::Window(256),
     warmup: Duration::from_millis(500),
@@ -74,6 +83,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     let few = FlowSpec { clients: 10, payload: 1_048_576, pace: Pace::Window(4), ..PAIRS };
     let fan_out = FlowSpec { shape: Shape::FanOut, ..PAIRS };
     let modern = FlowSpec { version: Version::V5, ..PAIRS };
+    let secure = |name, transport| {
+        let scenario = Scenario::new(name, FlowSpec { transport, ..PAIRS });
+        scenario.at_most(Metric::BrokerUsPerMessage, 0.35)
+    };
     vec![
         cost("pairs", PAIRS, 0.10),
         cost("pairs-w4", FlowSpec { pace: Pace::Window(4), ..PAIRS }, 0.25),
@@ -88,6 +101,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         cost("qos2", FlowSpec { qos: 2, ..PAIRS }, 0.05),
         Scenario::new("qos1-v5", FlowSpec { qos: 1, ..modern }),
         cost("ws-pairs", FlowSpec { transport: Transport::Ws, ..PAIRS }, 0.25),
+        secure("tls-pairs", Transport::Tls),
+        secure("wss-pairs", Transport::Wss),
         cost("low-load", at_rate(1000.0), 0.9),
         latency("latency-5k", 5000.0),
         latency("latency-20k", 20_000.0),
@@ -115,7 +130,7 @@ impl Load for FlowSpec {
             stopped => format!(" and {stopped} that stopped reading"),
         };
         let version = if self.version == Version::V5 { ", MQTT 5" } else { "" };
-        let transport = if self.transport == Transport::Ws { " over WebSocket" } else { "" };
+        let transport = over(self.transport, self.tls);
         let pace = match self.pace {
             Pace::Window(window) => format!("closed loop, window {window} per publisher"),
             Pace::Rate(rate) => format!("open loop, {rate} messages/s in all"),
@@ -129,7 +144,9 @@ impl Load for FlowSpec {
     }
 
     fn needs(&self) -> Needs {
-        Needs { transport: self.transport, version: self.version, qos: self.qos, retained: false }
+        let needs = Needs::over(self.transport);
+        let setting = if self.setting == Setting::Open { needs.setting } else { self.setting };
+        Needs { version: self.version, qos: self.qos, setting, ..needs }
     }
 
     fn change(&mut self, overrides: &Overrides) {
@@ -141,6 +158,7 @@ impl Load for FlowSpec {
         self.qos = overrides.qos.unwrap_or(self.qos).min(2);
         self.version = overrides.version.unwrap_or(self.version);
         self.transport = overrides.transport.unwrap_or(self.transport);
+        self.tls = overrides.tls.unwrap_or(self.tls);
         self.pace = match (overrides.window, overrides.rate) {
             (_, Some(rate)) => Pace::Rate(rate),
             (Some(window), None) => Pace::Window(window),
@@ -153,6 +171,12 @@ impl Load for FlowSpec {
     }
 }
 
+/// What reports say behind a load.
+pub(super) fn over(transport: Transport, tls: tls::Version) -> String {
+    let version = if transport.is_tls() { tls.in_words() } else { "" };
+    transport.over().to_owned() + version
+}
+
 /// Connects, warms up, measures, waits for what is outstanding. What it all goes over is the
 /// target's to say.
 ///
@@ -160,10 +184,9 @@ impl Load for FlowSpec {
 ///
 /// When the broker cannot be reached, closes a connection, or sends what is no MQTT; when it
 /// cannot do what the load needs, [`io::ErrorKind::Unsupported`].
-fn run(target: &Target, spec: &FlowSpec) -> io::Result<Outcome> {
-    if spec.transport == Transport::Ws && target.transport != Transport::Ws {
-        return Err(io::Error::other("this load goes over WebSocket: it needs a ws:// URL"));
-    }
+pub(super) fn run(target: &Target, spec: &FlowSpec) -> io::Result<Outcome> {
+    target.check(spec.transport)?;
+    let target = &Target { tls: spec.tls, ..*target };
     let mut flow = Flow::open(target, *spec)?;
     let begin = flow.now();
     let warm = begin + as_ns(spec.warmup);
@@ -188,6 +211,58 @@ fn run(target: &Target, spec: &FlowSpec) -> io::Result<Outcome> {
     let tool_ns = after.tool.ns_since(&before.tool);
     outcome.set(Metric::ToolUsPerMessage, us_each(tool_ns, measured));
     Ok(outcome)
+}
+
+/// A load in an open loop that goes on while something else happens.
+pub(crate) struct Steady(Flow);
+
+/// What the messages of a [`Steady`] load took.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) messages: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
+    /// How late the tool itself sent, within the latency above.
+    pub(crate) late_p99_us: f64,
+}
+
+impl Steady {
+    /// So many pairs at so many messages a second in all, each pair with a user of its own; connects
+    /// and warms up.
+    ///
+    /// # Errors
+    ///
+    /// As any other load.
+    pub(crate) fn open(target: &Target, clients: u32, rate: f64) -> io::Result<Self> {
+        let (pace, setting) = (Pace::Rate(rate), Setting::Guarded);
+        let spec = FlowSpec { clients, pace, setting, transport: target.transport, ..PAIRS };
+        let mut flow = Flow::open(target, spec)?;
+        flow.drive(flow.now() + as_ns(spec.warmup))?;
+        Ok(Self(flow))
+    }
+
+    /// Goes on for so long.
+    ///
+    /// # Errors
+    ///
+    /// When the broker breaks off.
+    pub(crate) fn measure(&mut self, time: Duration) -> io::Result<Latency> {
+        self.0.recording = true;
+        let driven = self.0.drive(self.0.now() + as_ns(time));
+        self.0.recording = false;
+        driven.map(|()| self.0.take_latency())
+    }
+
+    /// Waits for what is outstanding, and leaves.
+    ///
+    /// # Errors
+    ///
+    /// When the broker breaks off.
+    pub(crate) fn finish(mut self) -> io::Result<Outcome> {
+        self.0.drain()?;
+        Ok(self.0.into_outcome())
+    }
 }
 
 fn as_ns(duration: Duration) -> u64 {

@@ -6,12 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::flow::over;
 use super::{Load, Mark, Outcome, us_each};
 use crate::link::Link;
 use crate::metric::Metric;
 use crate::process::{Memory, raise_descriptor_limit};
 use crate::scenario::{Overrides, Scenario};
 use crate::target::{Target, Transport};
+use crate::tls;
 
 /// Descriptors that the tool and a broker need for themselves.
 const SPARE_DESCRIPTORS: u64 = 100;
@@ -23,20 +25,29 @@ pub(crate) struct IdleSpec {
     pub(crate) connections: u64,
     /// What they connect over.
     pub(crate) transport: Transport,
+    /// Where the transport has TLS.
+    pub(crate) tls: tls::Version,
 }
 
 /// A broker that has not taken all by then gets no more.
 const OPENING_MAX: Duration = Duration::from_secs(60);
 
-const IDLE: IdleSpec = IdleSpec { connections: 5000, transport: Transport::Tcp };
+const IDLE: IdleSpec =
+    IdleSpec { connections: 5000, transport: Transport::Tcp, tls: tls::Version::V13 };
 
 /// The scenarios that are such loads.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let over_ws = IdleSpec { transport: Transport::Ws, ..IDLE };
+    let over_tls = IdleSpec { transport: Transport::Tls, ..IDLE };
     let idle = |name, spec, bytes| {
         Scenario::new(name, spec).on_a_fresh_broker().bound(Metric::BytesPerConnection, bytes)
     };
-    vec![idle("idle", IDLE, 2500.0).by_default(), idle("idle-ws", over_ws, 8000.0).by_default()]
+    let tls = Scenario::new("tls-idle", over_tls).on_a_fresh_broker();
+    vec![
+        idle("idle", IDLE, 2500.0).by_default(),
+        idle("idle-ws", over_ws, 8000.0).by_default(),
+        tls.at_most(Metric::BytesPerConnection, 1.0),
+    ]
 }
 
 impl IdleSpec {
@@ -44,15 +55,15 @@ impl IdleSpec {
     /// and what the broker does for each is not mixed. Some brokers serve WebSocket by the tick.
     fn at_once(&self) -> u64 {
         match self.transport {
-            Transport::Tcp => 1,
-            Transport::Ws => 64,
+            Transport::Tcp | Transport::Tls => 1,
+            Transport::Ws | Transport::Wss => 64,
         }
     }
 }
 
 impl Load for IdleSpec {
     fn about(&self) -> String {
-        let over = if self.transport == Transport::Ws { " over WebSocket" } else { "" };
+        let over = over(self.transport, self.tls);
         format!("{} idle connections{over} with one subscription each", self.connections)
     }
 
@@ -63,6 +74,7 @@ impl Load for IdleSpec {
     fn change(&mut self, overrides: &Overrides) {
         self.connections = overrides.connections.unwrap_or(self.connections).max(1);
         self.transport = overrides.transport.unwrap_or(self.transport);
+        self.tls = overrides.tls.unwrap_or(self.tls);
     }
 
     /// Raises this process's descriptor limit, and that of the brokers it will start.
@@ -84,10 +96,8 @@ impl Load for IdleSpec {
 ///
 /// When not one connection could be made, or the broker's memory cannot be read.
 fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
-    if target.transport != spec.transport {
-        let wanted = if spec.transport == Transport::Ws { "ws" } else { "tcp" };
-        return Err(io::Error::other(format!("this needs a {wanted}:// URL of the broker")));
-    }
+    target.check(spec.transport)?;
+    let target = &Target { tls: spec.tls, ..*target };
     let mut outcome = Outcome::default();
     let limit = raise_descriptor_limit(spec.connections + SPARE_DESCRIPTORS);
     let wanted = spec.connections.min(limit.saturating_sub(SPARE_DESCRIPTORS));
@@ -110,6 +120,7 @@ fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
     let after = rest(target)?;
     let memory = target.memory()?;
     outcome.connections = links.len() as u64;
+    outcome.notes.extend(links.first().and_then(|link| Some(link.tls()?.agreed())));
     let closed = links.iter().filter(|link| !link.is_open()).count();
     if closed > 0 {
         outcome.notes.push(format!("the broker closed {closed} connections"));
@@ -178,7 +189,8 @@ pub(super) fn rest(target: &Target) -> io::Result<Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::rehearsal::{Faults, rehearse};
+    use crate::load::rehearsal::{Faults, rehearse, secured};
+    use crate::tls::tests::server;
 
     #[test]
     fn idle_connections_are_made_and_measured() {
@@ -192,6 +204,16 @@ mod tests {
     }
 
     #[test]
+    fn idle_connections_over_tls_say_what_was_agreed_on() {
+        let target = secured(rehearse(Faults::default()), &server());
+        let spec = IdleSpec { connections: 5, transport: Transport::Tls, ..IDLE };
+        let outcome = run(&target, &spec).unwrap();
+        assert_eq!(outcome.connections, 5);
+        assert!(outcome.notes[0].starts_with("TLSv1_3, "), "{:?}", outcome.notes);
+        assert_eq!(outcome.notes.len(), 1, "{:?}", outcome.notes);
+    }
+
+    #[test]
     fn it_stops_where_the_broker_takes_no_more() {
         let faults = Faults { refuse_connect_every: 10, ..Faults::default() };
         let outcome = run(&rehearse(faults), &IdleSpec { connections: 40, ..IDLE }).unwrap();
@@ -201,8 +223,8 @@ mod tests {
 
     #[test]
     fn the_wrong_transport_is_not_measured_by_mistake() {
-        let spec = IdleSpec { connections: 1, transport: Transport::Ws };
+        let spec = IdleSpec { connections: 1, transport: Transport::Ws, ..IDLE };
         let error = run(&crate::null::in_process(), &spec).unwrap_err().to_string();
-        assert_eq!(error, "this needs a ws:// URL of the broker");
+        assert_eq!(error, "this load needs a ws:// URL of the broker");
     }
 }

@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::codec::{Frame, frame};
 use crate::target::{Target, Transport};
@@ -61,12 +64,58 @@ pub(super) fn rehearse(faults: Faults) -> Target {
             });
         }
     });
-    Target { transport: Transport::Tcp, address, pid: None }
+    Target::at(Transport::Tcp, address)
 }
 
 /// The same broker with the CPU and memory of this process.
 pub(super) fn measured(target: Target) -> Target {
     Target { pid: Some(std::process::id()), ..target }
+}
+
+/// A front for `target` that speaks TLS, and the target that it is.
+pub(super) fn secured(target: Target, config: &Arc<ServerConfig>) -> Target {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = Arc::clone(config);
+    thread::spawn(move || {
+        for front in listener.incoming().map_while(Result::ok) {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let back = TcpStream::connect(target.address).unwrap();
+            // When one side goes, so does the other.
+            thread::spawn(move || relay(StreamOwned::new(connection, front), &back));
+        }
+    });
+    Target { transport: Transport::Tls, address, ..target }
+}
+
+/// Takes turns: what one has to say within a millisecond goes to the other.
+fn relay(
+    mut front: StreamOwned<ServerConnection, TcpStream>,
+    mut back: &TcpStream,
+) -> io::Result<()> {
+    let turn = Some(Duration::from_millis(1));
+    for stream in [&front.sock, back] {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(turn)?;
+    }
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some(read) = within_its_turn(front.read(&mut chunk))? {
+            back.write_all(&chunk[..read])?;
+        }
+        if let Some(read) = within_its_turn(back.read(&mut chunk))? {
+            front.write_all(&chunk[..read])?;
+        }
+    }
+}
+
+fn within_its_turn(read: io::Result<usize>) -> io::Result<Option<usize>> {
+    match read {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(read) => Ok(Some(read)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn attend(token: usize, mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::crowd::{Crowd, PATIENCE, Seen};
 use super::idle::rest;
 use super::{Load, Mark, Needs, Outcome, us_each};
-use crate::codec::{self, Packet, STAMP_LEN, Stamp, Version};
+use crate::codec::{self, Packet, STAMP_LEN, Stamp};
 use crate::metric::Metric;
 use crate::scenario::{Overrides, Scenario};
 use crate::sequence::Tally;
@@ -49,7 +49,7 @@ impl Load for RetainedSpec {
     }
 
     fn needs(&self) -> Needs {
-        Needs { transport: self.transport(), version: Version::V311, qos: 0, retained: true }
+        Needs { retained: true, ..Needs::over(self.transport()) }
     }
 
     fn change(&mut self, overrides: &Overrides) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::stats::Spread;
 
 /// The median, with the lowest and the highest round where they differ.
-pub(super) fn show(spread: Spread, digits: usize) -> String {
+pub(crate) fn show(spread: Spread, digits: usize) -> String {
     let Spread { median, min, max } = spread;
     if min == max {
         return format!("{median:.digits$}");
@@ -26,7 +26,7 @@ pub(crate) fn short(value: f64) -> String {
 }
 
 /// A Markdown table; the first column to the left, all others to the right.
-pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width_of = |at: usize, title: &str| {
         let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
         cells.chain([title.chars().count(), 3]).max().unwrap_or(3)

@@ -9,8 +9,9 @@ use hdrhistogram::Histogram;
 use super::inbox::{Inbox, Recorder};
 use super::outbox::Outbox;
 use super::plan::{Listener, Plan};
-use super::{FlowSpec, Pace, as_ns};
-use crate::codec::Template;
+use super::{FlowSpec, Latency, Pace, as_ns};
+use crate::access;
+use crate::codec::{Template, User};
 use crate::link::{Dial, Link, ReadBuffer};
 use crate::load::Outcome;
 use crate::metric::Metric;
@@ -393,10 +394,27 @@ impl Flow {
         }
     }
 
+    /// What was recorded since the last time.
+    pub(super) fn take_latency(&mut self) -> Latency {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let seen = Latency {
+            messages: self.latency.len(),
+            p50_us: us(self.latency.value_at_quantile(0.5)),
+            p99_us: us(self.latency.value_at_quantile(0.99)),
+            max_us: us(self.latency.max()),
+            late_p99_us: us(self.send_delay.value_at_quantile(0.99)),
+        };
+        self.latency.reset();
+        self.send_delay.reset();
+        seen
+    }
+
     pub(super) fn into_outcome(self) -> Outcome {
         let mut outcome = Outcome { stalled: self.given_up, ..Outcome::default() };
         outcome.connections = (self.publishers.len() + self.subscribers.len()) as u64;
         outcome.notes = self.notes();
+        let first = self.publishers.first();
+        outcome.notes.extend(first.and_then(|one| Some(one.link.tls()?.agreed())));
         if !self.latency.is_empty() {
             let us = |ns: u64| Some(ns as f64 / 1000.0);
             for (metric, quantile) in [
@@ -467,7 +485,8 @@ fn subscribe(
     topics: usize,
 ) -> io::Result<Subscriber> {
     let id = format!("bench-sub-{index}");
-    let dial = Dial::new(target, &id).version(spec.version);
+    let user = user(spec, index);
+    let dial = Dial::new(target, &id).version(spec.version).user(user.as_ref());
     let link = dial.subscribe(&listener.filter, spec.qos).open()?;
     Ok(Subscriber { link, inbox: Inbox::new(listener.hears.clone(), topics) })
 }
@@ -479,7 +498,8 @@ fn publish(
     topics: &[String],
     listeners: &[Listener],
 ) -> io::Result<Publisher> {
-    let link = Dial::new(target, &format!("bench-pub-{index}")).version(spec.version).open()?;
+    let (id, user) = (format!("bench-pub-{index}"), user(spec, index));
+    let link = Dial::new(target, &id).version(spec.version).user(user.as_ref()).open()?;
     let announced = link.announced();
     let template = |topic: &String| Template::new(spec.version, spec.qos, topic, spec.payload);
     let receive_maximum = announced.receive_maximum;
@@ -495,6 +515,10 @@ fn publish(
     };
     let heard_by = listeners.iter().enumerate().flat_map(heard).collect();
     Ok(Publisher { link, outbox, heard_by, accounted: 0, progressed_ns: 0 })
+}
+
+fn user(spec: &FlowSpec, index: usize) -> Option<User> {
+    spec.setting.has_users().then(|| access::user(index))
 }
 
 /// From 1 ns to a minute, three digits.

@@ -7,7 +7,9 @@ use std::thread;
 
 use self::relay::{Fault, Relay, over_websocket};
 use super::*;
+use crate::load::rehearsal::secured;
 use crate::scenario;
+use crate::tls::tests::server;
 
 /// Three of each for a tenth of a second.
 const SHORT: FlowSpec = FlowSpec {
@@ -207,7 +209,7 @@ fn a_broker_that_hangs_up_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let hang_up = thread::spawn(move || drop(listener.accept().unwrap()));
-    assert!(run(&Target { transport: Transport::Tcp, address, pid: None }, &SHORT).is_err());
+    assert!(run(&Target::at(Transport::Tcp, address), &SHORT).is_err());
     hang_up.join().unwrap();
 }
 
@@ -265,4 +267,26 @@ fn scenarios_say_what_they_do_and_what_is_wanted() {
         let scenario = scenario::named(name).unwrap();
         assert!(scenario.by_default && scenario.at_most.contains(&(metric, ratio)), "{name}");
     }
+}
+
+#[test]
+fn pairs_over_tls_are_delivered_whole_and_say_what_was_agreed_on() {
+    let target = secured(crate::null::in_process(), &server());
+    for (tls, version) in [(tls::Version::V12, "TLSv1_2"), (tls::Version::V13, "TLSv1_3")] {
+        let spec = FlowSpec { transport: Transport::Tls, tls, pace: Pace::Window(16), ..SHORT };
+        let mut outcome = run(&target, &spec).unwrap();
+        let note = outcome.notes.remove(0);
+        assert!(note.starts_with(version), "{note}");
+        assert_clean(&outcome, 1, version);
+    }
+}
+
+#[test]
+fn about_says_what_it_goes_over() {
+    let about = |name| scenario::named(name).unwrap().about();
+    assert!(about("tls-pairs").starts_with("50 pairs over TLS, QoS 0"), "{}", about("tls-pairs"));
+    let wss = scenario::named("wss-pairs").unwrap();
+    let older = crate::scenario::Overrides { tls: Some(tls::Version::V12), ..Default::default() };
+    let about = wss.with(&older).about();
+    assert!(about.starts_with("50 pairs over WebSocket and TLS 1.2, QoS 0"), "{about}");
 }

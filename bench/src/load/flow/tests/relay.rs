@@ -66,7 +66,7 @@ impl Relay {
     pub(super) fn start(fault: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let target = Target { transport: Transport::Tcp, address, pid: None };
+        let target = Target::at(Transport::Tcp, address);
         let (hub, clients) = <(Arc<Mutex<Hub>>, Arc<Mutex<Vec<JoinHandle<()>>>>)>::default();
         let relay = Self { target, fault, hub: hub.clone(), clients: clients.clone() };
         thread::spawn(move || {
@@ -292,7 +292,7 @@ pub(super) fn over_websocket(target: Target) -> Target {
             thread::spawn(move || from_broker(back, front));
         }
     });
-    Target { transport: Transport::Ws, address, pid: target.pid }
+    Target { transport: Transport::Ws, address, ..target }
 }
 
 fn to_broker(mut front: TcpStream, mut back: TcpStream) {
