@@ -163,7 +163,7 @@ fn naive_rules(written: &str) -> Vec<NaiveRule<'_>> {
             ("user", _) => section = Some(rest),
             ("topic", Some((access, filter))) => rules.push((section, false, access, filter)),
             ("pattern", Some((access, filter))) => rules.push((section, true, access, filter)),
-            other => panic!("{other:?}"),
+            other => unreachable!("{other:?}"),
         }
     }
     rules
