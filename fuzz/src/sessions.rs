@@ -261,6 +261,7 @@ impl World {
     }
 
     fn connect(&mut self, connect: &Connect<'_>) -> Result<(), End> {
+        self.net.connection.grant(connect, Vec::new())?;
         let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
         let over = self.session.expiry_secs() == 0 || self.session.has_ended();
         let present = !over && !connect.clean_start;
