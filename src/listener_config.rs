@@ -449,7 +449,11 @@ fn rewritten(text: &str) -> Result<(String, Option<String>), ParseError> {
     if !HOST_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
         return Ok((text.to_owned(), None));
     }
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    // `Url` takes it for `/` in some schemes and for a part of the host in others.
+    if rest.contains('\\') {
+        return Err(ParseError::InvalidDomainCharacter);
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (user, place) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
     let colon = place.rfind(':').filter(|&colon| !place[colon..].contains(']'));
     let (host, port) = place.split_at(colon.unwrap_or(place.len()));

@@ -215,7 +215,7 @@ fn clashes_are_seen_before_binding() {
 /// `Url` passes over line breaks: what is served would not be what was written.
 #[test]
 fn a_url_with_a_line_break_is_no_url() {
-    for url in ["tc\rp://0x05535", "tcp://local\nhost", "ws://a/\tb"] {
+    for url in ["tc\rp://0x05535", "tcp://local\nhost", "ws://a/\tb", "tcp://a\\b@c", "ws://a\\b"] {
         let error = ListenerConfig::new(url).unwrap_err();
         assert!(matches!(error, ListenerConfigError::NotAUrl { .. }), "{url:?}: {error}");
     }
