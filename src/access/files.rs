@@ -9,8 +9,8 @@ const UNCHECKED: Rule =
     Rule::named("any user name is allowed by access.anonymous, and none is checked");
 const NO_LIST: Rule = Rule::named("no access control list is configured, so everything is allowed");
 
-/// Lets in Clients without a User Name; an empty one is none. About other Clients it has no answer. It decides no
-/// action.
+/// Lets in Clients without a User Name; an empty one is none. About other Clients it has no answer, nor about those of a
+/// listener whose [`ListenerRules::anonymous`](crate::ListenerRules::anonymous) is `Some(false)`. It decides no action.
 ///
 /// In a [`Chain`](super::Chain) it stands behind the policies that check passwords.
 ///
@@ -50,9 +50,10 @@ impl Anonymous {
 impl Policy for Anonymous {
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating {
         let name = shown.user_name.as_deref().filter(|name| !name.is_empty());
+        let is_closed = shown.peer.listener_allows_anonymous() == Some(false);
         // An Authentication Method is another policy's (section 4.12).
         let answer = match name {
-            _ if shown.authentication_method.is_some() => Answer::NoAnswer,
+            _ if is_closed || shown.authentication_method.is_some() => Answer::NoAnswer,
             None => Answer::accept(Identity::new(ANONYMOUS)),
             Some(name) if self.any_name => {
                 Answer::accept(Identity::new(UNCHECKED).with_user_name(name))
@@ -123,6 +124,25 @@ mod tests {
         assert_eq!(answer(Anonymous::new(), shown(Some("ann"))), None);
         let believed = answer(Anonymous::with_any_name(), shown(Some("ann")));
         assert_eq!(believed, Some((Some("ann".to_owned()), UNCHECKED)));
+    }
+
+    /// An empty User Name is none, also where the listener has looked only whether there is one.
+    #[test]
+    fn nobody_is_anonymous_at_a_listener_that_lets_in_no_anonymous_clients() {
+        for (allowed, name, lets_in) in [
+            (Some(false), None, false),
+            (Some(false), Some(""), false),
+            (Some(true), Some(""), true),
+            (None, Some(""), true),
+        ] {
+            let mut rules = crate::listener_rules::ListenerRules::default();
+            rules.anonymous = allowed;
+            for policy in [Anonymous::new(), Anonymous::with_any_name()] {
+                let mut shown = shown(name);
+                shown.peer = shown.peer.at_listener("inside", rules.clone());
+                assert_eq!(answer(policy, shown).is_some(), lets_in, "{allowed:?} {name:?}");
+            }
+        }
     }
 
     #[test]
