@@ -14,6 +14,7 @@ use log::{info, warn};
 use serde_json::Value;
 use url::{Host, Url};
 
+use super::config::shown_url;
 use super::topic_lists::{Names, TopicLists};
 use super::{
     Action, Answer, Authenticating, Credentials, Decision, HashingPool, Identity, Policy, Refusal,
@@ -59,8 +60,9 @@ pub enum HttpAnswers {
     Json,
 }
 
-/// Which server an [`HttpPolicy`] asks, and how.
-#[derive(Debug, Clone)]
+/// Which server an [`HttpPolicy`] asks, and how. `Debug` leaves out what of its URLs may be secret: user, password and
+/// query.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct HttpSettings {
     /// Asked whether a user may connect: `username`, `password`, `clientid`. Default: nobody is let in by this policy.
@@ -108,6 +110,21 @@ impl Default for HttpSettings {
             waiting_max: 1_000,
             answer_bytes_max: 64 * 1024,
         }
+    }
+}
+
+impl fmt::Debug for HttpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |url: &Option<String>| url.as_deref().map(shown_url);
+        f.debug_struct("HttpSettings")
+            .field("user_url", &shown(&self.user_url))
+            .field("superuser_url", &shown(&self.superuser_url))
+            .field("acl_url", &shown(&self.acl_url))
+            .field("form", &self.form)
+            .field("answers", &self.answers)
+            .field("cache", &self.cache)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 

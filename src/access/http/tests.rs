@@ -435,6 +435,18 @@ fn wrong_settings_are_refused_in_one_line_with_key_and_remedy() {
 }
 
 #[test]
+fn debug_of_the_settings_shows_no_query_pitfall_19() {
+    let settings = HttpSettings {
+        user_url: Some("http://127.0.0.1/user?key=secret".to_owned()),
+        acl_url: Some("http://ann:secret@127.0.0.1/acl#secret".to_owned()),
+        superuser_url: Some("http://127.0.0.1?secret".to_owned()),
+        ..HttpSettings::default()
+    };
+    let text = format!("{settings:?}");
+    assert!(text.contains("http://127.0.0.1/user") && !text.contains("secret"), "{text}");
+}
+
+#[test]
 fn debug_shows_neither_query_nor_password_pitfall_19() {
     let policy =
         policy(|settings| settings.user_url = Some("http://127.0.0.1/user?key=secret".to_owned()));

@@ -184,3 +184,19 @@ fn the_name_in_a_certificate_lets_in_whatever_connect_says() {
     let answer = block_on(loaded.policy().expect("a policy").authenticate(named(None)));
     assert!(matches!(answer, Answer::NoAnswer), "{answer:?}");
 }
+
+/// A query often holds the key by which the server knows the broker.
+#[cfg(feature = "http-access")]
+#[test]
+fn the_query_of_a_url_is_shown_nowhere_pitfall_19() {
+    let loaded = Directory::new("urls").load(|config| {
+        config.http = Some(crate::access::HttpConfig {
+            user_url: "http://127.0.0.1:1/user?key=secret".to_owned(),
+            acl_url: Some("http://127.0.0.1:1/acl?key=secret".to_owned()),
+            ..Default::default()
+        });
+    });
+    let text = format!("{:?}", loaded.expect("valid settings"));
+    assert!(text.contains("127.0.0.1:1/user") && text.contains("127.0.0.1:1/acl"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
