@@ -78,6 +78,8 @@ mod rule;
 mod scram;
 mod secret;
 mod secret_file;
+#[cfg(any(feature = "access-files", feature = "scram"))]
+mod steady_choice;
 #[cfg(any(feature = "jwt", feature = "http-access"))]
 mod topic_lists;
 

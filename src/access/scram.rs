@@ -127,7 +127,7 @@ impl std::error::Error for ScramError {}
 /// is not read. Of a CONNECT with another method, or with none, the next policy of a [`Chain`](super::Chain) decides.
 ///
 /// - A wrong proof and an unknown user are refused with 0x86, in the same way and after the same work: an unknown user
-///   has a salt too, always the same.
+///   has a salt too, always the same as long as the file has the same first user.
 /// - A mechanism for which the file has no user is refused with 0x8C.
 /// - There is no channel binding: a client that demands it is refused.
 /// - The server computes three hashes for an exchange, so it takes place on the thread that serves the connection. The
