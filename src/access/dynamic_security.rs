@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::pattern::Pattern;
-use super::password_check::{Decoys, Proof, unchecked};
+use super::password_check::{self, Decoys, Proof};
 use super::password_hash::PasswordHash;
 use super::{
     Action, Answer, Authenticating, Credentials, Decision, FileErrors, HashingPool, Identity,
@@ -221,8 +221,8 @@ impl Policy for DynamicSecurity {
             };
             let from = shown.peer.address().map(|address| address.ip());
             let (pool, client_id) = (self.pool.clone(), shown.client_id);
-            let check = pool.submit(from, move || self.check(&name, &password, &client_id));
-            check.await.unwrap_or_else(|error| Answer::Refuse(unchecked(error)))
+            let check = move |name: &str| self.check(name, &password, &client_id);
+            password_check::check(pool, from, name, check).await
         })
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::file_error::Problems;
-use super::password_check::{Decoys, Proof, unchecked};
+use super::password_check::{self, Decoys, Proof};
 use super::password_hash::{HashError, PasswordHash};
 use super::{
     Answer, Authenticating, Credentials, Decision, FileErrors, HashingPool, Identity, Policy,
@@ -64,7 +64,7 @@ impl PasswordFile {
     /// without users.
     pub fn parse(text: &str, source: &str) -> Result<PasswordFile, FileErrors> {
         let mut problems = Problems::new(source);
-        let mut users = Vec::new();
+        let mut users: Vec<User> = Vec::new();
         let (mut lines, mut faulty) = (HashMap::new(), false);
         for (number, line) in (1_u32..).zip(text.split('\n')) {
             match parse_line(line, source) {
@@ -91,11 +91,12 @@ impl PasswordFile {
         if users.is_empty() && !faulty {
             problems.add(0, format!("it has no user; run: hrotti passwd {source} NAME"));
         }
+        let decoys = Decoys::new(users.first().map(|user| &*user.hash));
         let file = PasswordFile {
             source: problems.source().clone(),
             users,
             index: lines.into_iter().map(|(name, (_, index))| (name, index)).collect(),
-            decoys: Decoys::new(text),
+            decoys,
             pool: HashingPool::default(),
         };
         problems.or(file)
@@ -159,8 +160,7 @@ impl Policy for PasswordFile {
             };
             let from = shown.peer.address().map(|address| address.ip());
             let pool = self.pool.clone();
-            let check = pool.submit(from, move || self.check(&name, &password));
-            check.await.unwrap_or_else(|error| Answer::Refuse(unchecked(error)))
+            password_check::check(pool, from, name, move |name| self.check(name, &password)).await
         })
     }
 

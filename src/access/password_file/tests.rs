@@ -113,6 +113,26 @@ fn an_identity_is_current_as_long_as_its_line_is_the_same() {
     assert!(removed.is_current(&other), "another policy let it in");
 }
 
+/// What a name costs would tell known names from others if it changed with each edit.
+#[test]
+fn what_an_unknown_user_costs_survives_edits_of_the_file_pitfall_19() {
+    let model = |policy: &PasswordFile, name: u32| {
+        let decoy = policy.decoy(&format!("unknown {name}")).expect("a user");
+        decoy.rule.text().to_owned()
+    };
+    let before = file(&format!("ann:{ANN}\nbob:{BOB}\n"));
+    let changed = file(&format!("# comment\nann:{ANN}\nbob:{ANN}\n"));
+    let added = file(&format!("ann:{ANN}\nbob:{BOB}\ncarol:{BOB}\n"));
+    let mut moved = 0;
+    for name in 0..300 {
+        let (old, new) = (model(&before, name), model(&added, name));
+        assert_eq!(old, model(&changed, name));
+        assert!(new == old || new == "user carol", "{old} {new}");
+        moved += u32::from(new != old);
+    }
+    assert!((50..=150).contains(&moved), "{moved} of 300");
+}
+
 /// Pitfall 19. What a name costs is the hash that is computed for it.
 #[test]
 fn an_unknown_user_costs_as_much_as_a_known_one_pitfall_19() {
