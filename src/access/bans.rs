@@ -9,8 +9,8 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::{
-    Answer, Authenticating, Credentials, Decision, Identity, Policy, Present, Refusal, Request,
-    Rule,
+    Answer, Authenticating, Credentials, Decision, Policy, Present, Refusal, Request, Rule,
+    Validity,
 };
 use crate::network::Network;
 use crate::reason_code::ReasonCode;
@@ -491,13 +491,11 @@ impl Policy for Bans {
         Decision::NoAnswer
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        let users = [identity.user_name(), None];
-        self.refusal(&Sought { users, ..Sought::default() }, SystemTime::now()).is_none()
-    }
-
-    fn still_admits(&self, client: &Present<'_>) -> bool {
-        self.admits(client, SystemTime::now())
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        match self.admits(client, SystemTime::now()) {
+            true => Validity::Foreign,
+            false => Validity::Gone,
+        }
     }
 }
 

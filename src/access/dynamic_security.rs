@@ -9,7 +9,7 @@ use super::password_check::{self, Decoys, Proof};
 use super::password_hash::PasswordHash;
 use super::{
     Action, Answer, Authenticating, Credentials, Decision, FileErrors, HashingPool, Identity,
-    Policy, Refusal, Request, Rule, Secret,
+    Policy, Present, Refusal, Request, Rule, Secret, Validity,
 };
 
 mod json;
@@ -244,10 +244,13 @@ impl Policy for DynamicSecurity {
 
     /// Whether the client is in this file, not disabled, with the password with which it was let in. Other policies'
     /// identities are left to them.
-    fn is_current(&self, identity: &Identity) -> bool {
-        let Some(proof) = identity.grant::<Proof>() else { return true };
-        self.client(&proof.name)
-            .is_some_and(|client| !client.disabled && client.hash.as_ref() == Some(&proof.hash))
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let Some(proof) = client.identity.grant::<Proof>() else { return Validity::Foreign };
+        Validity::current_if(
+            self.client(&proof.name).is_some_and(|client| {
+                !client.disabled && client.hash.as_ref() == Some(&proof.hash)
+            }),
+        )
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Authenticating, Credentials, Decision, Identity, Policy, Request, Rule};
+use super::{
+    Answer, Authenticating, Credentials, Decision, Identity, Policy, Present, Request, Rule,
+    Validity,
+};
 
 const ANONYMOUS: Rule = Rule::named("anonymous Clients are allowed by access.anonymous");
 const UNCHECKED: Rule =
@@ -66,6 +69,14 @@ impl Policy for Anonymous {
     fn authorize(&self, _: &Request<'_>) -> Decision {
         Decision::NoAnswer
     }
+
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let rule = client.identity.rule();
+        match *rule == ANONYMOUS || (self.any_name && *rule == UNCHECKED) {
+            true => Validity::Current,
+            false => Validity::Foreign,
+        }
+    }
 }
 
 /// Allows every action of every Client that was let in. It lets nobody in. For a broker without an access control
@@ -96,6 +107,7 @@ mod tests {
     use futures_lite::future::block_on;
 
     use super::*;
+    use crate::access::testing::validity;
 
     fn shown(user_name: Option<&str>) -> Credentials {
         let shown = Credentials::new("c", "a test".into());
@@ -143,6 +155,16 @@ mod tests {
                 assert_eq!(answer(policy, shown).is_some(), lets_in, "{allowed:?} {name:?}");
             }
         }
+    }
+
+    #[test]
+    fn anonymous_clients_stay_as_long_as_they_are_allowed() {
+        let identity = |rule| Identity::new(rule);
+        let (some, any) = (Anonymous::new(), Anonymous::with_any_name());
+        assert_eq!(validity(&some, &identity(ANONYMOUS)), Validity::Current);
+        assert_eq!(validity(&any, &identity(UNCHECKED)), Validity::Current);
+        assert_eq!(validity(&some, &identity(UNCHECKED)), Validity::Foreign);
+        assert_eq!(validity(&any, &identity(NO_LIST)), Validity::Foreign);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use url::{Host, Url};
 use super::config::shown_url;
 use super::topic_lists::{Names, TopicLists};
 use super::{
-    Action, Answer, Authenticating, Credentials, Decision, HashingPool, Identity, Policy, Refusal,
-    Request, Rule, Secret,
+    Action, Answer, Authenticating, Credentials, Decision, HashingPool, Identity, Policy,
+    Preparing, Present, Refusal, Request, Rule, Secret, Validity,
 };
 use crate::counters::count_one;
 use crate::reason_code::ReasonCode;
@@ -288,11 +288,7 @@ impl HttpPolicy {
     ///
     /// # Cancel safety
     /// A question that has not been sent is taken back.
-    #[must_use]
-    pub fn prepare(
-        &self,
-        request: &Request<'_>,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+    fn fetch(&self, request: &Request<'_>) -> Option<impl Future<Output = ()> + Send + use<>> {
         let mut open = Vec::new();
         let literal = request.action == Action::Subscribe && !request.topic.contains(['+', '#']);
         for action in
@@ -390,7 +386,8 @@ impl Server {
         let (url, shown) =
             questions::url(text).map_err(|problem| format!("access.http.{key}: {problem}"))?;
         let shown: Arc<str> = shown.into();
-        let rule = |text| Rule::line(shown.clone(), 0, text);
+        // Answers about topics end by themselves.
+        let rule = |text| Rule::line(shown.clone(), 0, text).for_one_question();
         let (yes, no) = (rule("it says yes"), rule("it says no, or nothing"));
         let unknown = rule("it has not been asked yet");
         Ok(Server {
@@ -569,9 +566,16 @@ impl Policy for HttpPolicy {
         }
     }
 
-    /// Answers about topics end by themselves.
-    fn is_remembered(&self) -> bool {
-        self.shared.acl.is_none()
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        Some(Box::pin(self.fetch(request)?))
+    }
+
+    /// The server is not asked again: a user whom it has let in is current as long as there is a server for users.
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        match client.identity.grant::<HttpGrant>() {
+            Some(_) => Validity::current_if(self.shared.user.is_some()),
+            None => Validity::Foreign,
+        }
     }
 }
 

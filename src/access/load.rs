@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::{
     AccessConfig, AccessFile, AclFile, AllowAll, Anonymous, Answer, Authenticating, Bans, Chain,
     Credentials, Decision, FileContent, FileError, Flapping, HashingPool, Identity, Policy,
-    Present, Request, Rule,
+    Preparing, Present, Request, Rule, Validity,
 };
 use crate::limits::Limits;
-use crate::transport::PeerIdentity;
+use crate::transport::{PeerIdentity, PeerInfo};
 
 mod sources;
 
@@ -335,16 +335,12 @@ impl Policy for Composed {
         self.authorizers.authorize(request)
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        self.authenticators.is_current(identity) && self.authorizers.is_current(identity)
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        self.authorizers.prepare(request)
     }
 
-    fn still_admits(&self, client: &Present<'_>) -> bool {
-        self.authenticators.still_admits(client) && self.authorizers.still_admits(client)
-    }
-
-    fn is_remembered(&self) -> bool {
-        self.authorizers.is_remembered()
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        self.authenticators.validity(client).and(self.authorizers.validity(client))
     }
 
     /// Only a policy that lets Clients in or refuses them needs to know.
@@ -377,6 +373,13 @@ impl Policy for CertificateUsers {
     fn authorize(&self, _: &Request<'_>) -> Decision {
         Decision::NoAnswer
     }
+
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        match *client.identity.rule() == BY_CERTIFICATE {
+            true => Validity::Current,
+            false => Validity::Foreign,
+        }
+    }
 }
 
 /// [`Anonymous`] where the listener, or else the configuration, lets in anonymous Clients.
@@ -396,6 +399,14 @@ impl Policy for AnonymousAt {
 
     fn authorize(&self, _: &Request<'_>) -> Decision {
         Decision::NoAnswer
+    }
+
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let allowed = client.peer.and_then(PeerInfo::listener_allows_anonymous);
+        match allowed.unwrap_or(self.default) {
+            true => self.inner.validity(client),
+            false => Validity::Foreign,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::password_check::{self, Decoys, Proof};
 use super::password_hash::{HashError, PasswordHash};
 use super::{
     Answer, Authenticating, Credentials, Decision, FileErrors, HashingPool, Identity, Policy,
-    Refusal, Request, Rule, Secret,
+    Present, Refusal, Request, Rule, Secret, Validity,
 };
 
 #[cfg(test)]
@@ -170,9 +170,10 @@ impl Policy for PasswordFile {
 
     /// Whether the user is in this file with the hash with which it was let in. Other policies' identities are left to
     /// them.
-    fn is_current(&self, identity: &Identity) -> bool {
-        let Some(proof) = identity.grant::<Proof>() else { return true };
-        self.user(&proof.name).is_some_and(|user| user.hash == proof.hash)
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let Some(proof) = client.identity.grant::<Proof>() else { return Validity::Foreign };
+        let user = self.user(&proof.name);
+        Validity::current_if(user.is_some_and(|user| user.hash == proof.hash))
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use super::{Bans, Sought};
 use crate::access::{
-    Answer, Authenticating, Credentials, Decision, Exchange, Identity, Policy, Present, Request,
-    Secret,
+    Answer, Authenticating, Credentials, Decision, Exchange, Policy, Preparing, Present, Request,
+    Secret, Validity,
 };
 
 /// See [`Bans::guard`].
@@ -62,12 +62,12 @@ impl Policy for Guard {
         self.policy.authorize(request)
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        self.bans.is_current(identity) && self.policy.is_current(identity)
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        self.policy.prepare(request)
     }
 
-    fn still_admits(&self, client: &Present<'_>) -> bool {
-        self.bans.still_admits(client) && self.policy.still_admits(client)
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        self.bans.validity(client).and(self.policy.validity(client))
     }
 
     fn disconnected(&self, client: &Present<'_>) {

@@ -329,7 +329,10 @@ fn topics_are_asked_for_once_while_the_answer_is_good() {
         }
     }
     assert_eq!(policy.counters(), HttpCounters { requests: 5, failed: 0, refused: 0 });
-    assert!(!policy.is_remembered());
+    let request =
+        Request { identity: &ann, client_id: "c", action: Action::Publish, topic: "out/a" };
+    let decision = policy.authorize(&request);
+    assert!(decision.rule().is_some_and(|rule| !rule.is_remembered()), "{decision:?}");
     // Another user, and another Client of the same user, are other questions.
     let bob = Identity::new(Rule::named("a test")).with_user_name("bob");
     assert!(!ask_prepared(&policy, &bob, Action::Publish, "out/a"));

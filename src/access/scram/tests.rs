@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rsasl::prelude::{Mechname, SASLClient, SASLConfig};
 
 use super::*;
+use crate::access::testing::validity;
 use crate::transport::PeerInfo;
 
 use ScramMechanism::{Sha256, Sha512};
@@ -311,11 +312,12 @@ fn an_identity_ends_when_its_user_or_password_leaves_the_file() {
         policy(&[line("user", "pencil", Sha256), line("user", "pencil", Sha512)].join("\n"));
     let (_, identity) = play(&policy, Sha512, "user", "pencil");
     let identity = identity.expect("the right password");
-    assert!(policy.is_current(&identity));
-    assert!(!pencil().is_current(&identity), "the mechanism is gone");
+    assert_eq!(validity(&*policy, &identity), Validity::Current);
+    assert_eq!(validity(&*pencil(), &identity), Validity::Gone, "the mechanism is gone");
     let changed = ScramUsers::parse(&line("user", "crayon", Sha512), "scram").expect("a file");
-    assert!(!ScramPolicy::new(changed).is_current(&identity));
-    assert!(pencil().is_current(&Identity::new(Rule::named("a password file"))));
+    assert_eq!(validity(&ScramPolicy::new(changed), &identity), Validity::Gone);
+    let other = Identity::new(Rule::named("a password file"));
+    assert_eq!(validity(&*pencil(), &other), Validity::Foreign);
 }
 
 #[test]
