@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::pattern::Pattern;
-use super::password_check::{self, Decoys, Proof};
+use super::password_check::{self, Decoys, Proof, ProofOf};
 use super::password_hash::PasswordHash;
 use super::{
     Action, Answer, Authenticating, Credentials, Decision, FileErrors, HashingPool, Identity,
@@ -180,7 +180,7 @@ impl DynamicSecurity {
         if client.disabled || client.client_id.as_deref().is_some_and(|own| own != client_id) {
             return Answer::Refuse(Refusal::not_authorized(client.rule.clone()));
         }
-        let proof = Proof { name: name.into(), hash: hash.clone() };
+        let proof = Proof { of: ProofOf::DynamicSecurity, name: name.into(), hash: hash.clone() };
         let identity = Identity::new(client.rule.clone()).with_user_name(name);
         Answer::accept(identity.with_grant(Arc::new(proof)))
     }
@@ -245,12 +245,14 @@ impl Policy for DynamicSecurity {
     /// Whether the client is in this file, not disabled, with the password with which it was let in. Other policies'
     /// identities are left to them.
     fn validity(&self, client: &Present<'_>) -> Validity {
-        let Some(proof) = client.identity.grant::<Proof>() else { return Validity::Foreign };
-        Validity::current_if(
-            self.client(&proof.name).is_some_and(|client| {
-                !client.disabled && client.hash.as_ref() == Some(&proof.hash)
-            }),
-        )
+        let proof = Proof::given(client.identity, ProofOf::DynamicSecurity);
+        let Some(proof) = proof else { return Validity::Foreign };
+        let known = self.client(&proof.name);
+        Validity::current_if(known.is_some_and(|known| {
+            !known.disabled
+                && known.hash.as_ref() == Some(&proof.hash)
+                && known.client_id.as_deref().is_none_or(|own| own == client.client_id)
+        }))
     }
 }
 

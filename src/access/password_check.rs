@@ -9,13 +9,28 @@ use zeroize::Zeroizing;
 use super::hashing::{HashingError, HashingPool};
 use super::password_hash::PasswordHash;
 use super::steady_choice::steady_choice;
-use super::{Answer, Refusal, Rule};
+use super::{Answer, Identity, Refusal, Rule};
 use crate::reason_code::ReasonCode;
 
 /// What an identity keeps of the user that let it in.
 pub(super) struct Proof {
+    pub(super) of: ProofOf,
     pub(super) name: Box<str>,
     pub(super) hash: Arc<PasswordHash>,
+}
+
+/// Which policy has let a user in: another one of the same chain does not judge it, even if it knows the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProofOf {
+    PasswordFile,
+    DynamicSecurity,
+}
+
+impl Proof {
+    /// The proof that this policy gave an identity.
+    pub(super) fn given(identity: &Identity, of: ProofOf) -> Option<&Proof> {
+        identity.grant::<Proof>().filter(|proof| proof.of == of)
+    }
 }
 
 /// Chooses the user with whose hash the Password of an unknown User Name is compared. Unknown names are spread over

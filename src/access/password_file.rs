@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::file_error::Problems;
-use super::password_check::{self, Decoys, Proof};
+use super::password_check::{self, Decoys, Proof, ProofOf};
 use super::password_hash::{HashError, PasswordHash};
 use super::{
     Answer, Authenticating, Credentials, Decision, FileErrors, HashingPool, Identity, Policy,
@@ -132,7 +132,8 @@ impl PasswordFile {
         let right = user.or(decoy).is_some_and(|user| user.hash.verify(password.bytes()));
         match user {
             Some(user) if right => {
-                let proof = Proof { name: name.into(), hash: user.hash.clone() };
+                let proof =
+                    Proof { of: ProofOf::PasswordFile, name: name.into(), hash: user.hash.clone() };
                 let identity = Identity::new(user.rule.clone()).with_user_name(name);
                 Answer::accept(identity.with_grant(Arc::new(proof)))
             }
@@ -171,7 +172,8 @@ impl Policy for PasswordFile {
     /// Whether the user is in this file with the hash with which it was let in. Other policies' identities are left to
     /// them.
     fn validity(&self, client: &Present<'_>) -> Validity {
-        let Some(proof) = client.identity.grant::<Proof>() else { return Validity::Foreign };
+        let proof = Proof::given(client.identity, ProofOf::PasswordFile);
+        let Some(proof) = proof else { return Validity::Foreign };
         let user = self.user(&proof.name);
         Validity::current_if(user.is_some_and(|user| user.hash == proof.hash))
     }

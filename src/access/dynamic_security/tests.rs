@@ -139,6 +139,13 @@ fn an_identity_is_current_until_its_client_is_changed_or_disabled() {
     assert_eq!(validity(&*file(""), &identity), Validity::Current);
     assert_eq!(validity(&*file(r#", "disabled": true"#), &identity), Validity::Gone);
     assert_eq!(validity(&*policy("{}"), &identity), Validity::Gone);
+    for (client_id, expected) in [("c", Validity::Current), ("d", Validity::Gone)] {
+        let bound = file(&format!(r#", "clientid": "{client_id}""#));
+        assert_eq!(validity(&*bound, &identity), expected, "its Client Identifier is c");
+    }
+    let passwords = crate::access::PasswordFile::parse(&format!("bob:{ANN}"), "passwords");
+    let passwords = passwords.expect("a good file");
+    assert_eq!(validity(&passwords, &identity), Validity::Foreign, "this policy did not let it in");
     let without_password = policy(r#"{"clients": [{"username": "ann"}]}"#);
     assert_eq!(validity(&*without_password, &identity), Validity::Gone);
     let other = Identity::new(Rule::named("a certificate")).with_user_name("ann");

@@ -111,6 +111,8 @@ fn an_identity_is_current_as_long_as_its_line_is_the_same() {
     assert_eq!(validity(&*moved, &identity), Validity::Current);
     assert_eq!(validity(&*changed, &identity), Validity::Gone);
     assert_eq!(validity(&*removed, &identity), Validity::Gone);
+    let dynamic = crate::access::DynamicSecurity::parse("{}", "d.json").expect("a good file");
+    assert_eq!(validity(&dynamic, &identity), Validity::Foreign, "this policy did not let it in");
     let other = Identity::new(Rule::named("a certificate")).with_user_name("ann");
     assert_eq!(validity(&*removed, &other), Validity::Foreign, "another policy let it in");
 }
