@@ -31,7 +31,7 @@ mod questions;
 #[cfg(test)]
 mod tests;
 
-use cache::Cache;
+use cache::{Cache, Known};
 use exchange::Why;
 use questions::{Answered, Question};
 
@@ -79,7 +79,8 @@ pub struct HttpSettings {
     /// How long an answer of `acl_url` is good, give or take a tenth, so that not all end at once. Default 300 s; at least
     /// 1 s, at most a day.
     pub cache: Duration,
-    /// Answers that are kept. Default 100 000. At the limit the oldest is forgotten, and asked for again.
+    /// Answers that are kept. Default 100 000. At the limit the oldest of the user with the most (without a user name, of
+    /// the Client) is forgotten, and asked for again.
     pub cache_entries_max: usize,
     /// Bytes of the questions whose answers are kept. Default 67 108 864 (64 MiB). As for `cache_entries_max`.
     pub cache_bytes_max: usize,
@@ -156,7 +157,8 @@ pub struct HttpCounters {
 ///   `acl_url` is not asked. This is the best choice: nothing has to be asked later.
 /// - *Topics*: `acl_url` is asked for each topic, and its answers are kept for a while, yes and no alike. No thread
 ///   that serves connections waits for the server: whatever has no kept answer is denied, and asked in the background
-///   for the next time. [`HttpPolicy::prepare`] asks ahead.
+///   for the next time. [`HttpPolicy::prepare`] asks ahead. A yes that is used in its last quarter is asked for again in the
+///   background, and is good meanwhile, until its end.
 /// - *Failures*: without a clear answer within the time, the answer is no, for the next two seconds too.
 ///
 /// ```
@@ -325,8 +327,10 @@ impl HttpPolicy {
     /// Asks the server about a topic, on a thread of the pool.
     fn ask(&self, asked: Asked) -> impl Future<Output = ()> + Send + use<> {
         let shared = self.shared.clone();
-        let deadline = deadline(shared.settings.timeout);
-        let answer = self.pool.submit(asked.address, move || shared.ask_access(&asked, deadline));
+        let (deadline, address) = (deadline(shared.settings.timeout), asked.address);
+        let (user, client_id) = (asked.user.clone(), asked.client_id.clone());
+        let job = move || shared.ask_access(&asked, deadline);
+        let answer = self.pool.submit_for_client(address, &user, &client_id, job);
         let policy = self.clone();
         async move {
             // Holds the policy, because the pool ends with its last clone.
@@ -369,6 +373,14 @@ fn deadline(timeout: Duration) -> Instant {
 }
 
 impl Asked {
+    /// Has a share of the cache: the user, or without a user name the Client.
+    fn owner(&self) -> String {
+        match self.user.as_str() {
+            "" => format!("client {}", self.client_id),
+            user => format!("user {user}"),
+        }
+    }
+
     /// User and Client Identifier are at most 65 535 bytes long, so their lengths keep the parts apart.
     fn key(&self) -> Vec<u8> {
         let mut key = vec![self.acc];
@@ -495,7 +507,12 @@ impl Shared {
         };
         let yes = matches!(answered, Ok(Answered::Yes(_)));
         let now = Instant::now();
-        lock(&self.cache).put(&key, yes, now + kept, now);
+        let mut cache = lock(&self.cache);
+        // A yes that is still good outlives a failure of the server, and no longer than it would have.
+        if answered.is_err() && cache.get(&key, now).is_some() {
+            return cache.refresh_later(&key, now + kept);
+        }
+        cache.put(&asked.owner(), &key, cache::Good { yes, since: now, lasting: kept });
     }
 
     /// How long an answer is good: as the settings say, give or take a tenth.
@@ -522,10 +539,19 @@ impl Policy for HttpPolicy {
             let refusal = Refusal::bad_credentials(Rule::named("an empty password is no password"));
             return Box::pin(std::future::ready(Answer::Refuse(refusal)));
         };
-        let answer = self.pool.submit(address, move || match &shared.user {
-            Some(server) => shared.ask_user(server, &shown, &user, &password, deadline),
+        let asked = user.clone();
+        let job = move || match &shared.user {
+            Some(server) => shared.ask_user(server, &shown, &asked, &password, deadline),
             None => Answer::NoAnswer,
-        });
+        };
+        let is_let_in = |answer: &Answer| match answer {
+            Answer::Accept { .. } => Some(true),
+            Answer::Refuse(refusal) => {
+                (refusal.reason() == ReasonCode::BAD_USER_NAME_OR_PASSWORD).then_some(false)
+            }
+            _ => None,
+        };
+        let answer = self.pool.submit_check(address, &user, job, is_let_in);
         Box::pin(async move {
             // Holds the policy, because the pool ends with its last clone.
             answer.await.unwrap_or_else(|_| {
@@ -557,8 +583,13 @@ impl Policy for HttpPolicy {
         };
         let known = lock(&self.shared.cache).get(&asked.key(), Instant::now());
         match known {
-            Some(true) => Decision::Allow(server.yes.clone()),
-            Some(false) => Decision::Deny(server.no.clone()),
+            Some(Known::Yes { is_due }) => {
+                if is_due {
+                    self.ask_in_background(asked);
+                }
+                Decision::Allow(server.yes.clone())
+            }
+            Some(Known::No) => Decision::Deny(server.no.clone()),
             None => {
                 self.ask_in_background(asked);
                 Decision::Deny(server.unknown.clone())
@@ -570,10 +601,14 @@ impl Policy for HttpPolicy {
         Some(Box::pin(self.fetch(request)?))
     }
 
-    /// The server is not asked again: a user whom it has let in is current as long as there is a server for users.
+    /// The server is not asked again: a user whom it has let in is current as long as the same server is asked for users.
     fn validity(&self, client: &Present<'_>) -> Validity {
         match client.identity.grant::<HttpGrant>() {
-            Some(_) => Validity::current_if(self.shared.user.is_some()),
+            Some(_) => {
+                let server = self.shared.user.as_ref();
+                let is_same = server.is_some_and(|server| server.yes == *client.identity.rule());
+                Validity::current_if(is_same)
+            }
             None => Validity::Foreign,
         }
     }
