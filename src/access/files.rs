@@ -147,8 +147,8 @@ mod tests {
             (Some(true), Some(""), true),
             (None, Some(""), true),
         ] {
-            let mut rules = crate::listener_rules::ListenerRules::default();
-            rules.anonymous = allowed;
+            let rules =
+                crate::listener_rules::ListenerRules { anonymous: allowed, ..Default::default() };
             for policy in [Anonymous::new(), Anonymous::with_any_name()] {
                 let mut shown = shown(name);
                 shown.peer = shown.peer.at_listener("inside", rules.clone());

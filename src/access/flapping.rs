@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn banned(flapping: &Flapping) -> Vec<String> {
-        flapping.bans.list().iter().map(|ban| ban.to_string()).collect()
+        flapping.bans.list().iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -411,8 +411,8 @@ proptest! {
                         let whole = model.items.iter().find(|(_, _, item)| *item == last);
                         let (of, source, _) = *whole.expect("it waited");
                         prop_assert!(model.is_most_crowded(of, &source, (class, &path)));
-                        let of_source = model.items.iter().filter(|(one, two, _)| (*one, *two) == (of, source));
-                        prop_assert_eq!(of_source.last().map(|(_, _, item)| *item), Some(last));
+                        let last_of_source = model.items.iter().rev().find(|(one, two, _)| (*one, *two) == (of, source));
+                        prop_assert_eq!(last_of_source.map(|(_, _, item)| *item), Some(last));
                         model.remove(last);
                         model.push(class, path, number);
                         tickets.push((ticket, number));

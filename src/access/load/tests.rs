@@ -105,9 +105,8 @@ fn anonymous_clients_that_may_take_any_name_deserve_a_warning() {
 #[test]
 fn a_user_name_that_nothing_checks_is_not_believed_beside_certificates_pitfall_10() {
     let load = |anonymous: Option<bool>, listeners: &[ListenerAccess]| {
-        let mut config = AccessConfig::default();
-        config.anonymous = anonymous;
-        config.denied_publish = Some(crate::access::DeniedPublish::Drop);
+        let denied_publish = Some(crate::access::DeniedPublish::Drop);
+        let config = AccessConfig { anonymous, denied_publish, ..AccessConfig::default() };
         config.load_for(Path::new(""), &Limits::default(), listeners).expect("nothing to read")
     };
     let listener = |anonymous: Option<bool>, certificate_names: bool| ListenerAccess {
@@ -116,8 +115,7 @@ fn a_user_name_that_nothing_checks_is_not_believed_beside_certificates_pitfall_1
         ..ListenerAccess::new("l")
     };
     let open = |anonymous: Option<bool>| {
-        let mut rules = crate::listener_rules::ListenerRules::default();
-        rules.anonymous = anonymous;
+        let rules = crate::listener_rules::ListenerRules { anonymous, ..Default::default() };
         PeerInfo::from("a test").at_listener("l", rules)
     };
     for (anonymous, listeners, at, nameless, named) in [
@@ -144,9 +142,11 @@ fn anonymous_clients_beside_users_and_without_a_list_deserve_a_warning() {
     let directory = Directory::new("anonymous-beside-users");
     let acl = directory.file("acl", "topic read news/#\n", 0o600);
     let load = |certificate_names: bool, anonymous: Option<bool>, acl: Option<&PathBuf>| {
-        let mut config = AccessConfig::default();
-        config.anonymous = Some(false);
-        config.acl_file = acl.cloned();
+        let config = AccessConfig {
+            anonymous: Some(false),
+            acl_file: acl.cloned(),
+            ..AccessConfig::default()
+        };
         let tls = ListenerAccess { certificate_names, ..ListenerAccess::new("tls") };
         let inside = ListenerAccess { anonymous, ..ListenerAccess::new("inside") };
         let loaded = config.load_for(&directory.0, &Limits::default(), &[tls, inside]);
@@ -300,8 +300,7 @@ fn a_path_is_relative_to_the_configuration_unless_it_is_absolute() {
     for path in [PathBuf::from("acl"), absolute] {
         assert!(directory.load(|config| config.acl_file = Some(path)).is_ok());
     }
-    let mut config = AccessConfig::default();
-    config.acl_file = Some("acl".into());
+    let config = AccessConfig { acl_file: Some("acl".into()), ..AccessConfig::default() };
     assert!(config.load(Path::new("elsewhere"), &Limits::default()).is_err());
 }
 
@@ -310,8 +309,8 @@ fn the_name_in_a_certificate_lets_in_whatever_connect_says() {
     let loaded = Directory::new("certificate").load(|config| config.anonymous = Some(false));
     let loaded = loaded.expect("nothing to read");
     let named = |user_name: Option<&str>| {
-        let mut names = crate::transport::CertificateNames::default();
-        names.user_name = user_name.map(str::to_owned);
+        let user_name = user_name.map(str::to_owned);
+        let names = crate::transport::CertificateNames { user_name, ..Default::default() };
         let peer = PeerInfo::from("a test").with_identity(names);
         Credentials::new("c", peer).with_password("mallory", b"secret")
     };
