@@ -78,6 +78,10 @@ mod rule;
 mod scram;
 mod secret;
 mod secret_file;
+#[cfg(any(feature = "access-files", feature = "scram"))]
+mod steady_choice;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(any(feature = "jwt", feature = "http-access"))]
 mod topic_lists;
 
@@ -95,7 +99,7 @@ pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
 pub use http::{HttpAnswers, HttpCounters, HttpForm, HttpPolicy, HttpSettings};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
-pub use load::{AccessPart, LoadedAccess};
+pub use load::{AccessPart, ListenerAccess, LoadedAccess};
 #[cfg(feature = "access-files")]
 pub use password_file::PasswordFile;
 #[cfg(feature = "access-files")]
@@ -110,8 +114,10 @@ pub use secret_file::{AccessFile, FileContent};
 ///
 /// The methods are called on the threads that serve connections, so they must not block. Work that takes more than
 /// some microseconds (hashing, files, requests to other servers) belongs on a thread of the policy's own, behind the
-/// future that [`Policy::authenticate`] returns. [`Policy::authorize`] and [`Policy::is_current`] are called while a
-/// Session is locked: they must not call the broker.
+/// future that [`Policy::authenticate`] returns. [`Policy::authorize`], [`Policy::prepare`] and [`Policy::validity`] are
+/// called while a Session is locked: they must not call the broker.
+///
+/// A policy that stands before another one passes every call on, also those of the methods that have a default.
 pub trait Policy: Send + Sync + 'static {
     /// Decides about a CONNECT. The connection waits for the future, at most for
     /// [`Limits::connect_decision_timeout`](crate::Limits::connect_decision_timeout); other connections do not.
@@ -129,13 +135,39 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Decides about an action of a Client that was let in. Answers about [`Action::Publish`] and [`Action::Receive`]
     /// are remembered for the Session and the topic until the policy is replaced or
-    /// [reported as changed](crate::Broker::policy_changed). A panic is a no.
+    /// [reported as changed](crate::Broker::policy_changed), unless the rule that decided holds
+    /// [for one question](Rule::for_one_question). A panic is a no.
     fn authorize(&self, request: &Request<'_>) -> Decision;
 
-    /// Whether a connected Client would still be let in, by all that is known of it. The default asks
-    /// [`Policy::is_current`] for its identity.
-    fn still_admits(&self, client: &Present<'_>) -> bool {
-        self.is_current(client.identity)
+    /// Gets ready for a question that [`Policy::authorize`] could not answer now, because the answer has to be fetched.
+    /// `None`, the default: it can be answered.
+    ///
+    /// The packet that leads to the question waits for the future, and with it the later packets of the same Network
+    /// Connection, at most for [`Limits::connect_decision_timeout`](crate::Limits::connect_decision_timeout). Then
+    /// `authorize` decides, with what it knows. Only packets of a Client can wait: a delivery
+    /// ([`Action::Receive`]) is never prepared, so a policy that fetches answers fetches those with the answers about
+    /// SUBSCRIBE, as far as it can.
+    /// # Cancel safety
+    /// The future is dropped when the time is over or the peer has gone.
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        let _ = request;
+        None
+    }
+
+    /// Whether a Client that was let in would be let in now. Asked when the policy was replaced or reported as changed,
+    /// for each Session, and before a Will is published.
+    ///
+    /// The connection of a Client is closed with 0x98 if the answer is [`Validity::Gone`]. If it is
+    /// [`Validity::Foreign`], the default, the Client stays as long as the same policy is in force that let it in, so
+    /// a policy without this method keeps its Clients at [`Broker::policy_changed`](crate::Broker::policy_changed) and
+    /// loses them at [`Broker::set_policy`](crate::Broker::set_policy) with another policy. [`Validity::Current`]
+    /// keeps the Client in any case. A panic is `Gone`.
+    ///
+    /// A Session without a connection whose Client would not be let in stays until it expires, and gets nothing: see
+    /// [`Broker::set_policy`](crate::Broker::set_policy).
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let _ = client;
+        Validity::Foreign
     }
 
     /// Told when the Network Connection of a Client that was let in has ended, for whatever reason. The default does
@@ -143,24 +175,49 @@ pub trait Policy: Send + Sync + 'static {
     fn disconnected(&self, client: &Present<'_>) {
         let _ = client;
     }
-
-    /// Whether the engine may remember answers of [`Policy::authorize`]. The default is yes. A policy whose answers end
-    /// by themselves says no and is asked for each message, so it has to answer from memory.
-    fn is_remembered(&self) -> bool {
-        true
-    }
-
-    /// Whether an identity that was let in would still be let in. Asked for each connected Client when the policy
-    /// was replaced or reported as changed; the connections of other identities are closed with 0x98. The
-    /// default is yes.
-    fn is_current(&self, identity: &Identity) -> bool {
-        let _ = identity;
-        true
-    }
 }
 
 /// A decision about a CONNECT, or about one step of an enhanced authentication, that may take time.
 pub type Authenticating = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// The wait for an answer that [`Policy::prepare`] fetches.
+pub type Preparing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a policy knows of a Client that was let in.
+///
+/// ```
+/// use hrotti::access::Validity::{Current, Foreign, Gone};
+///
+/// assert_eq!(Foreign.and(Current), Current, "one policy vouches for it");
+/// assert_eq!(Current.and(Gone), Gone, "another would refuse it");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// This policy would let it in again.
+    Current,
+    /// This policy has not let it in, or keeps no account of it, and would not refuse it.
+    Foreign,
+    /// This policy would refuse it.
+    Gone,
+}
+
+impl Validity {
+    /// What two policies know together: each can refuse, and one has to vouch.
+    #[must_use]
+    pub fn and(self, other: Validity) -> Validity {
+        match (self, other) {
+            (Validity::Gone, _) | (_, Validity::Gone) => Validity::Gone,
+            (Validity::Current, _) | (_, Validity::Current) => Validity::Current,
+            (Validity::Foreign, Validity::Foreign) => Validity::Foreign,
+        }
+    }
+
+    /// `Current` if it is so, else `Gone`.
+    #[must_use]
+    pub fn current_if(current: bool) -> Validity {
+        if current { Validity::Current } else { Validity::Gone }
+    }
+}
 
 /// What a peer shows in CONNECT and before it. `Debug` leaves the secrets out.
 #[derive(Debug, Clone)]

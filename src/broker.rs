@@ -497,9 +497,9 @@ impl Broker {
     }
 
     /// Replaces the access rules, or removes them. Every decision that was remembered is void when the call returns.
-    /// Soon after, each Client that is connected is asked for by [`Policy::is_current`], and its connection is closed
-    /// with 0x98 if the answer is no, or if it connected while there was no policy. Subscriptions stay; what
-    /// they deliver follows the new rules.
+    /// Soon after, each Client that is connected is asked for by [`Policy::validity`], and its connection is closed
+    /// with 0x98 if the new policy refuses it or does not vouch for it, or if it connected while there was no policy.
+    /// Subscriptions stay; what they deliver follows the new rules.
     ///
     /// ```
     /// use std::sync::Arc;

@@ -9,8 +9,8 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::{
-    Answer, Authenticating, Credentials, Decision, Identity, Policy, Present, Refusal, Request,
-    Rule,
+    Answer, Authenticating, Credentials, Decision, Policy, Present, Refusal, Request, Rule,
+    Validity,
 };
 use crate::network::Network;
 use crate::reason_code::ReasonCode;
@@ -33,6 +33,20 @@ pub enum BanTarget {
     User(String),
     /// A network address, or all addresses of a network.
     Address(Network),
+    /// A Client Identifier, if this user uses it.
+    ClientOfUser {
+        /// The Client Identifier.
+        client_id: String,
+        /// The user name, as for [`BanTarget::User`].
+        user: String,
+    },
+    /// A Client Identifier, if it is used from this network.
+    ClientAt {
+        /// The Client Identifier.
+        client_id: String,
+        /// The network.
+        network: Network,
+    },
 }
 
 /// A ban: what it is about, who made it, why, and when it holds.
@@ -109,6 +123,12 @@ impl fmt::Display for Ban {
             BanTarget::Client(id) => write!(f, "client {id:?}")?,
             BanTarget::User(name) => write!(f, "user {name:?}")?,
             BanTarget::Address(network) => write!(f, "address {network}")?,
+            BanTarget::ClientOfUser { client_id, user } => {
+                write!(f, "client {client_id:?} of user {user:?}")?;
+            }
+            BanTarget::ClientAt { client_id, network } => {
+                write!(f, "client {client_id:?} at address {network}")?;
+            }
         }
         if !self.by.is_empty() {
             write!(f, ", by {}", self.by.escape_debug())?;
@@ -176,6 +196,9 @@ struct Kept {
     clients: HashMap<String, Entry, RandomState>,
     users: HashMap<String, Entry, RandomState>,
     networks: HashMap<Network, Entry, RandomState>,
+    /// Bans of a Client Identifier with a user or a network, by Client Identifier.
+    pairs: HashMap<String, Vec<Entry>, RandomState>,
+    pairs_len: usize,
     /// How many networks there are of each family and number of first bits, so that an address is looked up once for
     /// each and not compared with every network.
     widths: BTreeMap<(bool, u8), usize>,
@@ -185,6 +208,8 @@ struct Kept {
 struct Entry {
     ban: Ban,
     rule: Rule,
+    /// Nobody has ordered it. It gives way to a ban that somebody orders.
+    automatic: bool,
 }
 
 impl Default for Kept {
@@ -193,7 +218,9 @@ impl Default for Kept {
         Kept {
             clients: HashMap::with_hasher(state.clone()),
             users: HashMap::with_hasher(state.clone()),
-            networks: HashMap::with_hasher(state),
+            networks: HashMap::with_hasher(state.clone()),
+            pairs: HashMap::with_hasher(state),
+            pairs_len: 0,
             widths: BTreeMap::new(),
         }
     }
@@ -201,15 +228,22 @@ impl Default for Kept {
 
 impl Kept {
     fn len(&self) -> usize {
-        self.clients.len() + self.users.len() + self.networks.len()
+        self.clients.len() + self.users.len() + self.networks.len() + self.pairs_len
+    }
+
+    fn get(&self, target: &BanTarget) -> Option<&Entry> {
+        match target {
+            BanTarget::Client(id) => self.clients.get(id),
+            BanTarget::User(name) => self.users.get(name),
+            BanTarget::Address(network) => self.networks.get(network),
+            BanTarget::ClientOfUser { client_id, .. } | BanTarget::ClientAt { client_id, .. } => {
+                self.pairs.get(client_id)?.iter().find(|entry| entry.ban.target == *target)
+            }
+        }
     }
 
     fn has(&self, target: &BanTarget) -> bool {
-        match target {
-            BanTarget::Client(id) => self.clients.contains_key(id),
-            BanTarget::User(name) => self.users.contains_key(name),
-            BanTarget::Address(network) => self.networks.contains_key(network),
-        }
+        self.get(target).is_some()
     }
 
     fn put(&mut self, entry: Entry) -> Option<Ban> {
@@ -222,6 +256,17 @@ impl Kept {
                     *self.widths.entry(width(network)).or_default() += 1;
                 }
                 before
+            }
+            BanTarget::ClientOfUser { client_id, .. } | BanTarget::ClientAt { client_id, .. } => {
+                let of_client = self.pairs.entry(client_id).or_default();
+                match of_client.iter_mut().find(|other| other.ban.target == entry.ban.target) {
+                    Some(other) => Some(std::mem::replace(other, entry)),
+                    None => {
+                        of_client.push(entry);
+                        self.pairs_len += 1;
+                        None
+                    }
+                }
             }
         };
         before.map(|entry| entry.ban)
@@ -238,8 +283,30 @@ impl Kept {
                 }
                 taken
             }
+            BanTarget::ClientOfUser { client_id, .. } | BanTarget::ClientAt { client_id, .. } => {
+                self.take_pair(client_id, target)
+            }
         };
         taken.map(|entry| entry.ban)
+    }
+
+    fn take_pair(&mut self, client_id: &str, target: &BanTarget) -> Option<Entry> {
+        let of_client = self.pairs.get_mut(client_id)?;
+        let at = of_client.iter().position(|entry| entry.ban.target == *target)?;
+        let taken = of_client.swap_remove(at);
+        if of_client.is_empty() {
+            self.pairs.remove(client_id);
+        }
+        self.pairs_len -= 1;
+        Some(taken)
+    }
+
+    /// The ban that nobody has ordered and that ends first.
+    fn first_automatic(&self) -> Option<BanTarget> {
+        let automatic = self.entries().filter(|entry| entry.automatic);
+        // A ban without an end comes last.
+        let first = automatic.min_by_key(|entry| (entry.ban.until.is_none(), entry.ban.until))?;
+        Some(first.ban.target.clone())
     }
 
     fn forget_width(&mut self, network: Network) {
@@ -265,10 +332,16 @@ impl Kept {
             self.networks.remove(&network);
             self.forget_width(network);
         }
+        self.pairs.retain(|_, of_client| {
+            of_client.retain(|entry| !entry.ban.has_ended(now));
+            !of_client.is_empty()
+        });
+        self.pairs_len = self.pairs.values().map(Vec::len).sum();
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.clients.values().chain(self.users.values()).chain(self.networks.values())
+        let pairs = self.pairs.values().flatten();
+        self.clients.values().chain(self.users.values()).chain(self.networks.values()).chain(pairs)
     }
 
     /// A ban that holds for a peer.
@@ -281,7 +354,16 @@ impl Kept {
             let widths = self.widths.keys().filter(move |(v4, _)| *v4 == address.is_ipv4());
             widths.filter_map(move |(_, bits)| self.networks.get(&Network::new(address, *bits)))
         });
-        client.into_iter().chain(users).chain(networks).find(|entry| entry.ban.holds(now))
+        let pairs = sought.client_id.and_then(|id| self.pairs.get(id)).into_iter().flatten();
+        let pairs = pairs.filter(|entry| match &entry.ban.target {
+            BanTarget::ClientOfUser { user, .. } => sought.users.contains(&Some(user)),
+            BanTarget::ClientAt { network, .. } => {
+                address.is_some_and(|address| network.contains(address))
+            }
+            _ => false,
+        });
+        let mut all = client.into_iter().chain(users).chain(networks).chain(pairs);
+        all.find(|entry| entry.ban.holds(now))
     }
 }
 
@@ -304,24 +386,40 @@ impl Bans {
         Bans { max, source: SOURCE.into(), kept: RwLock::default() }
     }
 
-    /// Adds a ban, and returns the one about the same that it replaces.
+    /// Adds a ban, and returns the one about the same that it replaces. If the bans are full, it takes the place of a ban
+    /// that [`Flapping`](super::Flapping) has made, that which ends first.
     ///
     /// # Errors
-    /// So many bans are kept that have not ended.
+    /// So many bans are kept that have not ended and that nobody but an operator makes.
     pub fn add(&self, ban: Ban) -> Result<Option<Ban>, BansFull> {
         self.add_at(ban, SystemTime::now())
     }
 
     fn add_at(&self, ban: Ban, now: SystemTime) -> Result<Option<Ban>, BansFull> {
+        self.put(ban, false, now)
+    }
+
+    /// Adds a ban that nobody has ordered, if there is room. An ordered one about the same stays.
+    pub(super) fn add_automatic(&self, ban: Ban) -> Result<Option<Ban>, BansFull> {
+        self.put(ban, true, SystemTime::now())
+    }
+
+    fn put(&self, ban: Ban, automatic: bool, now: SystemTime) -> Result<Option<Ban>, BansFull> {
         let rule = Rule::line(self.source.clone(), 0, &ban.to_string());
         let mut kept = write(&self.kept);
-        if kept.len() >= self.max && !kept.has(&ban.target) {
+        let before = kept.get(&ban.target);
+        if automatic && before.is_some_and(|one| !one.automatic && !one.ban.has_ended(now)) {
+            return Ok(None);
+        }
+        if kept.len() >= self.max && before.is_none() {
             kept.remove_ended(now);
             if kept.len() >= self.max {
-                return Err(BansFull { max: self.max });
+                let gives_way = kept.first_automatic().filter(|_| !automatic);
+                let gives_way = gives_way.ok_or(BansFull { max: self.max })?;
+                kept.take(&gives_way);
             }
         }
-        Ok(kept.put(Entry { ban, rule }))
+        Ok(kept.put(Entry { ban, rule, automatic }))
     }
 
     /// Takes a ban away, and returns it.
@@ -393,13 +491,11 @@ impl Policy for Bans {
         Decision::NoAnswer
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        let users = [identity.user_name(), None];
-        self.refusal(&Sought { users, ..Sought::default() }, SystemTime::now()).is_none()
-    }
-
-    fn still_admits(&self, client: &Present<'_>) -> bool {
-        self.admits(client, SystemTime::now())
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        match self.admits(client, SystemTime::now()) {
+            true => Validity::Foreign,
+            false => Validity::Gone,
+        }
     }
 }
 

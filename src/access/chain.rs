@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Answer, Authenticating, Credentials, Decision, Identity, Policy, Present, Request};
+use super::{
+    Answer, Authenticating, Credentials, Decision, Policy, Preparing, Present, Request, Validity,
+};
 
 /// Asks policies in order: the first that answers decides, and no answer is a no. Authentication and authorization
 /// are asked independently, so one policy may let Clients in and another say what they may do.
 ///
-/// An enhanced authentication stays with the policy that began it.
+/// An enhanced authentication stays with the policy that began it. A Client stays connected when the rules change if no
+/// policy of the chain would refuse it and one of them vouches for it, as [`Validity::and`] says.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -49,16 +52,23 @@ impl Policy for Chain {
         decisions.find(|decision| *decision != Decision::NoAnswer).unwrap_or(Decision::NoAnswer)
     }
 
-    fn is_remembered(&self) -> bool {
-        self.0.iter().all(|policy| policy.is_remembered())
+    /// Of the first policy that has something to fetch, if no policy before it decides.
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        for (place, policy) in self.0.iter().enumerate() {
+            if let Some(preparing) = policy.prepare(request) {
+                return Some(preparing);
+            }
+            let is_last = place + 1 == self.0.len();
+            if is_last || policy.authorize(request) != Decision::NoAnswer {
+                return None;
+            }
+        }
+        None
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        self.0.iter().all(|policy| policy.is_current(identity))
-    }
-
-    fn still_admits(&self, client: &Present<'_>) -> bool {
-        self.0.iter().all(|policy| policy.still_admits(client))
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let all = self.0.iter().map(|policy| policy.validity(client));
+        all.fold(Validity::Foreign, Validity::and)
     }
 
     fn disconnected(&self, client: &Present<'_>) {

@@ -1,5 +1,6 @@
 //! The access settings of a configuration: paths and values, as `access` in the program's configuration has them.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,8 +75,8 @@ pub struct JwtConfig {
     pub acl_claim: Option<String>,
 }
 
-/// A server that is asked over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A server that is asked over HTTP. `Debug` leaves out what of its URLs may be secret: user, password and query.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HttpConfig {
     /// Asked whether a user may connect.
@@ -100,6 +101,30 @@ impl Default for HttpConfig {
             cache: Duration::from_secs(300),
             timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl fmt::Debug for HttpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpConfig")
+            .field("user_url", &shown_url(&self.user_url))
+            .field("acl_url", &self.acl_url.as_deref().map(shown_url))
+            .field("superuser_url", &self.superuser_url.as_deref().map(shown_url))
+            .field("cache", &self.cache)
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+/// A URL without what may be secret, also if it is none: user and password, query and fragment.
+pub(crate) fn shown_url(url: &str) -> String {
+    let open = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = open.split_once("://").map_or(("", open), |(scheme, rest)| (scheme, rest));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match scheme {
+        "" => format!("{host}{path}"),
+        scheme => format!("{scheme}://{host}{path}"),
     }
 }
 
@@ -168,6 +193,21 @@ mod tests {
             let said = AccessConfig { anonymous: Some(true), ..config };
             assert!(said.lets_in_anonymous(None), "{said:?}");
         }
+    }
+
+    #[test]
+    fn debug_shows_no_secret_of_a_url_pitfall_19() {
+        let config = HttpConfig {
+            user_url: "http://ann:secret@h:1/user?key=secret".to_owned(),
+            acl_url: Some("http://h/acl#secret".to_owned()),
+            superuser_url: Some("ann:secret@h".to_owned()),
+            ..HttpConfig::default()
+        };
+        let text = format!("{:?}", AccessConfig { http: Some(config), ..Default::default() });
+        for part in ["http://h:1/user", "http://h/acl"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("secret"), "{text}");
     }
 
     #[test]

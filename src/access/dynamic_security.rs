@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::pattern::Pattern;
-use super::password_check::{Decoys, Proof, unchecked};
+use super::password_check::{self, Decoys, Proof, ProofOf};
 use super::password_hash::PasswordHash;
 use super::{
     Action, Answer, Authenticating, Credentials, Decision, FileErrors, HashingPool, Identity,
-    Policy, Refusal, Request, Rule, Secret,
+    Policy, Present, Refusal, Request, Rule, Secret, Validity,
 };
 
 mod json;
@@ -180,7 +180,7 @@ impl DynamicSecurity {
         if client.disabled || client.client_id.as_deref().is_some_and(|own| own != client_id) {
             return Answer::Refuse(Refusal::not_authorized(client.rule.clone()));
         }
-        let proof = Proof { name: name.into(), hash: hash.clone() };
+        let proof = Proof { of: ProofOf::DynamicSecurity, name: name.into(), hash: hash.clone() };
         let identity = Identity::new(client.rule.clone()).with_user_name(name);
         Answer::accept(identity.with_grant(Arc::new(proof)))
     }
@@ -221,8 +221,8 @@ impl Policy for DynamicSecurity {
             };
             let from = shown.peer.address().map(|address| address.ip());
             let (pool, client_id) = (self.pool.clone(), shown.client_id);
-            let check = pool.submit(from, move || self.check(&name, &password, &client_id));
-            check.await.unwrap_or_else(|error| Answer::Refuse(unchecked(error)))
+            let check = move |name: &str| self.check(name, &password, &client_id);
+            password_check::check(pool, from, name, check).await
         })
     }
 
@@ -244,10 +244,15 @@ impl Policy for DynamicSecurity {
 
     /// Whether the client is in this file, not disabled, with the password with which it was let in. Other policies'
     /// identities are left to them.
-    fn is_current(&self, identity: &Identity) -> bool {
-        let Some(proof) = identity.grant::<Proof>() else { return true };
-        self.client(&proof.name)
-            .is_some_and(|client| !client.disabled && client.hash.as_ref() == Some(&proof.hash))
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let proof = Proof::given(client.identity, ProofOf::DynamicSecurity);
+        let Some(proof) = proof else { return Validity::Foreign };
+        let known = self.client(&proof.name);
+        Validity::current_if(known.is_some_and(|known| {
+            !known.disabled
+                && known.hash.as_ref() == Some(&proof.hash)
+                && known.client_id.as_deref().is_none_or(|own| own == client.client_id)
+        }))
     }
 }
 

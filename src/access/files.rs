@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Authenticating, Credentials, Decision, Identity, Policy, Request, Rule};
+use super::{
+    Answer, Authenticating, Credentials, Decision, Identity, Policy, Present, Request, Rule,
+    Validity,
+};
 
 const ANONYMOUS: Rule = Rule::named("anonymous Clients are allowed by access.anonymous");
 const UNCHECKED: Rule =
     Rule::named("any user name is allowed by access.anonymous, and none is checked");
 const NO_LIST: Rule = Rule::named("no access control list is configured, so everything is allowed");
 
-/// Lets in Clients without a User Name; an empty one is none. About other Clients it has no answer. It decides no
-/// action.
+/// Lets in Clients without a User Name; an empty one is none. About other Clients it has no answer, nor about those of a
+/// listener whose [`ListenerRules::anonymous`](crate::ListenerRules::anonymous) is `Some(false)`. It decides no action.
 ///
 /// In a [`Chain`](super::Chain) it stands behind the policies that check passwords.
 ///
@@ -50,9 +53,10 @@ impl Anonymous {
 impl Policy for Anonymous {
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating {
         let name = shown.user_name.as_deref().filter(|name| !name.is_empty());
+        let is_closed = shown.peer.listener_allows_anonymous() == Some(false);
         // An Authentication Method is another policy's (section 4.12).
         let answer = match name {
-            _ if shown.authentication_method.is_some() => Answer::NoAnswer,
+            _ if is_closed || shown.authentication_method.is_some() => Answer::NoAnswer,
             None => Answer::accept(Identity::new(ANONYMOUS)),
             Some(name) if self.any_name => {
                 Answer::accept(Identity::new(UNCHECKED).with_user_name(name))
@@ -64,6 +68,14 @@ impl Policy for Anonymous {
 
     fn authorize(&self, _: &Request<'_>) -> Decision {
         Decision::NoAnswer
+    }
+
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let rule = client.identity.rule();
+        match *rule == ANONYMOUS || (self.any_name && *rule == UNCHECKED) {
+            true => Validity::Current,
+            false => Validity::Foreign,
+        }
     }
 }
 
@@ -95,6 +107,7 @@ mod tests {
     use futures_lite::future::block_on;
 
     use super::*;
+    use crate::access::testing::validity;
 
     fn shown(user_name: Option<&str>) -> Credentials {
         let shown = Credentials::new("c", "a test".into());
@@ -123,6 +136,35 @@ mod tests {
         assert_eq!(answer(Anonymous::new(), shown(Some("ann"))), None);
         let believed = answer(Anonymous::with_any_name(), shown(Some("ann")));
         assert_eq!(believed, Some((Some("ann".to_owned()), UNCHECKED)));
+    }
+
+    /// An empty User Name is none, also where the listener has looked only whether there is one.
+    #[test]
+    fn nobody_is_anonymous_at_a_listener_that_lets_in_no_anonymous_clients() {
+        for (allowed, name, lets_in) in [
+            (Some(false), None, false),
+            (Some(false), Some(""), false),
+            (Some(true), Some(""), true),
+            (None, Some(""), true),
+        ] {
+            let rules =
+                crate::listener_rules::ListenerRules { anonymous: allowed, ..Default::default() };
+            for policy in [Anonymous::new(), Anonymous::with_any_name()] {
+                let mut shown = shown(name);
+                shown.peer = shown.peer.at_listener("inside", rules.clone());
+                assert_eq!(answer(policy, shown).is_some(), lets_in, "{allowed:?} {name:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn anonymous_clients_stay_as_long_as_they_are_allowed() {
+        let identity = |rule| Identity::new(rule);
+        let (some, any) = (Anonymous::new(), Anonymous::with_any_name());
+        assert_eq!(validity(&some, &identity(ANONYMOUS)), Validity::Current);
+        assert_eq!(validity(&any, &identity(UNCHECKED)), Validity::Current);
+        assert_eq!(validity(&some, &identity(UNCHECKED)), Validity::Foreign);
+        assert_eq!(validity(&any, &identity(NO_LIST)), Validity::Foreign);
     }
 
     #[test]

@@ -5,20 +5,26 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::Instant;
 
-use self::fair_queue::{FairQueue, Offered, Ticket};
+use ahash::RandomState;
+
+use self::fair_queue::{FairQueue, Offered, Path, Ticket};
+use self::standing::{Asker, Standings};
 use crate::counters::count_one;
 use crate::limits::Limits;
 use crate::sync::lock;
 
 mod fair_queue;
+mod networks;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -26,8 +32,14 @@ mod tests;
 /// policies share its threads and its bounds.
 ///
 /// Threads start with the first jobs and end with the last clone. Jobs wait in one queue for each address and are
-/// taken in turn: an address that sends many wrong passwords waits for its own, and other addresses do not. IPv6
-/// addresses with the same first 64 bits count as one.
+/// taken in turn: an address that sends many wrong passwords waits for its own, and other addresses do not. Turns are
+/// taken between wide networks first, then between the networks in each (of IPv4: 16 bits, 24 bits, the address; of IPv6:
+/// 32, 48 and 64 bits), so many addresses of one network have no more turns than one.
+///
+/// Checks of passwords know the user name, and the pool remembers how they ended. Of 7 turns, 4 are for users who were
+/// let in from the same address (of IPv6: the same 48 bits), 2 for others, and 1 for users with a wrong password from that
+/// address within a minute, and, if the address has sent 8 wrong passwords, for users who were never let in from it. A
+/// class without jobs gives its turns to the others. The memory is bounded, and holds keyed hashes alone.
 ///
 /// ```
 /// use hrotti::access::{HashingError, HashingPool};
@@ -48,20 +60,43 @@ struct Shared {
     state: Mutex<State>,
     /// A job waits, or the pool has ended.
     changed: Condvar,
+    /// Apart from `state`, because jobs hold it. It is locked while `state` is, never the other way round.
+    standings: Arc<Mutex<Standings>>,
+    /// Makes places in the queue of addresses and names.
+    places: RandomState,
     done: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
 }
 
 struct State {
-    queue: FairQueue<Address, Box<dyn Job>>,
+    queue: FairQueue<u64, Waiting>,
     threads: usize,
     idle: usize,
     ended: bool,
 }
 
-/// What has one queue: an IPv4 address, a network of IPv6 addresses, or all peers without an address.
-type Address = Option<IpAddr>;
+struct Waiting {
+    job: Box<dyn Job>,
+    class: Class,
+}
+
+/// How often a job is served.
+#[derive(Clone, Copy)]
+enum Class {
+    Fixed(usize),
+    /// As this asker has earned it by the time when it is served.
+    Of(Asker),
+}
+
+impl Class {
+    fn now(self, standings: &Mutex<Standings>, now: Instant) -> usize {
+        match self {
+            Class::Fixed(class) => class,
+            Class::Of(asker) => lock(standings).class(asker, now),
+        }
+    }
+}
 
 /// Why a job has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +152,8 @@ impl HashingPool {
             threads_max: threads.clamp(1, 64),
             state: Mutex::new(state),
             changed: Condvar::new(),
+            standings: Arc::new(Mutex::new(Standings::new())),
+            places: RandomState::new(),
             done: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -130,7 +167,7 @@ impl HashingPool {
     }
 
     /// Puts a job into the queue of this address. If the queues are full, the last job of the address with the most
-    /// waiting jobs is refused, which may be this one.
+    /// waiting jobs in the network with the most is refused, which may be this one; of several such, one by chance.
     ///
     /// # Cancel safety
     /// If the future is dropped before the job begins, the job is taken out; afterwards the result is dropped.
@@ -139,24 +176,82 @@ impl HashingPool {
         from: Option<IpAddr>,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Hashing<T> {
+        self.enqueue(self.place_of(from), Class::Fixed(1), job)
+    }
+
+    /// Puts the check of a user's password into the queue of this address. `is_let_in` says how it ended, by which the
+    /// next of this user and this address are served.
+    #[allow(dead_code, reason = "not with all features")]
+    pub(super) fn submit_check<T: Send + 'static>(
+        &self,
+        from: Option<IpAddr>,
+        user: &str,
+        job: impl FnOnce() -> T + Send + 'static,
+        is_let_in: fn(&T) -> Option<bool>,
+    ) -> Hashing<T> {
+        let standings = self.0.0.standings.clone();
+        let asker = lock(&standings).asker(from, user);
+        // Noted by the job, because a peer that does not wait for its answer has failed, too.
+        let noted = move || {
+            let result = job();
+            if let Some(is_let_in) = is_let_in(&result) {
+                lock(&standings).note(asker, is_let_in, Instant::now());
+            }
+            result
+        };
+        self.enqueue(self.place_of(from), Class::Of(asker), noted)
+    }
+
+    /// Puts a job for a Client that was let in into the queue of its address, or, without one, of its user and Client
+    /// Identifier. It is served as often as users who were let in.
+    #[allow(dead_code, reason = "not with all features")]
+    pub(super) fn submit_for_client<T: Send + 'static>(
+        &self,
+        from: Option<IpAddr>,
+        user: &str,
+        client_id: &str,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Hashing<T> {
+        let places = &self.0.0.places;
+        let path = match from {
+            Some(_) => self.place_of(from),
+            None => [0, places.hash_one(user), places.hash_one((user, client_id))],
+        };
+        self.enqueue(path, Class::Fixed(0), job)
+    }
+
+    fn place_of(&self, from: Option<IpAddr>) -> Path<u64> {
+        match from.map(networks::path) {
+            Some(path) => path.map(|network| self.0.0.places.hash_one(network)),
+            None => [0; 3],
+        }
+    }
+
+    fn enqueue<T: Send + 'static>(
+        &self,
+        path: Path<u64>,
+        class: Class,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Hashing<T> {
         let shared = &self.0.0;
         let promise = Promise(Arc::new(Mutex::new(Progress::Waits(None))));
         let result = promise.0.clone();
-        let job = Box::new(Work { job: Some(job), promise });
+        let waiting = Waiting { job: Box::new(Work { job: Some(job), promise }), class };
+        let class = class.now(&shared.standings, Instant::now());
         let (ticket, displaced, start) = {
             let mut state = lock(&shared.state);
-            let (ticket, displaced) = match state.queue.push(network(from), job as Box<dyn Job>) {
+            let (ticket, displaced) = match state.queue.push(class, path, waiting) {
                 Offered::Queued(ticket) => (Some(ticket), None),
                 Offered::Displaced(ticket, last) => (Some(ticket), Some(last)),
-                Offered::Refused(job) => (None, Some(job)),
+                Offered::Refused(waiting) => (None, Some(waiting)),
             };
             let start = state.queue.len() > state.idle && state.threads < shared.threads_max;
             state.threads += usize::from(start);
             (ticket, displaced, start)
         };
-        if let Some(job) = displaced {
+        if let Some(waiting) = displaced {
             count_one(&shared.refused);
-            job.refuse(HashingError::Busy);
+            waiting.job.refuse(HashingError::Busy);
         }
         if start {
             shared.start_thread();
@@ -244,8 +339,10 @@ impl Shared {
             if state.ended {
                 return None;
             }
-            if let Some(job) = state.queue.pop() {
-                return Some(job);
+            let now = Instant::now();
+            let next = state.queue.pop(|waiting| waiting.class.now(&self.standings, now));
+            if let Some(waiting) = next {
+                return Some(waiting.job);
             }
             state.idle += 1;
             state = self.wait(state);
@@ -256,14 +353,6 @@ impl Shared {
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A peer with one IPv6 address usually has 2⁶⁴ of them.
-fn network(address: Option<IpAddr>) -> Address {
-    address.map(|address| match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-    })
 }
 
 trait Job: Send {
@@ -331,7 +420,7 @@ impl<T> Drop for Promise<T> {
 pub struct Hashing<T> {
     result: Arc<Mutex<Progress<T>>>,
     /// The queue, and the place in it.
-    place: Option<(Arc<Shared>, Ticket<Address>)>,
+    place: Option<(Arc<Shared>, Ticket<u64>)>,
 }
 
 impl<T> Future for Hashing<T> {

@@ -14,10 +14,11 @@ use log::{info, warn};
 use serde_json::Value;
 use url::{Host, Url};
 
+use super::config::shown_url;
 use super::topic_lists::{Names, TopicLists};
 use super::{
-    Action, Answer, Authenticating, Credentials, Decision, HashingPool, Identity, Policy, Refusal,
-    Request, Rule, Secret,
+    Action, Answer, Authenticating, Credentials, Decision, HashingPool, Identity, Policy,
+    Preparing, Present, Refusal, Request, Rule, Secret, Validity,
 };
 use crate::counters::count_one;
 use crate::reason_code::ReasonCode;
@@ -30,7 +31,7 @@ mod questions;
 #[cfg(test)]
 mod tests;
 
-use cache::Cache;
+use cache::{Cache, Known};
 use exchange::Why;
 use questions::{Answered, Question};
 
@@ -59,8 +60,9 @@ pub enum HttpAnswers {
     Json,
 }
 
-/// Which server an [`HttpPolicy`] asks, and how.
-#[derive(Debug, Clone)]
+/// Which server an [`HttpPolicy`] asks, and how. `Debug` leaves out what of its URLs may be secret: user, password and
+/// query.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct HttpSettings {
     /// Asked whether a user may connect: `username`, `password`, `clientid`. Default: nobody is let in by this policy.
@@ -77,7 +79,8 @@ pub struct HttpSettings {
     /// How long an answer of `acl_url` is good, give or take a tenth, so that not all end at once. Default 300 s; at least
     /// 1 s, at most a day.
     pub cache: Duration,
-    /// Answers that are kept. Default 100 000. At the limit the oldest is forgotten, and asked for again.
+    /// Answers that are kept. Default 100 000. At the limit the oldest of the user with the most (without a user name, of
+    /// the Client) is forgotten, and asked for again.
     pub cache_entries_max: usize,
     /// Bytes of the questions whose answers are kept. Default 67 108 864 (64 MiB). As for `cache_entries_max`.
     pub cache_bytes_max: usize,
@@ -111,6 +114,21 @@ impl Default for HttpSettings {
     }
 }
 
+impl fmt::Debug for HttpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |url: &Option<String>| url.as_deref().map(shown_url);
+        f.debug_struct("HttpSettings")
+            .field("user_url", &shown(&self.user_url))
+            .field("superuser_url", &shown(&self.superuser_url))
+            .field("acl_url", &shown(&self.acl_url))
+            .field("form", &self.form)
+            .field("answers", &self.answers)
+            .field("cache", &self.cache)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What an [`HttpPolicy`] has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -139,7 +157,8 @@ pub struct HttpCounters {
 ///   `acl_url` is not asked. This is the best choice: nothing has to be asked later.
 /// - *Topics*: `acl_url` is asked for each topic, and its answers are kept for a while, yes and no alike. No thread
 ///   that serves connections waits for the server: whatever has no kept answer is denied, and asked in the background
-///   for the next time. [`HttpPolicy::prepare`] asks ahead.
+///   for the next time. [`HttpPolicy::prepare`] asks ahead. A yes that is used in its last quarter is asked for again in the
+///   background, and is good meanwhile, until its end.
 /// - *Failures*: without a clear answer within the time, the answer is no, for the next two seconds too.
 ///
 /// ```
@@ -271,11 +290,7 @@ impl HttpPolicy {
     ///
     /// # Cancel safety
     /// A question that has not been sent is taken back.
-    #[must_use]
-    pub fn prepare(
-        &self,
-        request: &Request<'_>,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+    fn fetch(&self, request: &Request<'_>) -> Option<impl Future<Output = ()> + Send + use<>> {
         let mut open = Vec::new();
         let literal = request.action == Action::Subscribe && !request.topic.contains(['+', '#']);
         for action in
@@ -312,8 +327,10 @@ impl HttpPolicy {
     /// Asks the server about a topic, on a thread of the pool.
     fn ask(&self, asked: Asked) -> impl Future<Output = ()> + Send + use<> {
         let shared = self.shared.clone();
-        let deadline = deadline(shared.settings.timeout);
-        let answer = self.pool.submit(asked.address, move || shared.ask_access(&asked, deadline));
+        let (deadline, address) = (deadline(shared.settings.timeout), asked.address);
+        let (user, client_id) = (asked.user.clone(), asked.client_id.clone());
+        let job = move || shared.ask_access(&asked, deadline);
+        let answer = self.pool.submit_for_client(address, &user, &client_id, job);
         let policy = self.clone();
         async move {
             // Holds the policy, because the pool ends with its last clone.
@@ -356,6 +373,14 @@ fn deadline(timeout: Duration) -> Instant {
 }
 
 impl Asked {
+    /// Has a share of the cache: the user, or without a user name the Client.
+    fn owner(&self) -> String {
+        match self.user.as_str() {
+            "" => format!("client {}", self.client_id),
+            user => format!("user {user}"),
+        }
+    }
+
     /// User and Client Identifier are at most 65 535 bytes long, so their lengths keep the parts apart.
     fn key(&self) -> Vec<u8> {
         let mut key = vec![self.acc];
@@ -373,7 +398,8 @@ impl Server {
         let (url, shown) =
             questions::url(text).map_err(|problem| format!("access.http.{key}: {problem}"))?;
         let shown: Arc<str> = shown.into();
-        let rule = |text| Rule::line(shown.clone(), 0, text);
+        // Answers about topics end by themselves.
+        let rule = |text| Rule::line(shown.clone(), 0, text).for_one_question();
         let (yes, no) = (rule("it says yes"), rule("it says no, or nothing"));
         let unknown = rule("it has not been asked yet");
         Ok(Server {
@@ -481,7 +507,12 @@ impl Shared {
         };
         let yes = matches!(answered, Ok(Answered::Yes(_)));
         let now = Instant::now();
-        lock(&self.cache).put(&key, yes, now + kept, now);
+        let mut cache = lock(&self.cache);
+        // A yes that is still good outlives a failure of the server, and no longer than it would have.
+        if answered.is_err() && cache.get(&key, now).is_some() {
+            return cache.refresh_later(&key, now + kept);
+        }
+        cache.put(&asked.owner(), &key, cache::Good { yes, since: now, lasting: kept });
     }
 
     /// How long an answer is good: as the settings say, give or take a tenth.
@@ -508,10 +539,19 @@ impl Policy for HttpPolicy {
             let refusal = Refusal::bad_credentials(Rule::named("an empty password is no password"));
             return Box::pin(std::future::ready(Answer::Refuse(refusal)));
         };
-        let answer = self.pool.submit(address, move || match &shared.user {
-            Some(server) => shared.ask_user(server, &shown, &user, &password, deadline),
+        let asked = user.clone();
+        let job = move || match &shared.user {
+            Some(server) => shared.ask_user(server, &shown, &asked, &password, deadline),
             None => Answer::NoAnswer,
-        });
+        };
+        let is_let_in = |answer: &Answer| match answer {
+            Answer::Accept { .. } => Some(true),
+            Answer::Refuse(refusal) => {
+                (refusal.reason() == ReasonCode::BAD_USER_NAME_OR_PASSWORD).then_some(false)
+            }
+            _ => None,
+        };
+        let answer = self.pool.submit_check(address, &user, job, is_let_in);
         Box::pin(async move {
             // Holds the policy, because the pool ends with its last clone.
             answer.await.unwrap_or_else(|_| {
@@ -543,8 +583,13 @@ impl Policy for HttpPolicy {
         };
         let known = lock(&self.shared.cache).get(&asked.key(), Instant::now());
         match known {
-            Some(true) => Decision::Allow(server.yes.clone()),
-            Some(false) => Decision::Deny(server.no.clone()),
+            Some(Known::Yes { is_due }) => {
+                if is_due {
+                    self.ask_in_background(asked);
+                }
+                Decision::Allow(server.yes.clone())
+            }
+            Some(Known::No) => Decision::Deny(server.no.clone()),
             None => {
                 self.ask_in_background(asked);
                 Decision::Deny(server.unknown.clone())
@@ -552,9 +597,20 @@ impl Policy for HttpPolicy {
         }
     }
 
-    /// Answers about topics end by themselves.
-    fn is_remembered(&self) -> bool {
-        self.shared.acl.is_none()
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        Some(Box::pin(self.fetch(request)?))
+    }
+
+    /// The server is not asked again: a user whom it has let in is current as long as the same server is asked for users.
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        match client.identity.grant::<HttpGrant>() {
+            Some(_) => {
+                let server = self.shared.user.as_ref();
+                let is_same = server.is_some_and(|server| server.yes == *client.identity.rule());
+                Validity::current_if(is_same)
+            }
+            None => Validity::Foreign,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use super::topic_lists::{Names, TopicLists};
 use super::{
     Answer, Authenticating, Credentials, Decision, FileError, FileErrors, HashingPool, Identity,
-    Policy, Refusal, Request, Rule, Secret,
+    Policy, Present, Refusal, Request, Rule, Secret, Validity,
 };
 use crate::reason_code::ReasonCode;
 
@@ -240,12 +240,13 @@ impl Policy for JwtPolicy {
     }
 
     /// A token's identity is current as long as its key, its algorithm, its issuer and its audience would be accepted.
-    fn is_current(&self, identity: &Identity) -> bool {
-        identity.grant::<JwtGrant>().is_none_or(|grant| {
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let Some(grant) = client.identity.grant::<JwtGrant>() else { return Validity::Foreign };
+        Validity::current_if(
             self.keys.holds(&grant.key)
                 && self.settings.algorithms.contains(&grant.algorithm)
-                && token::check_sender(&grant.sender, &self.settings).is_ok()
-        })
+                && token::check_sender(&grant.sender, &self.settings).is_ok(),
+        )
     }
 }
 

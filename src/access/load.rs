@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::{
     AccessConfig, AccessFile, AclFile, AllowAll, Anonymous, Answer, Authenticating, Bans, Chain,
     Credentials, Decision, FileContent, FileError, Flapping, HashingPool, Identity, Policy,
-    Present, Request, Rule,
+    Preparing, Present, Request, Rule, Validity,
 };
 use crate::limits::Limits;
-use crate::transport::PeerIdentity;
+use crate::transport::{PeerIdentity, PeerInfo};
 
 mod sources;
 
@@ -36,6 +36,38 @@ pub struct LoadedAccess {
     acl: Option<Arc<AclFile>>,
     bans: Option<Arc<Bans>>,
     warnings: Vec<String>,
+}
+
+/// What the access rules depend on in a listener.
+///
+/// ```
+/// use hrotti::Limits;
+/// use hrotti::access::{AccessConfig, ListenerAccess};
+///
+/// let mut config = AccessConfig::default();
+/// config.anonymous = Some(true);
+/// let mut listener = ListenerAccess::new("tls");
+/// listener.certificate_names = true;
+/// let loaded = config.load_for("".as_ref(), &Limits::default(), &[listener]).unwrap();
+/// assert!(loaded.policy().is_some());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerAccess {
+    /// Its name.
+    pub name: String,
+    /// [`ListenerRules::anonymous`](crate::ListenerRules::anonymous). Default: `None`.
+    pub anonymous: Option<bool>,
+    /// Whether it takes user names from Clients' certificates. Default: no.
+    pub certificate_names: bool,
+}
+
+impl ListenerAccess {
+    /// A listener of this name, with the defaults.
+    #[must_use]
+    pub fn new(name: &str) -> ListenerAccess {
+        ListenerAccess { name: name.to_owned(), anonymous: None, certificate_names: false }
+    }
 }
 
 /// One policy of a [`LoadedAccess`].
@@ -118,14 +150,34 @@ impl AccessConfig {
     /// and whether anonymous Clients are let in. About actions: the access control list, dynamic security, the
     /// rules of tokens, the check over HTTP; if none of them is set, everything is allowed.
     ///
+    /// Nobody is let in by a user name that nothing checks, because the listeners are not known:
+    /// [`AccessConfig::load_for`] knows them.
+    ///
     /// # Errors
     /// Every error of every file, one line each, with file, line and remedy. Nothing that can be used in part is used
     /// in part.
     pub fn load(&self, base: &Path, limits: &Limits) -> Result<LoadedAccess, Vec<String>> {
+        self.load_for(base, limits, &[])
+    }
+
+    /// [`AccessConfig::load`] for these listeners, which must be all of the broker.
+    ///
+    /// If `anonymous` is `Some(true)`, nothing checks user names, and no listener takes them from certificates, then
+    /// Clients are let in with any user name. A listener that takes names from certificates makes them worth something, and
+    /// nobody may type one in at another listener.
+    ///
+    /// # Errors
+    /// As for [`AccessConfig::load`].
+    pub fn load_for(
+        &self,
+        base: &Path,
+        limits: &Limits,
+        listeners: &[ListenerAccess],
+    ) -> Result<LoadedAccess, Vec<String>> {
         if !self.is_set() {
             return Ok(LoadedAccess::default());
         }
-        let mut loading = Loading::new(base, limits);
+        let mut loading = Loading::new(base, limits, listeners);
         loading.bans(self);
         loading.acl(self);
         loading.certificates();
@@ -143,6 +195,7 @@ impl AccessConfig {
 struct Loading<'a> {
     base: &'a Path,
     limits: &'a Limits,
+    listeners: &'a [ListenerAccess],
     #[allow(dead_code, reason = "not with all features")]
     hashing: HashingPool,
     loaded: LoadedAccess,
@@ -164,10 +217,11 @@ enum Turn {
 }
 
 impl<'a> Loading<'a> {
-    fn new(base: &'a Path, limits: &'a Limits) -> Loading<'a> {
+    fn new(base: &'a Path, limits: &'a Limits, listeners: &'a [ListenerAccess]) -> Loading<'a> {
         Loading {
             base,
             limits,
+            listeners,
             hashing: HashingPool::with_limits(limits),
             loaded: LoadedAccess::default(),
             authorizers: Vec::new(),
@@ -261,26 +315,46 @@ impl<'a> Loading<'a> {
     }
 
     fn anonymous(&mut self, config: &AccessConfig) {
-        let inner = if self.checks_names { Anonymous::new() } else { Anonymous::with_any_name() };
+        let certified = self.listeners.iter().any(|listener| listener.certificate_names);
+        let any_name = config.anonymous == Some(true)
+            && !self.checks_names
+            && !certified
+            && !self.listeners.is_empty();
+        let inner = if any_name { Anonymous::with_any_name() } else { Anonymous::new() };
         let default = config.lets_in_anonymous(None);
-        let what = match (default, self.checks_names) {
-            (true, true) => "Clients without a user name are let in",
-            (true, false) => {
+        let what = match (default, any_name) {
+            (true, false) => "Clients without a user name are let in",
+            (true, true) => {
                 "every Client is let in, with any user name, because nothing checks passwords"
             }
             (false, _) => {
                 "Clients without a user name are not let in, unless their listener lets them in"
             }
         };
-        if default && !self.checks_names && !self.authorizers.is_empty() {
+        if any_name && !self.authorizers.is_empty() {
             self.loaded.warnings.push(
                 "access.anonymous: true lets Clients take any user name, because nothing checks passwords, so rules for \
                  users protect nothing; set access.passwordFile"
                     .to_owned(),
             );
         }
+        if self.authorizers.is_empty() && (self.checks_names || certified) {
+            self.warn_of_anonymous_clients_without_list(config);
+        }
         let policy = Arc::new(AnonymousAt { default, inner: Arc::new(inner) });
         self.authenticates("access.anonymous", what.to_owned(), policy);
+    }
+
+    /// Somebody checks who users are, and then anonymous Clients may do all that users may.
+    fn warn_of_anonymous_clients_without_list(&mut self, config: &AccessConfig) {
+        let open = self.listeners.iter().filter(|one| config.lets_in_anonymous(one.anonymous));
+        self.loaded.warnings.extend(open.map(|listener| {
+            format!(
+                "listener {}: anonymous Clients may publish and subscribe to every topic, as users may; set \
+                 access.aclFile, or set listeners.{0}.anonymous to false",
+                listener.name
+            )
+        }));
     }
 
     /// A key for which this build has no code.
@@ -335,16 +409,12 @@ impl Policy for Composed {
         self.authorizers.authorize(request)
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        self.authenticators.is_current(identity) && self.authorizers.is_current(identity)
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        self.authorizers.prepare(request)
     }
 
-    fn still_admits(&self, client: &Present<'_>) -> bool {
-        self.authenticators.still_admits(client) && self.authorizers.still_admits(client)
-    }
-
-    fn is_remembered(&self) -> bool {
-        self.authorizers.is_remembered()
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        self.authenticators.validity(client).and(self.authorizers.validity(client))
     }
 
     /// Only a policy that lets Clients in or refuses them needs to know.
@@ -377,6 +447,13 @@ impl Policy for CertificateUsers {
     fn authorize(&self, _: &Request<'_>) -> Decision {
         Decision::NoAnswer
     }
+
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        match *client.identity.rule() == BY_CERTIFICATE {
+            true => Validity::Current,
+            false => Validity::Foreign,
+        }
+    }
 }
 
 /// [`Anonymous`] where the listener, or else the configuration, lets in anonymous Clients.
@@ -396,6 +473,14 @@ impl Policy for AnonymousAt {
 
     fn authorize(&self, _: &Request<'_>) -> Decision {
         Decision::NoAnswer
+    }
+
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let allowed = client.peer.and_then(PeerInfo::listener_allows_anonymous);
+        match allowed.unwrap_or(self.default) {
+            true => self.inner.validity(client),
+            false => Validity::Foreign,
+        }
     }
 }
 

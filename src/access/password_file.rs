@@ -6,11 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::file_error::Problems;
-use super::password_check::{Decoys, Proof, unchecked};
+use super::password_check::{self, Decoys, Proof, ProofOf};
 use super::password_hash::{HashError, PasswordHash};
 use super::{
     Answer, Authenticating, Credentials, Decision, FileErrors, HashingPool, Identity, Policy,
-    Refusal, Request, Rule, Secret,
+    Present, Refusal, Request, Rule, Secret, Validity,
 };
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ impl PasswordFile {
     /// without users.
     pub fn parse(text: &str, source: &str) -> Result<PasswordFile, FileErrors> {
         let mut problems = Problems::new(source);
-        let mut users = Vec::new();
+        let mut users: Vec<User> = Vec::new();
         let (mut lines, mut faulty) = (HashMap::new(), false);
         for (number, line) in (1_u32..).zip(text.split('\n')) {
             match parse_line(line, source) {
@@ -91,11 +91,12 @@ impl PasswordFile {
         if users.is_empty() && !faulty {
             problems.add(0, format!("it has no user; run: hrotti passwd {source} NAME"));
         }
+        let decoys = Decoys::new(users.first().map(|user| &*user.hash));
         let file = PasswordFile {
             source: problems.source().clone(),
             users,
             index: lines.into_iter().map(|(name, (_, index))| (name, index)).collect(),
-            decoys: Decoys::new(text),
+            decoys,
             pool: HashingPool::default(),
         };
         problems.or(file)
@@ -131,7 +132,8 @@ impl PasswordFile {
         let right = user.or(decoy).is_some_and(|user| user.hash.verify(password.bytes()));
         match user {
             Some(user) if right => {
-                let proof = Proof { name: name.into(), hash: user.hash.clone() };
+                let proof =
+                    Proof { of: ProofOf::PasswordFile, name: name.into(), hash: user.hash.clone() };
                 let identity = Identity::new(user.rule.clone()).with_user_name(name);
                 Answer::accept(identity.with_grant(Arc::new(proof)))
             }
@@ -159,8 +161,7 @@ impl Policy for PasswordFile {
             };
             let from = shown.peer.address().map(|address| address.ip());
             let pool = self.pool.clone();
-            let check = pool.submit(from, move || self.check(&name, &password));
-            check.await.unwrap_or_else(|error| Answer::Refuse(unchecked(error)))
+            password_check::check(pool, from, name, move |name| self.check(name, &password)).await
         })
     }
 
@@ -170,9 +171,11 @@ impl Policy for PasswordFile {
 
     /// Whether the user is in this file with the hash with which it was let in. Other policies' identities are left to
     /// them.
-    fn is_current(&self, identity: &Identity) -> bool {
-        let Some(proof) = identity.grant::<Proof>() else { return true };
-        self.user(&proof.name).is_some_and(|user| user.hash == proof.hash)
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let proof = Proof::given(client.identity, ProofOf::PasswordFile);
+        let Some(proof) = proof else { return Validity::Foreign };
+        let user = self.user(&proof.name);
+        Validity::current_if(user.is_some_and(|user| user.hash == proof.hash))
     }
 }
 

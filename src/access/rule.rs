@@ -13,7 +13,10 @@ use std::sync::Arc;
 /// assert_eq!(Rule::named("anonymous Clients").to_string(), "anonymous Clients");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Rule(Text);
+pub struct Rule {
+    said: Text,
+    for_one_question: bool,
+}
 
 #[derive(Clone, PartialEq, Eq)]
 enum Text {
@@ -32,19 +35,33 @@ impl Rule {
     /// A rule that stands in no file. The name says what it does, and holds no secret.
     #[must_use]
     pub const fn named(name: &'static str) -> Rule {
-        Rule(Text::Static(name))
+        Rule { said: Text::Static(name), for_one_question: false }
     }
 
     /// A line of a file, counted from 1; 0 for a source without lines. The text holds no secret.
     #[must_use]
     pub fn line(source: impl Into<Arc<str>>, line: u32, text: &str) -> Rule {
-        Rule(Text::Line(Arc::new(Line { source: source.into(), line, text: text.into() })))
+        let line = Line { source: source.into(), line, text: text.into() };
+        Rule { said: Text::Line(Arc::new(line)), for_one_question: false }
+    }
+
+    /// The same rule, whose decisions end by themselves: none is remembered, and the policy is asked again for the next
+    /// message. It has to answer from memory.
+    #[must_use]
+    pub fn for_one_question(self) -> Rule {
+        Rule { for_one_question: true, ..self }
+    }
+
+    /// Whether a decision by this rule may be remembered until the rules change.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        !self.for_one_question
     }
 
     /// The file, or another source.
     #[must_use]
     pub fn source(&self) -> Option<&str> {
-        match &self.0 {
+        match &self.said {
             Text::Static(_) => None,
             Text::Line(line) => Some(&line.source),
         }
@@ -53,7 +70,7 @@ impl Rule {
     /// The line in the source, if it has lines.
     #[must_use]
     pub fn line_number(&self) -> Option<u32> {
-        match &self.0 {
+        match &self.said {
             Text::Line(line) if line.line > 0 => Some(line.line),
             _ => None,
         }
@@ -62,7 +79,7 @@ impl Rule {
     /// The text of the line, or the name.
     #[must_use]
     pub fn text(&self) -> &str {
-        match &self.0 {
+        match &self.said {
             Text::Static(name) => name,
             Text::Line(line) => &line.text,
         }

@@ -15,8 +15,8 @@ use ring::{hmac, pbkdf2};
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    Answer, Authenticating, Credentials, Decision, Exchange, Identity, Policy, Refusal, Request,
-    Rule, Secret,
+    Answer, Authenticating, Credentials, Decision, Exchange, Identity, Policy, Present, Refusal,
+    Request, Rule, Secret, Validity,
 };
 use crate::reason_code::ReasonCode;
 
@@ -127,7 +127,7 @@ impl std::error::Error for ScramError {}
 /// is not read. Of a CONNECT with another method, or with none, the next policy of a [`Chain`](super::Chain) decides.
 ///
 /// - A wrong proof and an unknown user are refused with 0x86, in the same way and after the same work: an unknown user
-///   has a salt too, always the same.
+///   has a salt too, always the same as long as the file has the same first user.
 /// - A mechanism for which the file has no user is refused with 0x8C.
 /// - There is no channel binding: a client that demands it is refused.
 /// - The server computes three hashes for an exchange, so it takes place on the thread that serves the connection. The
@@ -210,12 +210,12 @@ impl Policy for ScramPolicy {
     }
 
     /// A user is current as long as the file has the user with the same password.
-    fn is_current(&self, identity: &Identity) -> bool {
-        identity.grant::<Credential>().is_none_or(|one| {
-            self.users
-                .known(one.mechanism, &one.name)
-                .is_some_and(|known| bool::from(known.stored_key.ct_eq(&one.stored_key)))
-        })
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        let Some(one) = client.identity.grant::<Credential>() else { return Validity::Foreign };
+        let known = self.users.known(one.mechanism, &one.name);
+        Validity::current_if(
+            known.is_some_and(|known| bool::from(known.stored_key.ct_eq(&one.stored_key))),
+        )
     }
 }
 

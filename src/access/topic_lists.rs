@@ -53,7 +53,8 @@ pub(crate) struct Names<'a> {
 impl TopicLists {
     /// Reads the lists. `source` names their origin in rules.
     ///
-    /// Filters with a name that the client does not have are left out. Anything else that is not understood is an
+    /// Filters with a name that the client does not have are left out, and so are those that begin with a name, if that
+    /// begins with `$`. Anything else that is not understood is an
     /// error, because a list that is half understood may allow or deny what it should not.
     pub(crate) fn read(
         value: &Value,
@@ -122,9 +123,13 @@ fn texts<'a>(lists: &'a Map<String, Value>, key: &str) -> Result<Vec<&'a str>, &
     }
 }
 
-/// Takes a filter apart, then substitutes names in its levels. `None`: the client lacks a name.
+/// Takes a filter apart, then substitutes names in its levels. `None`: the client lacks a name, or has one that would
+/// make a filter for topics that begin with `$`.
 fn levels(filter: &str, names: Names<'_>) -> Option<Box<[Level]>> {
     let mut levels = Vec::new();
+    // Topics that begin with `$` are the broker's. A filter reaches them only if its author wrote the `$`, not by the
+    // name that a client chose.
+    let is_named = ["${username}", "${clientid}"].iter().any(|name| filter.starts_with(name));
     for level in filter.split('/') {
         match level {
             "+" => levels.push(Level::Any),
@@ -135,6 +140,10 @@ fn levels(filter: &str, names: Names<'_>) -> Option<Box<[Level]>> {
                 levels.extend(text.split('/').map(|text| Level::Text(text.into())));
             }
         }
+    }
+    let is_reserved = |level: &Level| matches!(level, Level::Text(text) if text.starts_with('$'));
+    if is_named && levels.first().is_some_and(is_reserved) {
+        return None;
     }
     Some(levels.into())
 }

@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use log::{Level, log, log_enabled, warn};
 
 use crate::access::{
-    Action, Decision, DeniedPublish, Identity, Policy, Present, Refusal, Request, Rule,
+    Action, Decision, DeniedPublish, Identity, Policy, Present, Refusal, Request, Rule, Validity,
 };
 use crate::counters::{Counts, count_one};
 use crate::reason_code::ReasonCode;
@@ -48,6 +48,14 @@ pub(crate) enum Denied {
     ByPolicy,
 }
 
+/// How long it is known that a client may do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permit {
+    /// For this message.
+    Once,
+    UntilTheRulesChange,
+}
+
 /// The client that asks for something.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker<'a> {
@@ -71,6 +79,8 @@ pub(crate) struct Subject {
     peer: Option<PeerInfo>,
     /// The Client connected while the broker had no policy.
     unchecked: bool,
+    /// The number of the policy that let the Client in; `None` if the program that runs the broker vouches for it.
+    admitted_by: Option<u64>,
     /// Of the rules that made the decisions below.
     generation: u64,
     /// The last Topic Name of a message that was to be received.
@@ -89,7 +99,21 @@ impl Subject {
     pub(crate) fn new(identity: Identity) -> Box<Subject> {
         let others = HashMap::with_hasher(RandomState::new());
         let peer = None;
-        Box::new(Subject { identity, peer, unchecked: false, generation: 0, last: None, others })
+        Box::new(Subject {
+            identity,
+            peer,
+            unchecked: false,
+            admitted_by: None,
+            generation: 0,
+            last: None,
+            others,
+        })
+    }
+
+    /// The policy with this number has let the Client in.
+    pub(crate) fn admitted_by(mut self: Box<Subject>, policy: u64) -> Box<Subject> {
+        self.admitted_by = Some(policy);
+        self
     }
 
     /// The Client has this origin.
@@ -160,10 +184,12 @@ impl Subject {
 }
 
 /// The policy, and how often it was replaced or reported as changed.
-#[derive(Default)]
-struct Rules {
-    policy: Option<Arc<dyn Policy>>,
-    generation: u64,
+#[derive(Clone, Default)]
+pub(crate) struct Rules {
+    pub(crate) policy: Option<Arc<dyn Policy>>,
+    pub(crate) generation: u64,
+    /// The generation in which the policy replaced another one.
+    pub(crate) number: u64,
 }
 
 /// Answers the questions about access, by the policy if there is one.
@@ -174,8 +200,6 @@ pub(crate) struct AccessControl {
     in_force: AtomicU64,
     /// The generation of the rules, with a policy or without.
     generation: AtomicU64,
-    /// The policy's answers end by themselves, so nothing remembers them.
-    fleeting: AtomicBool,
     pub(crate) denied_publish: DeniedPublish,
     pub(crate) counts: Arc<Counts>,
     log: DenialLog,
@@ -205,28 +229,31 @@ impl AccessControl {
         policy: impl FnOnce(Option<Arc<dyn Policy>>) -> Option<Arc<dyn Policy>>,
     ) {
         let mut rules = write(&self.rules);
-        rules.policy = policy(rules.policy.take());
+        let before = rules.policy.take();
+        rules.policy = policy(before.clone());
         rules.generation += 1;
+        let same = match (&before, &rules.policy) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        if !same {
+            rules.number = rules.generation;
+        }
         let in_force = if rules.policy.is_some() { rules.generation } else { 0 };
-        let fleeting = rules.policy.as_ref().is_some_and(|policy| !policy.is_remembered());
-        self.fleeting.store(fleeting, Ordering::Release);
         self.generation.store(rules.generation, Ordering::Release);
         self.in_force.store(in_force, Ordering::Release);
     }
 
-    /// The policy, if there is one, and the generation of the rules.
-    pub(crate) fn policy(&self) -> (Option<Arc<dyn Policy>>, u64) {
-        let rules = read(&self.rules);
-        (rules.policy.clone(), rules.generation)
+    pub(crate) fn rules(&self) -> Rules {
+        read(&self.rules).clone()
+    }
+
+    fn policy(&self) -> Option<Arc<dyn Policy>> {
+        read(&self.rules).policy.clone()
     }
 
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
-    }
-
-    /// Whether the policy has to be asked for each message.
-    pub(crate) fn is_fleeting(&self) -> bool {
-        self.fleeting.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_in_force(&self) -> bool {
@@ -235,20 +262,20 @@ impl AccessControl {
 
     // ---- Questions -------------------------------------------------------------------------------
 
-    /// Whether a message may be published.
+    /// Whether a message may be published, and for how long that is known.
     pub(crate) fn publish(
         &self,
         asker: Asker<'_>,
         subject: &mut Option<Box<Subject>>,
         topic: &str,
-    ) -> Result<(), Denied> {
+    ) -> Result<Permit, Denied> {
         if is_reserved_for(asker, topic) {
             return Err(Denied::Reserved);
         }
-        match self.allows(asker, subject, Action::Publish, topic.as_bytes()) {
-            true => Ok(()),
-            false => Err(Denied::ByPolicy),
+        if !self.is_in_force() || asker.trusted {
+            return Ok(Permit::UntilTheRulesChange);
         }
+        self.ask(asker, subject, Action::Publish, topic.as_bytes()).ok_or(Denied::ByPolicy)
     }
 
     /// Whether a client may receive a message because there is no policy, or because it received the last one with this
@@ -277,7 +304,7 @@ impl AccessControl {
         if action == Action::Receive && self.allows_as_before(asker, subject.as_deref(), topic) {
             return true;
         }
-        !self.is_in_force() || asker.trusted || self.ask(asker, subject, action, topic)
+        !self.is_in_force() || asker.trusted || self.ask(asker, subject, action, topic).is_some()
     }
 
     /// Whether a client may do something, by what is remembered or by the policy.
@@ -287,36 +314,41 @@ impl AccessControl {
         subject: &mut Option<Box<Subject>>,
         action: Action,
         topic: &[u8],
-    ) -> bool {
+    ) -> Option<Permit> {
         let subject = subject.get_or_insert_with(Subject::unchecked);
         let topic_text = std::str::from_utf8(topic).unwrap_or_default();
         let recalled = subject.recall(self.in_force.load(Ordering::Acquire), action, topic);
-        let verdict = match recalled {
-            Some(verdict) => verdict,
+        let (verdict, permit) = match recalled {
+            Some(verdict) => (verdict, Permit::UntilTheRulesChange),
             None => {
-                let (policy, generation) = self.policy();
-                let Some(policy) = policy else { return true };
+                let Rules { policy, generation, .. } = self.rules();
+                let Some(policy) = policy else { return Some(Permit::UntilTheRulesChange) };
                 let identity = &subject.identity;
                 let request =
                     Request { identity, client_id: asker.client_id, action, topic: topic_text };
-                let verdict = match decide(&*policy, &request) {
+                let decision = decide(&*policy, &request);
+                let permit = match decision.rule().is_none_or(Rule::is_remembered) {
+                    true => Permit::UntilTheRulesChange,
+                    false => Permit::Once,
+                };
+                let verdict = match decision {
                     Decision::Allow(_) => Verdict::Allowed,
                     Decision::Deny(rule) => Verdict::Denied(Some(rule)),
                     Decision::NoAnswer => Verdict::Denied(None),
                 };
-                if policy.is_remembered() {
+                if permit == Permit::UntilTheRulesChange {
                     subject.remember(generation, action, topic, &verdict);
                 }
-                verdict
+                (verdict, permit)
             }
         };
         match verdict {
-            Verdict::Allowed => true,
+            Verdict::Allowed => Some(permit),
             Verdict::Denied(rule) => {
                 let (client_id, user) = (asker.client_id, subject.identity.user_name());
                 let rule = rule.as_ref();
                 self.denied(&Denial { client_id, user, action, topic: topic_text, rule });
-                false
+                None
             }
         }
     }
@@ -329,7 +361,7 @@ impl AccessControl {
         action: Action,
         topic: &str,
     ) -> Decision {
-        let (Some(policy), false) = (self.policy().0, asker.trusted) else {
+        let (Some(policy), false) = (self.policy(), asker.trusted) else {
             return Decision::Allow(Rule::named(if asker.trusted { HOST } else { NO_POLICY }));
         };
         decide(&*policy, &Request { identity, client_id: asker.client_id, action, topic })
@@ -337,19 +369,24 @@ impl AccessControl {
 
     /// Whether a Client that was let in would still be let in. `None`: it is no Client whom a policy lets in.
     pub(crate) fn is_current(&self, asker: Asker<'_>, subject: Option<&Subject>) -> bool {
-        let (Some(policy), false) = (self.policy().0, asker.trusted) else { return true };
+        let Rules { policy, number, .. } = self.rules();
+        let (Some(policy), false) = (policy, asker.trusted) else { return true };
         let Some(subject) = subject.filter(|subject| !subject.unchecked) else { return false };
         let present = Present {
             identity: &subject.identity,
             client_id: asker.client_id,
             peer: subject.peer.as_ref(),
         };
-        contain("an access policy", || policy.still_admits(&present)).unwrap_or(false)
+        match contain("an access policy", || policy.validity(&present)) {
+            Some(Validity::Current) => true,
+            Some(Validity::Foreign) => subject.admitted_by.is_none_or(|by| by == number),
+            Some(Validity::Gone) | None => false,
+        }
     }
 
     /// Tells the policy that the Network Connection of a Client that it let in has ended.
     pub(crate) fn disconnected(&self, client_id: &str, identity: &Identity, peer: &PeerInfo) {
-        if let Some(policy) = self.policy().0 {
+        if let Some(policy) = self.policy() {
             let present = Present { identity, client_id, peer: Some(peer) };
             let _told = contain("an access policy", || policy.disconnected(&present));
         }

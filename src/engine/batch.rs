@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard};
 
 use bytes::Bytes;
 
-use super::access::Denied;
+use super::access::{Denied, Permit};
 use super::outbox::{flush_or_wake, make_room};
 use super::route::{Route, RouteCache, RouteSearch, Target, delivery};
 use super::session_cell::{CellState, SessionCell};
@@ -91,6 +91,9 @@ pub(crate) struct Publishing {
     /// is not remembered, because a remembered route means that the publisher may.
     asked: u64,
 }
+
+/// Before the first generation of routes: the publisher is asked for again with its next message.
+const ASKED_NEVER: u64 = 0;
 
 #[derive(Debug)]
 enum Stage {
@@ -178,11 +181,7 @@ impl Batch {
         now: Timestamp,
         budget: &mut Budget,
     ) -> Routed {
-        if engine.access.is_fleeting()
-            && let Err(denied) = publisher.may_publish(&engine.access, arriving.topic)
-        {
-            return Routed::Heard(self.count_denied(denied));
-        }
+        let mut permit = Permit::UntilTheRulesChange;
         // A route that is remembered was allowed, by rules that are still in force.
         match cache.get(engine, arriving.topic) {
             Some(route) if !arriving.retain => {
@@ -195,13 +194,13 @@ impl Batch {
                 };
             }
             Some(_) => {}
-            None => {
-                if let Err(denied) = publisher.may_publish(&engine.access, arriving.topic) {
-                    return Routed::Heard(self.count_denied(denied));
-                }
-            }
+            None => match publisher.may_publish(&engine.access, arriving.topic) {
+                Ok(given) => permit = given,
+                Err(denied) => return Routed::Heard(self.count_denied(denied)),
+            },
         }
-        let (asked, publisher) = (cache.generation(), &*publisher.client_id);
+        let asked = if permit == Permit::Once { ASKED_NEVER } else { cache.generation() };
+        let publisher = &*publisher.client_id;
         if arriving.retain {
             let publishing = Publishing::new(engine, arriving.to_message(now), asked);
             return publishing.advance(self, engine, publisher, cache, now, budget);
@@ -231,7 +230,7 @@ impl Batch {
         if !same || self.pending.is_begun() {
             if !self.push_pending(engine, now, budget) {
                 let stage = Stage::Append(route.clone());
-                return Routed::Later(Publishing { message, stage, asked: 0 });
+                return Routed::Later(Publishing { message, stage, asked: ASKED_NEVER });
             }
             self.pending.route = Some(route.clone());
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::access::{Asker, Denied, Subject};
+use super::access::{Asker, Denied, Rules, Subject};
 use super::registry::Claim;
 use super::session_cell::{Link, Owner, SessionCell};
 use super::session_end::taken_over;
@@ -29,15 +29,14 @@ pub(crate) struct Opened {
 }
 
 /// A CONNECT that was accepted.
-#[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     pub(crate) client_id: &'a str,
     /// The Server has assigned the Client Identifier.
     pub(crate) assigned: bool,
     /// `None` without a policy.
     pub(crate) identity: Option<Identity>,
-    /// The generation of the rules that accepted it.
-    pub(crate) generation: u64,
+    /// The rules that accepted it.
+    pub(crate) rules: &'a Rules,
 }
 
 /// The Session of a Client Identifier, and whether it existed before.
@@ -60,8 +59,9 @@ impl Engine {
         mut connack: impl FnMut(&Accepted<'_>, &mut Vec<u8>),
     ) -> Result<Opened, Fault> {
         let Admitted { client_id, assigned, .. } = *admitted;
-        let mut subject =
-            admitted.identity.clone().map(|identity| Subject::new(identity).with_peer(peer));
+        let mut subject = admitted.identity.clone().map(|identity| {
+            Subject::new(identity).with_peer(peer).admitted_by(admitted.rules.number)
+        });
         let mount = peer.mount_point();
         let will = connect.will.as_ref();
         let will = will.map(|will| self.take_will(client_id, &mut subject, will, mount));
@@ -102,7 +102,7 @@ impl Engine {
             state.subject = subject.take();
             cell.set_connected(&state, true);
             self.watch_expiry(&cell, &mut state, now);
-            if self.access.generation() != admitted.generation {
+            if self.access.generation() != admitted.rules.generation {
                 self.recheck(&cell, &state); // the rules have changed since they accepted it
             }
             drop(state);

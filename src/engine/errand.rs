@@ -61,7 +61,7 @@ impl Errand {
         now: Timestamp,
     ) -> Errand {
         match cell.may_publish(&engine.access, message.topic()) {
-            Ok(()) => self.publishing = Some(Publishing::new(engine, message.accepted_at(now), 0)),
+            Ok(_) => self.publishing = Some(Publishing::new(engine, message.accepted_at(now), 0)),
             Err(denied) => self.heard = self.batch.count_denied(denied),
         }
         self

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use super::access::{AccessControl, Asker, Denied, Subject};
+use super::access::{AccessControl, Asker, Denied, Permit, Subject};
 use super::share::Group;
 use super::timers::Mailbox;
 use crate::access::Action;
@@ -98,7 +98,11 @@ impl SessionCell {
     }
 
     /// Whether the client may publish to a Topic Name. Does not lock the Session without a policy.
-    pub(crate) fn may_publish(&self, access: &AccessControl, topic: &str) -> Result<(), Denied> {
+    pub(crate) fn may_publish(
+        &self,
+        access: &AccessControl,
+        topic: &str,
+    ) -> Result<Permit, Denied> {
         let asker = self.asker();
         if !access.is_in_force() || asker.trusted {
             return access.publish(asker, &mut None, topic);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
-use hrotti::access::{AccessPart, LoadedAccess};
+use hrotti::access::{AccessPart, ListenerAccess, LoadedAccess};
 use hrotti::config::Config;
 use hrotti::transport::tls::{ClientCertificate, TlsMaterial};
 use hrotti::{ListenerConfig, TlsConfig};
@@ -45,7 +45,15 @@ pub(crate) fn load(config: &Config, base: &Path) -> Result<Loaded, Vec<String>> 
             Err(problems) => errors.extend(problems),
         }
     }
-    let access = match config.access.load(base, &config.limits) {
+    let names = |listener: &ListenerConfig| listener.tls.as_ref()?.user_name;
+    let listeners = config.listeners.iter().map(|(name, listener)| {
+        let mut access = ListenerAccess::new(name);
+        access.anonymous = listener.rules.anonymous;
+        access.certificate_names = names(listener).is_some();
+        access
+    });
+    let listeners: Vec<ListenerAccess> = listeners.collect();
+    let access = match config.access.load_for(base, &config.limits, &listeners) {
         Ok(access) => access,
         Err(problems) => {
             errors.extend(problems);
@@ -57,8 +65,7 @@ pub(crate) fn load(config: &Config, base: &Path) -> Result<Loaded, Vec<String>> 
     }
     warnings.extend(access.warnings().iter().cloned());
     warnings.extend(open_listeners(config));
-    let names = |listener: &ListenerConfig| listener.tls.as_ref()?.user_name;
-    let certificate_names = config.listeners.iter().any(|(_, listener)| names(listener).is_some());
+    let certificate_names = listeners.iter().any(|listener| listener.certificate_names);
     Ok(Loaded { access, tls, warnings, certificate_names })
 }
 

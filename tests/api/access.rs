@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_lite::future::{block_on, poll_once};
 use hrotti::access::{
-    Action, Answer, Authenticating, Chain, Credentials, Decision, Identity, Policy, Request, Rule,
+    Action, Answer, Authenticating, Chain, Credentials, Decision, Identity, Policy, Present,
+    Request, Rule, Validity,
 };
 use hrotti::{Broker, ClientError, Message, QoS, ReasonCode, SubscriptionOptions, TopicFilter};
 
@@ -33,8 +34,8 @@ impl Policy for Doors {
         }
     }
 
-    fn is_current(&self, _: &Identity) -> bool {
-        !self.nobody_is_current.load(Ordering::Relaxed)
+    fn validity(&self, _: &Present<'_>) -> Validity {
+        Validity::current_if(!self.nobody_is_current.load(Ordering::Relaxed))
     }
 }
 

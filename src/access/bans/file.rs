@@ -66,21 +66,26 @@ impl WrittenBan {
                 let network = network.parse().map_err(|error| format!("address: {error}"))?;
                 BanTarget::Address(network)
             }
+            (Some(client_id), Some(user), None) => {
+                BanTarget::ClientOfUser { client_id: client_id.clone(), user: user.clone() }
+            }
+            (Some(client_id), None, Some(network)) => {
+                let network = network.parse().map_err(|error| format!("address: {error}"))?;
+                BanTarget::ClientAt { client_id: client_id.clone(), network }
+            }
             (None, None, None) => {
                 return Err("nobody is banned; write one of client, user and address".to_owned());
             }
             _ => {
-                let remedy = "write one of client, user and address, and a ban for each";
-                return Err(format!("it is about more than one thing; {remedy}"));
+                let remedy = "write a ban for each; only a client may stand with one of them";
+                return Err(format!("it is about a user and an address; {remedy}"));
             }
         };
-        match &target {
-            BanTarget::Client(text) | BanTarget::User(text) if text.is_empty() => {
-                Err("an empty text is nobody's; write a Client Identifier or a user name"
-                    .to_owned())
-            }
-            _ => Ok(target),
+        if [&self.client, &self.user].into_iter().flatten().any(String::is_empty) {
+            let remedy = "write a Client Identifier or a user name";
+            return Err(format!("an empty text is nobody's; {remedy}"));
         }
+        Ok(target)
     }
 
     fn of(ban: &Ban) -> WrittenBan {
@@ -95,6 +100,14 @@ impl WrittenBan {
             BanTarget::Client(id) => written.client = Some(id.clone()),
             BanTarget::User(name) => written.user = Some(name.clone()),
             BanTarget::Address(network) => written.address = Some(network.to_string()),
+            BanTarget::ClientOfUser { client_id, user } => {
+                written.client = Some(client_id.clone());
+                written.user = Some(user.clone());
+            }
+            BanTarget::ClientAt { client_id, network } => {
+                written.client = Some(client_id.clone());
+                written.address = Some(network.to_string());
+            }
         }
         written
     }
@@ -102,7 +115,7 @@ impl WrittenBan {
 
 impl Bans {
     /// Reads bans from JSON: `{"bans": [BAN, …]}`. A ban has one of `client`, `user` and `address` (an address or a
-    /// network), and may have `by`, `reason`, `from` and `until` (in UTC, `2026-11-28T19:00:00Z`). Without `from` it
+    /// network), or `client` with one of the others for the Client Identifier of that user or address alone, and may have `by`, `reason`, `from` and `until` (in UTC, `2026-11-28T19:00:00Z`). Without `from` it
     /// holds already, without `until` it has no end.
     ///
     /// ```
@@ -150,7 +163,7 @@ impl Bans {
                 Ok(ban) => {
                     let text = format!("bans[{index}]: {ban}");
                     let rule = Rule::line(self.source.clone(), 0, &text);
-                    kept.put(Entry { ban, rule });
+                    kept.put(Entry { ban, rule, automatic: false });
                 }
             }
         }

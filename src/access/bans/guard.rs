@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use super::{Bans, Sought};
 use crate::access::{
-    Answer, Authenticating, Credentials, Decision, Exchange, Identity, Policy, Present, Request,
-    Secret,
+    Answer, Authenticating, Credentials, Decision, Exchange, Policy, Preparing, Present, Request,
+    Secret, Validity,
 };
 
 /// See [`Bans::guard`].
@@ -18,14 +18,16 @@ pub(super) struct Guard {
 /// An exchange of the policy behind the bans.
 struct Guarded {
     bans: Arc<Bans>,
+    client_id: Arc<str>,
     exchange: Box<dyn Exchange>,
 }
 
 /// The answer of the policy, unless it lets in a user who is banned.
-fn checked(bans: &Arc<Bans>, answer: Answer) -> Answer {
+fn checked(bans: &Arc<Bans>, client_id: Arc<str>, answer: Answer) -> Answer {
     match answer {
         Answer::Accept { identity, data } => {
-            let sought = Sought { users: [identity.user_name(), None], ..Sought::default() };
+            let users = [identity.user_name(), None];
+            let sought = Sought { client_id: Some(&client_id), users, peer: None };
             match bans.refusal(&sought, SystemTime::now()) {
                 Some(refusal) => Answer::Refuse(refusal),
                 None => Answer::Accept { identity, data },
@@ -33,7 +35,7 @@ fn checked(bans: &Arc<Bans>, answer: Answer) -> Answer {
         }
         Answer::Continue { data, next } => Answer::Continue {
             data,
-            next: Box::new(Guarded { bans: bans.clone(), exchange: next }),
+            next: Box::new(Guarded { bans: bans.clone(), client_id, exchange: next }),
         },
         answer => answer,
     }
@@ -41,8 +43,8 @@ fn checked(bans: &Arc<Bans>, answer: Answer) -> Answer {
 
 impl Exchange for Guarded {
     fn proceed(self: Box<Self>, data: Secret) -> Authenticating {
-        let Guarded { bans, exchange } = *self;
-        Box::pin(async move { checked(&bans, exchange.proceed(data).await) })
+        let Guarded { bans, client_id, exchange } = *self;
+        Box::pin(async move { checked(&bans, client_id, exchange.proceed(data).await) })
     }
 }
 
@@ -51,20 +53,21 @@ impl Policy for Guard {
         if let Some(refusal) = self.bans.refusal_of(&shown, SystemTime::now()) {
             return Box::pin(std::future::ready(Answer::Refuse(refusal)));
         }
+        let client_id = shown.client_id.clone();
         let asked = self.policy.clone().authenticate(shown);
-        Box::pin(async move { checked(&self.bans, asked.await) })
+        Box::pin(async move { checked(&self.bans, client_id, asked.await) })
     }
 
     fn authorize(&self, request: &Request<'_>) -> Decision {
         self.policy.authorize(request)
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        self.bans.is_current(identity) && self.policy.is_current(identity)
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        self.policy.prepare(request)
     }
 
-    fn still_admits(&self, client: &Present<'_>) -> bool {
-        self.bans.still_admits(client) && self.policy.still_admits(client)
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        self.bans.validity(client).and(self.policy.validity(client))
     }
 
     fn disconnected(&self, client: &Present<'_>) {

@@ -58,7 +58,7 @@ pub(super) fn read(text: &str, source: &str) -> Result<DynamicSecurity, FileErro
         roles: Vec::new(),
         defaults: defaults(None, &mut problems),
         has_patterns,
-        decoys: Decoys::new(text),
+        decoys: Decoys::new(None),
         pool: HashingPool::default(),
     };
     if let Some(root) = Object::open(&json, String::new(), FILE_KEYS, &mut problems) {
@@ -69,6 +69,8 @@ pub(super) fn read(text: &str, source: &str) -> Result<DynamicSecurity, FileErro
         let mut members = Members::default();
         (file.groups, members.groups) = groups(&root, &role_names, &mut members, &mut problems);
         file.read_clients(&root, &role_names, members, &mut problems);
+        let first = file.with_password.first().and_then(|&index| file.clients.get(index));
+        file.decoys = Decoys::new(first.and_then(|client| client.hash.as_deref()));
     }
     problems.or(file)
 }

@@ -4,6 +4,7 @@ use futures_lite::future::block_on;
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::testing::validity;
 use crate::reason_code::ReasonCode;
 use crate::topic;
 use crate::transport::PeerInfo;
@@ -135,12 +136,20 @@ fn an_identity_is_current_until_its_client_is_changed_or_disabled() {
     let Answer::Accept { identity, .. } = connect(&file(""), "c", "ann", "open sesame") else {
         unreachable!("ann is let in")
     };
-    assert!(file("").is_current(&identity));
-    assert!(!file(r#", "disabled": true"#).is_current(&identity));
-    assert!(!policy("{}").is_current(&identity));
-    assert!(!policy(r#"{"clients": [{"username": "ann"}]}"#).is_current(&identity));
+    assert_eq!(validity(&*file(""), &identity), Validity::Current);
+    assert_eq!(validity(&*file(r#", "disabled": true"#), &identity), Validity::Gone);
+    assert_eq!(validity(&*policy("{}"), &identity), Validity::Gone);
+    for (client_id, expected) in [("c", Validity::Current), ("d", Validity::Gone)] {
+        let bound = file(&format!(r#", "clientid": "{client_id}""#));
+        assert_eq!(validity(&*bound, &identity), expected, "its Client Identifier is c");
+    }
+    let passwords = crate::access::PasswordFile::parse(&format!("bob:{ANN}"), "passwords");
+    let passwords = passwords.expect("a good file");
+    assert_eq!(validity(&passwords, &identity), Validity::Foreign, "this policy did not let it in");
+    let without_password = policy(r#"{"clients": [{"username": "ann"}]}"#);
+    assert_eq!(validity(&*without_password, &identity), Validity::Gone);
     let other = Identity::new(Rule::named("a certificate")).with_user_name("ann");
-    assert!(policy("{}").is_current(&other), "another policy let it in");
+    assert_eq!(validity(&*policy("{}"), &other), Validity::Foreign, "another policy let it in");
 }
 
 #[test]

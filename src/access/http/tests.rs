@@ -329,7 +329,10 @@ fn topics_are_asked_for_once_while_the_answer_is_good() {
         }
     }
     assert_eq!(policy.counters(), HttpCounters { requests: 5, failed: 0, refused: 0 });
-    assert!(!policy.is_remembered());
+    let request =
+        Request { identity: &ann, client_id: "c", action: Action::Publish, topic: "out/a" };
+    let decision = policy.authorize(&request);
+    assert!(decision.rule().is_some_and(|rule| !rule.is_remembered()), "{decision:?}");
     // Another user, and another Client of the same user, are other questions.
     let bob = Identity::new(Rule::named("a test")).with_user_name("bob");
     assert!(!ask_prepared(&policy, &bob, Action::Publish, "out/a"));
@@ -361,6 +364,78 @@ fn a_topic_without_an_answer_is_denied_and_asked_for_in_the_background() {
         thread::yield_now();
     }
     assert_eq!(policy.counters().requests, 1, "asked once, however often it was denied meanwhile");
+}
+
+/// Makes ann's answer about publishing to `a` due, as time would.
+fn make_due(policy: &HttpPolicy) {
+    let (user, client_id) = ("ann".to_owned(), "c1".to_owned());
+    let asked = Asked { user, client_id, topic: "a".to_owned(), acc: 2, address: None };
+    lock(&policy.shared.cache).refresh_later(&asked.key(), Instant::now());
+}
+
+#[test]
+fn a_yes_that_ends_soon_is_good_while_it_is_asked_for_again() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let server = TestServer::with(move |_, _| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => status(200),
+        _ => {
+            let _ = lock(&held).recv();
+            status(403)
+        }
+    });
+    let policy = policy(|settings| settings.acl_url = server.url("/acl"));
+    assert!(ask_prepared(&policy, &ann(), Action::Publish, "a"));
+    assert_eq!(server.next().1, "username=ann&clientid=c1&topic=a&acc=2");
+    assert!(ask(&policy, &ann(), Action::Publish, "a").is_allowed());
+    make_due(&policy);
+    for _ in 0..3 {
+        assert!(ask(&policy, &ann(), Action::Publish, "a").is_allowed());
+    }
+    server.next();
+    assert!(ask(&policy, &ann(), Action::Publish, "a").is_allowed(), "no answer yet");
+    drop(release);
+    let begun = Instant::now();
+    while ask(&policy, &ann(), Action::Publish, "a").is_allowed() {
+        assert!(begun.elapsed() < LONG, "the no is never used");
+        thread::yield_now();
+    }
+    assert_eq!(policy.counters().requests, 2, "asked for once");
+}
+
+#[test]
+fn a_failure_takes_no_yes_away_that_is_still_good_and_gives_none_pitfall_10() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let server = TestServer::with(move |_, _| {
+        status(if count.fetch_add(1, Ordering::SeqCst) == 0 { 200 } else { 500 })
+    });
+    let policy = policy(|settings| settings.acl_url = server.url("/acl"));
+    assert!(ask_prepared(&policy, &ann(), Action::Publish, "a"));
+    make_due(&policy);
+    assert!(ask(&policy, &ann(), Action::Publish, "a").is_allowed());
+    let begun = Instant::now();
+    while policy.counters().failed == 0 {
+        assert!(begun.elapsed() < LONG, "it is never asked again");
+        thread::yield_now();
+    }
+    assert!(ask(&policy, &ann(), Action::Publish, "a").is_allowed());
+    assert!(!ask_prepared(&policy, &ann(), Action::Publish, "b"));
+}
+
+#[test]
+fn an_identity_is_current_as_long_as_the_same_server_is_asked() {
+    use crate::access::testing::validity;
+    let (server, other) =
+        (TestServer::with(|_, _| status(200)), TestServer::with(|_, _| status(200)));
+    let policy_of = |server: &TestServer| policy(|settings| settings.user_url = server.url("/"));
+    let ann = connect(&policy_of(&server), "ann", b"secret").expect("a yes");
+    assert_eq!(validity(&*policy_of(&server), &ann), Validity::Current);
+    assert_eq!(validity(&*policy_of(&other), &ann), Validity::Gone);
+    let other = Identity::new(Rule::named("a certificate"));
+    assert_eq!(validity(&*policy_of(&server), &other), Validity::Foreign);
 }
 
 #[test]
@@ -432,6 +507,18 @@ fn wrong_settings_are_refused_in_one_line_with_key_and_remedy() {
         with(Some("https://h/"), None).starts_with("access.http.userUrl: https is not supported")
     );
     assert!(with(None, Some("nonsense")).starts_with("access.http.aclUrl: relative URL"));
+}
+
+#[test]
+fn debug_of_the_settings_shows_no_query_pitfall_19() {
+    let settings = HttpSettings {
+        user_url: Some("http://127.0.0.1/user?key=secret".to_owned()),
+        acl_url: Some("http://ann:secret@127.0.0.1/acl#secret".to_owned()),
+        superuser_url: Some("http://127.0.0.1?secret".to_owned()),
+        ..HttpSettings::default()
+    };
+    let text = format!("{settings:?}");
+    assert!(text.contains("http://127.0.0.1/user") && !text.contains("secret"), "{text}");
 }
 
 #[test]

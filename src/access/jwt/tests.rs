@@ -8,6 +8,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::access::testing::validity;
 use crate::access::{Action, Chain};
 use crate::transport::PeerInfo;
 
@@ -361,22 +362,20 @@ fn the_access_list_of_a_token_decides_and_without_one_the_next_policy_does() {
 fn an_identity_ends_with_its_key_its_algorithm_and_its_issuer() {
     let policy = secret_policy(|_| {});
     let identity = accepted(&policy, &json!({"sub": "ann", "exp": 9, "iss": "id"}));
-    assert!(policy.is_current(&identity));
-    assert!(
-        secret_policy(|settings| settings.issuer = Some("id".to_owned())).is_current(&identity)
-    );
-    assert!(
-        !secret_policy(|settings| settings.issuer = Some("other".to_owned())).is_current(&identity)
-    );
-    assert!(
-        !secret_policy(|settings| settings.audience = Some("mqtt".to_owned()))
-            .is_current(&identity)
-    );
-    assert!(!secret_policy(|settings| settings.algorithms = vec![Hs384]).is_current(&identity));
+    assert_eq!(validity(&policy, &identity), Validity::Current);
+    let of_issuer =
+        |issuer: &str| secret_policy(|settings| settings.issuer = Some(issuer.to_owned()));
+    assert_eq!(validity(&of_issuer("id"), &identity), Validity::Current);
+    assert_eq!(validity(&of_issuer("other"), &identity), Validity::Gone);
+    let for_audience = secret_policy(|settings| settings.audience = Some("mqtt".to_owned()));
+    assert_eq!(validity(&for_audience, &identity), Validity::Gone);
+    let by_algorithm = secret_policy(|settings| settings.algorithms = vec![Hs384]);
+    assert_eq!(validity(&by_algorithm, &identity), Validity::Gone);
     let other = JwtKeys::from_key_file(&[9; 64], "new.key").expect("a secret");
-    assert!(!policy_with(other, &[Hs256], |_| {}).is_current(&identity));
-    // Another policy of the chain let this one in.
-    assert!(policy.is_current(&Identity::new(Rule::named("a password file"))));
+    let by_key = policy_with(other, &[Hs256], |_| {});
+    assert_eq!(validity(&by_key, &identity), Validity::Gone);
+    let of_another = Identity::new(Rule::named("a password file"));
+    assert_eq!(validity(&policy, &of_another), Validity::Foreign);
 }
 
 #[test]

@@ -157,6 +157,7 @@ impl Loading<'_> {
 mod hooks {
     use super::super::Turn;
     use super::*;
+    use crate::access::config::shown_url;
     use crate::access::{HttpPolicy, HttpSettings};
 
     impl Loading<'_> {
@@ -175,9 +176,9 @@ mod hooks {
                 Ok(policy) => Arc::new(policy),
                 Err(problem) => return self.errors.push(problem),
             };
-            self.authenticates("access.http.userUrl", http.user_url.clone(), policy.clone());
+            self.authenticates("access.http.userUrl", shown_url(&http.user_url), policy.clone());
             if let Some(url) = &http.acl_url {
-                self.authorizes(Turn::Http, "access.http.aclUrl", url.clone(), policy);
+                self.authorizes(Turn::Http, "access.http.aclUrl", shown_url(url), policy);
             }
         }
     }

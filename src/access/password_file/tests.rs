@@ -6,6 +6,7 @@ use futures_lite::future::block_on;
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::testing::validity;
 use crate::access::{Action, HashMethod};
 use crate::reason_code::ReasonCode;
 use crate::transport::PeerInfo;
@@ -46,7 +47,7 @@ fn a_user_of_the_file_is_let_in_by_its_line() {
         let Answer::Accept { identity, data } = answer else { unreachable!("{answer:?}") };
         assert_eq!(identity.user_name(), Some(name));
         assert_eq!((identity.rule().to_string().as_str(), data.len()), (rule, 0));
-        assert!(policy.is_current(&identity));
+        assert_eq!(validity(&*policy, &identity), Validity::Current);
     }
 }
 
@@ -107,10 +108,33 @@ fn an_identity_is_current_as_long_as_its_line_is_the_same() {
     let moved = file(&format!("carol:{BOB}\nann:{ANN}"));
     let changed = file(&format!("ann:{BOB}"));
     let removed = file(&format!("carol:{ANN}"));
-    assert!(moved.is_current(&identity));
-    assert!(!changed.is_current(&identity) && !removed.is_current(&identity));
+    assert_eq!(validity(&*moved, &identity), Validity::Current);
+    assert_eq!(validity(&*changed, &identity), Validity::Gone);
+    assert_eq!(validity(&*removed, &identity), Validity::Gone);
+    let dynamic = crate::access::DynamicSecurity::parse("{}", "d.json").expect("a good file");
+    assert_eq!(validity(&dynamic, &identity), Validity::Foreign, "this policy did not let it in");
     let other = Identity::new(Rule::named("a certificate")).with_user_name("ann");
-    assert!(removed.is_current(&other), "another policy let it in");
+    assert_eq!(validity(&*removed, &other), Validity::Foreign, "another policy let it in");
+}
+
+/// What a name costs would tell known names from others if it changed with each edit.
+#[test]
+fn what_an_unknown_user_costs_survives_edits_of_the_file_pitfall_19() {
+    let model = |policy: &PasswordFile, name: u32| {
+        let decoy = policy.decoy(&format!("unknown {name}")).expect("a user");
+        decoy.rule.text().to_owned()
+    };
+    let before = file(&format!("ann:{ANN}\nbob:{BOB}\n"));
+    let changed = file(&format!("# comment\nann:{ANN}\nbob:{ANN}\n"));
+    let added = file(&format!("ann:{ANN}\nbob:{BOB}\ncarol:{BOB}\n"));
+    let mut moved = 0;
+    for name in 0..300 {
+        let (old, new) = (model(&before, name), model(&added, name));
+        assert_eq!(old, model(&changed, name));
+        assert!(new == old || new == "user carol", "{old} {new}");
+        moved += u32::from(new != old);
+    }
+    assert!((50..=150).contains(&moved), "{moved} of 300");
 }
 
 /// Pitfall 19. What a name costs is the hash that is computed for it.

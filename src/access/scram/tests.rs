@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rsasl::prelude::{Mechname, SASLClient, SASLConfig};
 
 use super::*;
+use crate::access::testing::validity;
 use crate::transport::PeerInfo;
 
 use ScramMechanism::{Sha256, Sha512};
@@ -176,6 +177,34 @@ fn an_unknown_user_looks_like_a_known_one_pitfall_19() {
     assert_eq!(unknown, why(finish(known, &last)));
 }
 
+/// A salt that changed when the file was edited would be one of no user, because those of users stay.
+#[test]
+fn the_salt_of_an_unknown_user_survives_edits_of_the_file_pitfall_19() {
+    let first = line("first", "pencil", Sha256);
+    let challenge = |policy: &ScramPolicy, user: usize| {
+        let message = format!("n,,n=nobody{user},r=x");
+        begin(policy, &message).expect("a challenge").0
+    };
+    let of = |lines: &[&str]| policy(&lines.join("\n"));
+    let (other, changed) = (line("ann", "pencil", Sha256), line("ann", "other", Sha256));
+    let costly = line("zoe", "pencil", Sha256).replace("$4096:", "$10000:");
+    let before = of(&[&first, &other]);
+    for after in [
+        of(&[&first]),
+        of(&[&first, &changed]),
+        of(&["# comment", &first, &other, &line("bob", "x", Sha256)]),
+    ] {
+        for user in 0..32 {
+            assert_eq!(challenge(&before, user), challenge(&after, user));
+        }
+    }
+    // A user with other iterations is the model of its share of the unknown names, and the others stay.
+    let after = of(&[&first, &other, &costly]);
+    let moved =
+        (0..300).filter(|user| challenge(&before, *user) != challenge(&after, *user)).count();
+    assert!((50..=150).contains(&moved), "{moved} of 300");
+}
+
 #[test]
 fn first_messages_that_are_not_as_the_standard_demands_are_refused() {
     let malformed = "134 the client-first-message is malformed";
@@ -283,11 +312,12 @@ fn an_identity_ends_when_its_user_or_password_leaves_the_file() {
         policy(&[line("user", "pencil", Sha256), line("user", "pencil", Sha512)].join("\n"));
     let (_, identity) = play(&policy, Sha512, "user", "pencil");
     let identity = identity.expect("the right password");
-    assert!(policy.is_current(&identity));
-    assert!(!pencil().is_current(&identity), "the mechanism is gone");
+    assert_eq!(validity(&*policy, &identity), Validity::Current);
+    assert_eq!(validity(&*pencil(), &identity), Validity::Gone, "the mechanism is gone");
     let changed = ScramUsers::parse(&line("user", "crayon", Sha512), "scram").expect("a file");
-    assert!(!ScramPolicy::new(changed).is_current(&identity));
-    assert!(pencil().is_current(&Identity::new(Rule::named("a password file"))));
+    assert_eq!(validity(&ScramPolicy::new(changed), &identity), Validity::Gone);
+    let other = Identity::new(Rule::named("a password file"));
+    assert_eq!(validity(&*pencil(), &other), Validity::Foreign);
 }
 
 #[test]

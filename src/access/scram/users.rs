@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{ScramError, ScramMechanism};
 use crate::access::FileErrors;
 use crate::access::file_error::Problems;
+use crate::access::steady_choice::steady_choice;
 
 /// The least number of iterations (RFC 7677 section 4), and a number that no client survives.
 const ITERATIONS: std::ops::RangeInclusive<u32> = 4_096..=100_000_000;
@@ -25,6 +26,9 @@ const SALT_BYTES: usize = 16;
 /// One user a line: a name, a colon, and what PostgreSQL keeps for a user, `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`
 /// (or `SCRAM-SHA-512$…`) with base64. The name has no colon. A user may have one line for each mechanism. Empty lines
 /// and lines that begin with `#` count for nothing.
+///
+/// An unknown user is answered with a salt, always the same one, that is computed from the first user's keys: leave the
+/// first line as it is and add users below it, so that those salts stay as users' own salts do.
 ///
 /// ```
 /// use hrotti::access::{ScramMechanism, ScramUsers};
@@ -42,9 +46,11 @@ pub struct ScramUsers {
     /// One list for each mechanism, sorted by name.
     sha256: Vec<Arc<Credential>>,
     sha512: Vec<Arc<Credential>>,
-    /// Makes the credentials of users that are unknown. It comes from the secrets of the file, so that an unknown user
-    /// has the same salt after a restart, as a known one has.
+    /// Makes the credentials of users that are unknown. It comes from the secrets of the first user of the file alone, so
+    /// that an unknown user has the same salt after a restart and after an edit, as a known one has.
     unknown: hmac::Key,
+    /// Iterations and length of the salt of each user, in the order of the file, for each mechanism.
+    shapes: [Vec<(NonZeroU32, usize)>; 2],
 }
 
 /// What the server knows of a user's password: enough to verify a proof, not enough to make one.
@@ -75,6 +81,11 @@ impl ScramUsers {
                 Err(problem) => problems.add(number, problem),
             }
         }
+        let unknown = unknown_key(users.first());
+        let shapes = ScramMechanism::ALL.map(|mechanism| {
+            let users = users.iter().filter(|user| user.mechanism == mechanism);
+            users.map(|user| (user.iterations, user.salt.len())).collect()
+        });
         users.sort_by(|one, two| (&one.name, one.line).cmp(&(&two.name, two.line)));
         let (sha256, sha512): (Vec<_>, Vec<_>) =
             users.into_iter().partition(|user| user.mechanism == ScramMechanism::Sha256);
@@ -89,8 +100,8 @@ impl ScramUsers {
                 );
             }
         }
-        let unknown = unknown_key(sha256.iter().chain(&sha512));
-        let users = ScramUsers { source: problems.source().clone(), sha256, sha512, unknown };
+        let source = problems.source().clone();
+        let users = ScramUsers { source, sha256, sha512, unknown, shapes };
         let empty = users.sha256.is_empty() && users.sha512.is_empty();
         match problems.or(users) {
             Ok(users) if empty => {
@@ -153,20 +164,21 @@ impl ScramUsers {
             blocks.take(length).collect::<Vec<u8>>()
         };
         // Iterations and length of the salt are those of a user in the file, always the same one for a name.
-        let users = self.of(mechanism);
-        let choice = bytes("choice", 8)
-            .iter()
-            .fold(0_usize, |sum, byte| (sum.wrapping_mul(256)).wrapping_add(usize::from(*byte)));
-        let like = choice.checked_rem(users.len()).and_then(|index| users.get(index));
-        let (iterations, salt) =
-            like.map_or((None, SALT_BYTES), |like| (Some(like.iterations), like.salt.len()));
+        let [sha256, sha512] = &self.shapes;
+        let shapes = match mechanism {
+            ScramMechanism::Sha256 => sha256,
+            ScramMechanism::Sha512 => sha512,
+        };
+        let choice = bytes("choice", 8).iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let like = steady_choice(choice, shapes.len()).and_then(|index| shapes.get(index));
         let least = NonZeroU32::MIN.saturating_add(ITERATIONS.start() - 1);
+        let (iterations, salt) = like.copied().unwrap_or((least, SALT_BYTES));
         let length = mechanism.key_len();
         Credential {
             mechanism,
             name: user.to_owned(),
             line: 0,
-            iterations: iterations.unwrap_or(least),
+            iterations,
             salt: bytes("salt", salt),
             stored_key: Zeroizing::new(bytes("stored", length)),
             server_key: Zeroizing::new(bytes("server", length)),
@@ -181,9 +193,9 @@ impl fmt::Debug for ScramUsers {
     }
 }
 
-fn unknown_key<'a>(users: impl Iterator<Item = &'a Arc<Credential>>) -> hmac::Key {
+fn unknown_key(first: Option<&Arc<Credential>>) -> hmac::Key {
     let mut context = digest::Context::new(&digest::SHA512);
-    for user in users {
+    if let Some(user) = first {
         context.update(&user.server_key);
         context.update(&user.stored_key);
     }

@@ -102,6 +102,30 @@ fn names_are_substituted_as_text_pitfall_8() {
     assert!(ask(&ann, Action::Publish, "u/ann/x") && !ask(&ann, Action::Publish, "u/bob/x"));
 }
 
+/// What the broker says of itself, and the names that begin with `$`, are for those whom a list names them to.
+#[test]
+fn a_name_that_a_client_chose_reaches_no_topic_that_begins_with_dollar_pitfall_8() {
+    for value in [json!({"all": ["${clientid}/#"]}), json!({"all": ["${username}${clientid}/#"]})] {
+        for names in [
+            Names { user_name: Some(""), client_id: "$SYS" },
+            Names { user_name: Some("$"), client_id: "SYS" },
+            Names { user_name: Some(""), client_id: "$SYS/broker" },
+        ] {
+            let lists = read(&value, names).expect("valid lists");
+            for action in [Action::Publish, Action::Receive, Action::Subscribe] {
+                for topic in ["$SYS/broker/load", "$SYS/broker", "$SYS/#", "$/x"] {
+                    assert!(!ask(&lists, action, topic), "{value}: {action} {topic}");
+                }
+            }
+        }
+    }
+    let lists = json!({"all": ["$SYS/${clientid}/#", "a/${clientid}", "x${clientid}"]});
+    let lists = read(&lists, Names { user_name: None, client_id: "$c" }).expect("valid lists");
+    for topic in ["$SYS/$c/x", "a/$c", "x$c"] {
+        assert!(ask(&lists, Action::Receive, topic), "{topic}");
+    }
+}
+
 #[test]
 fn without_a_user_name_its_filters_are_left_out() {
     let value = json!({"all": ["${username}/#", "u${username}", "open"]});

@@ -4,7 +4,8 @@ use std::future::ready;
 use std::sync::Arc;
 
 use crate::access::{
-    Answer, Authenticating, Credentials, Decision, Identity, Policy, Request, Rule,
+    Answer, Authenticating, Credentials, Decision, Identity, Policy, Present, Request, Rule,
+    Validity,
 };
 
 type Authenticate = dyn Fn(Credentials) -> Authenticating + Send + Sync;
@@ -16,6 +17,8 @@ pub(crate) struct Rig {
     pub(crate) authenticate: Box<Authenticate>,
     pub(crate) authorize: Box<Authorize>,
     pub(crate) is_current: Box<IsCurrent>,
+    /// The rule of every decision.
+    pub(crate) rule: Rule,
 }
 
 pub(crate) const RULE: Rule = Rule::named("the test's rule");
@@ -36,6 +39,7 @@ impl Default for Rig {
             }),
             authorize: Box::new(|_| true),
             is_current: Box::new(|_| true),
+            rule: RULE,
         }
     }
 }
@@ -63,10 +67,11 @@ impl Policy for Rig {
     }
 
     fn authorize(&self, request: &Request<'_>) -> Decision {
-        if (self.authorize)(request) { Decision::Allow(RULE) } else { Decision::Deny(RULE) }
+        let rule = self.rule.clone();
+        if (self.authorize)(request) { Decision::Allow(rule) } else { Decision::Deny(rule) }
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        (self.is_current)(identity)
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        Validity::current_if((self.is_current)(client.identity))
     }
 }

@@ -3,8 +3,9 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use super::testing::{Rig, identity};
+use super::testing::{RULE, Rig, identity};
 use super::*;
+use crate::access::{Answer, Authenticating, Bans, Chain, Credentials};
 
 fn network(client_id: &str) -> Asker<'_> {
     Asker { client_id, trusted: false }
@@ -24,10 +25,18 @@ fn clients_do_not_write_where_the_server_does_pitfall_7() {
             Err(Denied::Reserved),
             "{topic}"
         );
-        assert_eq!(access.publish(host, &mut None, topic), Ok(()), "{topic}");
+        assert_eq!(
+            access.publish(host, &mut None, topic),
+            Ok(Permit::UntilTheRulesChange),
+            "{topic}"
+        );
     }
     for topic in ["$SYSTEM", "$sys/a", "a/$SYS", "$shared/a", "$other"] {
-        assert_eq!(access.publish(network("c"), &mut None, topic), Ok(()), "{topic}");
+        assert_eq!(
+            access.publish(network("c"), &mut None, topic),
+            Ok(Permit::UntilTheRulesChange),
+            "{topic}"
+        );
     }
 }
 
@@ -116,6 +125,73 @@ fn a_client_that_connected_without_a_policy_is_not_current_under_one_pitfall_10(
     access.allows(network("c"), &mut none, Action::Publish, b"t");
     assert!(!access.is_current(network("c"), none.as_deref()), "also after a question");
     assert!(access.is_current(network("c"), subject().as_deref()));
+}
+
+/// A policy that keeps no account of the Clients that it lets in, but of those that it would refuse.
+struct Plain {
+    refused: Option<&'static str>,
+    allowed_by: Rule,
+    asked: AtomicUsize,
+}
+
+impl Plain {
+    fn new() -> Plain {
+        Plain { refused: None, allowed_by: RULE, asked: AtomicUsize::new(0) }
+    }
+}
+
+impl Policy for Plain {
+    fn authenticate(self: Arc<Self>, _: Credentials) -> Authenticating {
+        Box::pin(std::future::ready(Answer::accept(identity("ann"))))
+    }
+
+    fn authorize(&self, _: &Request<'_>) -> Decision {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Decision::Allow(self.allowed_by.clone())
+    }
+
+    fn validity(&self, client: &Present<'_>) -> Validity {
+        match client.identity.user_name() == self.refused {
+            true => Validity::Gone,
+            false => Validity::Foreign,
+        }
+    }
+}
+
+#[test]
+fn a_policy_without_an_account_of_its_clients_keeps_them_until_it_is_replaced() {
+    let plain = || -> Arc<dyn Policy> { Arc::new(Plain::new()) };
+    let access = AccessControl::with(plain());
+    let number = access.rules().number;
+    let ann = Subject::new(identity("ann")).admitted_by(number);
+    let current = |access: &AccessControl| access.is_current(network("c"), Some(&ann));
+    assert!(current(&access));
+    access.replace(|present| present);
+    assert!(current(&access), "reported as changed");
+    let chain = Chain::new(vec![Arc::new(Bans::new(9)), plain()]);
+    access.replace(|_| Some(Arc::new(chain)));
+    assert!(!current(&access), "nobody vouches for it");
+    assert!(access.is_current(network("c"), subject().as_deref()), "the host does");
+    let refusing: Arc<dyn Policy> = Arc::new(Plain { refused: Some("ann"), ..Plain::new() });
+    let vouching: Arc<dyn Policy> = Arc::new(Rig::default());
+    access.replace(|_| Some(Arc::new(Chain::new(vec![plain(), vouching.clone()]))));
+    assert!(current(&access), "one vouches for it");
+    access.replace(|_| Some(Arc::new(Chain::new(vec![vouching, refusing]))));
+    assert!(!current(&access), "one refuses it");
+    assert!(!access.is_current(network("c"), subject().as_deref()), "also if the host vouches");
+}
+
+#[test]
+fn a_decision_for_one_question_is_not_remembered_whoever_passes_it_on() {
+    let plain = Arc::new(Plain { allowed_by: RULE.for_one_question(), ..Plain::new() });
+    let chain = Chain::new(vec![plain.clone()]);
+    let access = AccessControl::with(Arc::new(Bans::new(9)).guard(Arc::new(chain)));
+    let mut subject = subject();
+    for times in 1..4 {
+        assert_eq!(access.publish(network("c"), &mut subject, "t"), Ok(Permit::Once));
+        assert!(access.allows(network("c"), &mut subject, Action::Receive, b"t"));
+        assert_eq!(plain.asked.load(Ordering::Relaxed), 2 * times);
+    }
 }
 
 #[test]

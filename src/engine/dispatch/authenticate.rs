@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{Dispatch, End};
 use crate::access::{Credentials, Identity, Refusal, Rule, Secret};
 use crate::counters::count_one;
-use crate::engine::access::Subject;
+use crate::engine::access::{Rules, Subject};
 use crate::engine::authentication::{Decided, Exchange};
 use crate::engine::connect::Admitted;
 use crate::error::Fault;
@@ -39,8 +39,8 @@ struct Undecided {
     user: Option<Arc<str>>,
     /// The Server has assigned the Client Identifier.
     assigned: bool,
-    /// The generation of the rules that decide.
-    generation: u64,
+    /// The rules that decide.
+    rules: Rules,
 }
 
 /// The end of an identity.
@@ -86,14 +86,14 @@ impl Dispatch {
         let engine = &self.engine;
         let assigned = connect.client_id.is_empty().then(|| engine.assign_client_id());
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
-        let (policy, generation) = engine.access.policy();
-        let Some(policy) = policy else {
+        let rules = engine.access.rules();
+        let Some(policy) = rules.policy.clone() else {
             if connect.authentication_method.is_some() {
                 let detail = "MQTT-4.12.0-1: no Authentication Method is supported";
                 return Err(Fault::Refused(ReasonCode::BAD_AUTHENTICATION_METHOD, detail).into());
             }
             let assigned = assigned.is_some();
-            let admitted = Admitted { client_id, assigned, identity: None, generation };
+            let admitted = Admitted { client_id, assigned, identity: None, rules: &rules };
             return self.open(connect, &admitted, now);
         };
         let client_id: Arc<str> = client_id.into();
@@ -115,7 +115,7 @@ impl Dispatch {
             client_id,
             user,
             assigned: assigned.is_some(),
-            generation,
+            rules,
         };
         self.authentication = Some(Box::new(Authentication {
             method,
@@ -177,13 +177,13 @@ impl Dispatch {
         if ends.is_some_and(|ends| ends.look_at <= now) {
             return Err(self.refused(&has_ended(&identity), Some(&undecided)).into());
         }
-        let Undecided { header, body, client_id, assigned, generation, .. } = undecided;
+        let Undecided { header, body, client_id, assigned, rules, .. } = undecided;
         let Ok(connect) = decode_connect(header, &body) else {
             return Err(End::Broken("a CONNECT that was read once cannot be read again"));
         };
         self.connection.grant(&connect, data)?;
         let identity = Some(identity);
-        let admitted = Admitted { client_id: &client_id, assigned, identity, generation };
+        let admitted = Admitted { client_id: &client_id, assigned, identity, rules: &rules };
         self.open(&connect, &admitted, now)?;
         match &mut self.authentication {
             Some(kept) if kept.method.is_some() || ends.is_some() => kept.ends = ends,
@@ -213,7 +213,7 @@ impl Dispatch {
     }
 
     fn begin_again(&mut self, data: Secret, now: Timestamp) -> Result<(), End> {
-        let (Some(held), Some(policy)) = (&self.session, self.engine.access.policy().0) else {
+        let (Some(held), Some(policy)) = (&self.session, self.engine.access.rules().policy) else {
             let detail = "the access rules have been removed";
             return Err(Fault::Server(ReasonCode::NOT_AUTHORIZED, detail).into());
         };

@@ -499,3 +499,25 @@ fn a_will_is_asked_for_twice_pitfall_9() {
     drop(served);
     assert_eq!(bench.engine.counters().publishes_denied, 2);
 }
+
+#[test]
+fn a_route_is_not_remembered_for_a_publisher_that_may_publish_once_pitfall_10() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let rig = Rig {
+        authorize: Box::new(move |request| {
+            request.action != Action::Publish || count.fetch_add(1, Ordering::Relaxed) < 2
+        }),
+        rule: RULE.for_one_question(),
+        ..Rig::default()
+    };
+    let bench = bench_of(Arc::new(rig));
+    let mut reader = bench.connect("r");
+    reader.exchange(&subscribe());
+    let mut writer = bench.connect("w");
+    for published in [true, true, false, false] {
+        writer.exchange(&publish(b"x"));
+        assert_eq!(reader.exchange(b"").is_empty(), !published);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
+}

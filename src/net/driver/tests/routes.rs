@@ -117,6 +117,7 @@ fn policy(rules: &Arc<Mutex<Rules>>) -> Arc<Rig> {
                 false => Answer::accept(Identity::new(RULE).with_user_name(&shown.client_id)),
             }))
         }),
+        ..Rig::default()
     })
 }
 
