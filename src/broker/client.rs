@@ -201,7 +201,7 @@ impl Client {
             .map_err(|fault| ClientError::Refused(fault.reason()))?;
         let now = self.engine.now();
         let errand = Errand::new(&self.engine, self.cell.client_id.clone());
-        let errand = errand.publish(&self.engine, &self.cell, message, now);
+        let errand = errand.publish(&self.engine, (&self.cell, self.epoch), message, now);
         if let Heard::Denied(_) = errand.heard() {
             errand.run(&self.engine);
             return Err(ClientError::Refused(ReasonCode::NOT_AUTHORIZED));
@@ -278,7 +278,9 @@ impl Client {
             return Err(ClientError::Refused(ReasonCode::PROTOCOL_ERROR));
         }
         let subscription = Subscription { options, id: None };
-        let (reason, replay) = self.engine.subscribe(&self.cell, filter.clone(), subscription);
+        let subscribed =
+            self.engine.subscribe(&self.cell, self.epoch, filter.clone(), subscription);
+        let (reason, replay) = subscribed.map_err(|_ended| ClientError::Stopped)?;
         if let Some(replay) = replay {
             self.cell.lock().session.replay(replay);
         }
@@ -296,7 +298,8 @@ impl Client {
     /// The first poll unsubscribes and finishes the future.
     pub async fn unsubscribe(&self, filter: &TopicFilter) -> Result<bool, ClientError> {
         self.check()?;
-        match self.engine.unsubscribe(&self.cell, filter) {
+        let unsubscribed = self.engine.unsubscribe(&self.cell, self.epoch, filter);
+        match unsubscribed.map_err(|_ended| ClientError::Stopped)? {
             reason if reason.is_error() => Err(ClientError::Refused(reason)),
             reason => Ok(reason == ReasonCode::SUCCESS),
         }

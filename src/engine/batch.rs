@@ -175,7 +175,7 @@ impl Batch {
     pub(crate) fn publish(
         &mut self,
         engine: &Engine,
-        publisher: &SessionCell,
+        (publisher, epoch): (&SessionCell, u64),
         cache: &mut RouteCache,
         arriving: Arriving<'_>,
         now: Timestamp,
@@ -194,7 +194,7 @@ impl Batch {
                 };
             }
             Some(_) => {}
-            None => match publisher.may_publish(&engine.access, arriving.topic) {
+            None => match publisher.may_publish(&engine.access, epoch, arriving.topic) {
                 Ok(given) => permit = given,
                 Err(denied) => return Routed::Heard(self.count_denied(denied)),
             },
@@ -481,10 +481,11 @@ impl Batch {
     }
 
     pub(crate) fn count_denied(&mut self, denied: Denied) -> Heard {
-        self.count(Outcome::Filtered(match denied {
-            Denied::Reserved => FilterReason::ReservedTopic,
-            Denied::ByPolicy => FilterReason::NotAuthorized,
-        }));
+        match denied {
+            Denied::Reserved => self.count(Outcome::Filtered(FilterReason::ReservedTopic)),
+            Denied::ByPolicy => self.count(Outcome::Filtered(FilterReason::NotAuthorized)),
+            Denied::TakenOver => {} // as if it had not been read
+        }
         Heard::Denied(denied)
     }
 

@@ -98,7 +98,10 @@ impl Engine {
             };
             connack(&accepted, &mut first);
             state.session.append_protocol(epoch, &mut first);
-            let before = state.link.replace(link.clone());
+            if let Some(before) = state.link.replace(link.clone()) {
+                // Under the lock: a Network Connection that finds another epoch finds the order, too.
+                before.mailbox.order(taken_over(torn));
+            }
             state.subject = subject.take();
             cell.set_connected(&state, true);
             self.watch_expiry(&cell, &mut state, now);
@@ -106,9 +109,6 @@ impl Engine {
                 self.recheck(&cell, &state); // the rules have changed since they accepted it
             }
             drop(state);
-            if let Some(before) = before {
-                before.mailbox.order(taken_over(torn));
-            }
             return Ok(Opened { cell, epoch, session_present: present });
         }
     }
@@ -127,7 +127,8 @@ impl Engine {
                 self.end_session(cell, |session| session.expiry_secs() == 0);
                 return None;
             }
-            (state.session.take_will_for_resumption(), state.session.epoch())
+            let will = state.session.take_will_for_resumption();
+            (self.judge_will(cell, &mut state, will), state.session.epoch())
         };
         self.publish_leftovers(cell, will, Vec::new());
         Some(epoch)

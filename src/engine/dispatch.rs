@@ -16,7 +16,8 @@ use super::errand::Errand;
 use super::route::RouteCache;
 use super::session_cell::{CellState, Link, SessionCell};
 use super::state::Engine;
-use super::subscribe::{Subscribing, Unsubscribing};
+use super::subscribe::{Halt, Subscribing, Unsubscribing};
+use super::timers::Order;
 use crate::access::{DeniedPublish, Identity};
 use crate::budget::Budget;
 use crate::connection::{Action, Connection, Topic};
@@ -344,7 +345,7 @@ impl Dispatch {
             frozen,
         };
         let Turn { batch, budget, now, .. } = turn;
-        let (publisher, routes) = (&held.cell, &mut self.routes);
+        let (publisher, routes) = ((&*held.cell, held.epoch), &mut self.routes);
         match batch.publish(&self.engine, publisher, routes, arriving, *now, budget) {
             Routed::Heard(heard) => self.answer_publish(qos, id, heard)?,
             Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
@@ -376,6 +377,9 @@ impl Dispatch {
     /// # Errors
     /// The policy denies it, the Client speaks 3.x, and `denied_publish` says that the Network Connection is closed.
     fn answer_publish(&mut self, qos: QoS, id: Option<PacketId>, heard: Heard) -> Result<(), End> {
+        if heard == Heard::Denied(Denied::TakenOver) {
+            return Err(self.taken_over());
+        }
         let strict = self.engine.access.denied_publish == DeniedPublish::Disconnect;
         if heard == Heard::Denied(Denied::ByPolicy) && strict && !self.connection.is_v5() {
             let detail = "the access rules deny a PUBLISH";
@@ -385,7 +389,7 @@ impl Dispatch {
             Heard::Denied(Denied::Reserved) => {
                 (ReasonCode::NOT_AUTHORIZED, "this Topic Name is reserved for the Server")
             }
-            Heard::Denied(Denied::ByPolicy) => {
+            Heard::Denied(Denied::ByPolicy | Denied::TakenOver) => {
                 (ReasonCode::NOT_AUTHORIZED, "publishing to this Topic Name is not allowed")
             }
             Heard::Unmatched => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
@@ -461,7 +465,8 @@ impl Dispatch {
         }
         let Some(Held { cell, epoch, .. }) = &self.session else { return Ok(true) };
         if !work.acknowledged {
-            if !work.advance(&self.engine, cell, body, turn.budget)? {
+            let advanced = work.advance(&self.engine, cell, *epoch, body, turn.budget);
+            if !advanced.map_err(|halt| self.halted(halt))? {
                 return Ok(false);
             }
             debug!(target: PROTOCOL_LOG, "{:?} subscribes: {:?}", cell.client_id, work.reasons);
@@ -483,8 +488,9 @@ impl Dispatch {
         if !turn.batch.push_pending(&self.engine, turn.now, turn.budget) {
             return Ok(false);
         }
-        let Some(Held { cell, .. }) = &self.session else { return Ok(true) };
-        if !work.advance(&self.engine, cell, body, turn.budget)? {
+        let Some(Held { cell, epoch, .. }) = &self.session else { return Ok(true) };
+        let advanced = work.advance(&self.engine, cell, *epoch, body, turn.budget);
+        if !advanced.map_err(|halt| self.halted(halt))? {
             return Ok(false);
         }
         self.connection.unsubscribed(work.packet_id, &work.reasons, &mut self.answers)?;
@@ -492,6 +498,31 @@ impl Dispatch {
     }
 
     // ---- The end ---------------------------------------------------------------------------------
+
+    /// The end that an order demands; `None` if the order is no end yet.
+    pub(crate) fn ordered_end(&self) -> Option<End> {
+        match self.link.mailbox.ordered()? {
+            Order::ShuttingDown if self.session.is_some() => None,
+            Order::TakenOverMidPacket => {
+                Some(End::Broken("taken over by another Network Connection amid a packet"))
+            }
+            Order::Abort => Some(End::Broken("the deadline of the stop has passed")),
+            order => Some(End::Fault(order.fault())),
+        }
+    }
+
+    /// The end of a Network Connection whose Session belongs to another one. The order has been given already, under
+    /// the lock under which the Session was taken.
+    fn taken_over(&self) -> End {
+        self.ordered_end().unwrap_or(End::Broken("the Session has ended"))
+    }
+
+    fn halted(&self, halt: Halt) -> End {
+        match halt {
+            Halt::Fault(fault) => fault.into(),
+            Halt::TakenOver => self.taken_over(),
+        }
+    }
 
     fn disconnect(
         &mut self,

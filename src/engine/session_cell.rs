@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use super::access::{AccessControl, Asker, Denied, Permit, Subject};
+use super::access::{AccessControl, Asker, Denied, Permit, Subject, TakenOver};
 use super::share::Group;
 use super::timers::Mailbox;
 use crate::access::Action;
@@ -97,26 +97,43 @@ impl SessionCell {
         Asker { client_id: &self.client_id, trusted: self.owner == Owner::Host }
     }
 
-    /// Whether the client may publish to a Topic Name. Does not lock the Session without a policy.
+    /// Whether the client of this Network Connection may publish to a Topic Name. Does not lock the Session without a
+    /// policy.
     pub(crate) fn may_publish(
         &self,
         access: &AccessControl,
+        epoch: u64,
         topic: &str,
     ) -> Result<Permit, Denied> {
         let asker = self.asker();
         if !access.is_in_force() || asker.trusted {
             return access.publish(asker, &mut None, topic);
         }
-        access.publish(asker, &mut self.lock().subject, topic)
+        let mut state = self.lock();
+        if !state.is_held_by(epoch) {
+            return Err(Denied::TakenOver);
+        }
+        access.publish(asker, &mut state.subject, topic)
     }
 
-    /// Whether the client may subscribe or unsubscribe, without the ShareName of a shared subscription.
-    pub(crate) fn may(&self, access: &AccessControl, action: Action, filter: &str) -> bool {
+    /// Whether the client of this Network Connection may subscribe or unsubscribe, without the ShareName of a shared
+    /// subscription.
+    pub(crate) fn may(
+        &self,
+        access: &AccessControl,
+        epoch: u64,
+        action: Action,
+        filter: &str,
+    ) -> Result<bool, TakenOver> {
         let asker = self.asker();
         if !access.is_in_force() || asker.trusted {
-            return true;
+            return Ok(true);
         }
-        access.allows(asker, &mut self.lock().subject, action, filter.as_bytes())
+        let mut state = self.lock();
+        if !state.is_held_by(epoch) {
+            return Err(TakenOver);
+        }
+        Ok(access.allows(asker, &mut state.subject, action, filter.as_bytes()))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CellState> {
@@ -171,6 +188,11 @@ impl SessionCell {
 }
 
 impl CellState {
+    /// Whether the Session still belongs to this Network Connection.
+    pub(crate) fn is_held_by(&self, epoch: u64) -> bool {
+        self.session.epoch() == epoch && self.session.is_attached()
+    }
+
     /// Notes that the Session is a member of `group`.
     pub(crate) fn join(&mut self, group: Arc<Group<SessionCell>>) {
         let shares =

@@ -4,6 +4,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::access::TakenOver;
 use super::session_cell::SessionCell;
 use super::share::Member;
 use super::state::Engine;
@@ -44,6 +45,25 @@ pub(crate) struct Subscribing {
     replays: Vec<Replay>,
     /// SUBACK is queued.
     pub(crate) acknowledged: bool,
+}
+
+/// Why a packet is not carried out any further.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    Fault(Fault),
+    TakenOver,
+}
+
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Halt {
+        Halt::Fault(fault)
+    }
+}
+
+impl From<TakenOver> for Halt {
+    fn from(_: TakenOver) -> Halt {
+        Halt::TakenOver
+    }
 }
 
 /// An UNSUBSCRIBE that is being carried out.
@@ -121,14 +141,15 @@ impl Subscribing {
     ///
     /// # Errors
     /// A text that is no Topic Filter, No Local on a shared subscription, or too many filters: the connection has to
-    /// be closed, and no filter of the packet was carried out.
+    /// be closed, and no filter of the packet was carried out. Another Network Connection has the Session.
     pub(crate) fn advance(
         &mut self,
         engine: &Engine,
         cell: &Arc<SessionCell>,
+        epoch: u64,
         body: &[u8],
         budget: &mut Budget,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, Halt> {
         if self.progress.unchecked > 0 && !self.check(engine, body, budget)? {
             return Ok(false);
         }
@@ -146,7 +167,7 @@ impl Subscribing {
             let options = if self.bridge { options.of_bridge(filter.is_shared()) } else { options };
             let options = SubscriptionOptions { qos: options.qos.min(self.qos_max), ..options };
             let subscription = Subscription { options, id: self.id };
-            let (reason, replay) = engine.subscribe(cell, filter, subscription);
+            let (reason, replay) = engine.subscribe(cell, epoch, filter, subscription)?;
             self.reasons.push(reason);
             self.replays.extend(replay);
         }
@@ -212,14 +233,15 @@ impl Unsubscribing {
     ///
     /// # Errors
     /// A text that is no Topic Filter, or too many filters: the connection has to be closed, and no filter of the
-    /// packet was carried out.
+    /// packet was carried out. Another Network Connection has the Session.
     pub(crate) fn advance(
         &mut self,
         engine: &Engine,
         cell: &Arc<SessionCell>,
+        epoch: u64,
         body: &[u8],
         budget: &mut Budget,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, Halt> {
         let mut entries = UnsubscribeEntries::in_last(self.progress.unchecked, body);
         while let Some(text) = entries.next() {
             check_filter(text?).map_err(|_| {
@@ -239,9 +261,10 @@ impl Unsubscribing {
             }
             self.progress.carry_out(entries.bytes_left(), budget);
             let filter = mounted(text?, self.mount.as_ref(), budget);
-            self.reasons.push(filter.map_or(ReasonCode::NO_SUBSCRIPTION_EXISTED, |filter| {
-                engine.unsubscribe(cell, &filter)
-            }));
+            self.reasons.push(match filter {
+                Ok(filter) => engine.unsubscribe(cell, epoch, &filter)?,
+                Err(_) => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+            });
         }
         Ok(true)
     }
@@ -262,30 +285,34 @@ fn mounted(
 impl Engine {
     /// Adds or replaces one subscription: the tree first, so that no message is missed between it and the
     /// retained ones. Returns the Reason Code, and the replay of retained messages that is to be begun.
+    ///
+    /// # Errors
+    /// The access rules would have to be asked, and the Session no longer belongs to this Network Connection.
     pub(crate) fn subscribe(
         &self,
         cell: &Arc<SessionCell>,
+        epoch: u64,
         filter: TopicFilter,
         subscription: Subscription,
-    ) -> (ReasonCode, Option<Replay>) {
+    ) -> Result<(ReasonCode, Option<Replay>), TakenOver> {
         if !self.topic_is_within_limits(filter.filter_str()) {
-            return (ReasonCode::TOPIC_FILTER_INVALID, None);
+            return Ok((ReasonCode::TOPIC_FILTER_INVALID, None));
         }
-        if !cell.may(&self.access, Action::Subscribe, filter.filter_str()) {
-            return (ReasonCode::NOT_AUTHORIZED, None);
+        if !cell.may(&self.access, epoch, Action::Subscribe, filter.filter_str())? {
+            return Ok((ReasonCode::NOT_AUTHORIZED, None));
         }
         let _one_at_a_time = cell.subscribing();
         let admitted = cell.lock().session.admits_subscription(&filter, &self.limits);
         let added = if admitted { self.add_to_tree(cell, &filter, subscription) } else { None };
         let Some(group) = added else {
             count_one(&self.counts.subscriptions_refused);
-            return (ReasonCode::QUOTA_EXCEEDED, None);
+            return Ok((ReasonCode::QUOTA_EXCEEDED, None));
         };
         let mut state = cell.lock();
         if state.session.has_ended() {
             drop(state);
             self.remove_from_tree(cell.key, &filter);
-            return (ReasonCode::UNSPECIFIED_ERROR, None);
+            return Ok((ReasonCode::UNSPECIFIED_ERROR, None));
         }
         if let Some(group) = group {
             let wanted = Wanted::merge(&[subscription]);
@@ -300,13 +327,21 @@ impl Engine {
         let replayed =
             replays_retained(&filter, subscription.options, new) && !self.nothing_is_retained();
         let replay = replayed.then(|| Replay::new(filter, subscription));
-        (ReasonCode(subscription.options.qos as u8), replay)
+        Ok((ReasonCode(subscription.options.qos as u8), replay))
     }
 
     /// Removes one subscription, if the client may. Returns the Reason Code.
-    pub(crate) fn unsubscribe(&self, cell: &Arc<SessionCell>, filter: &TopicFilter) -> ReasonCode {
-        if !cell.may(&self.access, Action::Unsubscribe, filter.filter_str()) {
-            return ReasonCode::NOT_AUTHORIZED;
+    ///
+    /// # Errors
+    /// As [`Engine::subscribe`].
+    pub(crate) fn unsubscribe(
+        &self,
+        cell: &Arc<SessionCell>,
+        epoch: u64,
+        filter: &TopicFilter,
+    ) -> Result<ReasonCode, TakenOver> {
+        if !cell.may(&self.access, epoch, Action::Unsubscribe, filter.filter_str())? {
+            return Ok(ReasonCode::NOT_AUTHORIZED);
         }
         let _one_at_a_time = cell.subscribing();
         let group = self.remove_from_tree(cell.key, filter);
@@ -315,10 +350,10 @@ impl Engine {
             group.remove(cell.key);
             state.leave(&group);
         }
-        match state.session.unsubscribe(filter) {
+        Ok(match state.session.unsubscribe(filter) {
             true => ReasonCode::SUCCESS,
             false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-        }
+        })
     }
 }
 

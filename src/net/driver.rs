@@ -225,18 +225,13 @@ impl Driver {
     // ---- Orders and time -------------------------------------------------------------------------
 
     fn obey(&mut self) -> Result<(), End> {
-        match self.dispatch.link.mailbox.ordered() {
-            None => Ok(()),
-            Some(Order::ShuttingDown) if self.dispatch.session().is_some() => {
-                self.phase = Phase::Draining;
-                Ok(())
-            }
-            Some(Order::TakenOverMidPacket) => {
-                Err(End::Broken("taken over by another Network Connection amid a packet"))
-            }
-            Some(Order::Abort) => Err(End::Broken("the deadline of the stop has passed")),
-            Some(order) => Err(End::Fault(order.fault())),
+        if let Some(end) = self.dispatch.ordered_end() {
+            return Err(end);
         }
+        if self.dispatch.link.mailbox.ordered().is_some() {
+            self.phase = Phase::Draining;
+        }
+        Ok(())
     }
 
     /// While the broker stops: the end, when nothing more can be written.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::access::{Action, DeniedPublish, Exchange, Identity, Request, Secret};
+use crate::ledger::FilterReason;
 use crate::packet::testing::{Written, binary, packet, property, section, string};
 use crate::reason_code::ReasonCode;
 
@@ -520,4 +521,59 @@ fn a_route_is_not_remembered_for_a_publisher_that_may_publish_once_pitfall_10() 
         assert_eq!(reader.exchange(b"").is_empty(), !published);
     }
     assert_eq!(asked.load(Ordering::Relaxed), 4);
+}
+
+/// CONNECT of the user `user` with a Will to `t`.
+fn with_will(client_id: &str, user: &str) -> Vec<u8> {
+    let parts = [
+        string("MQTT"),
+        vec![5, 0b1000_0110, 0, 0, 0],
+        string(client_id),
+        vec![0],
+        string("t"),
+        binary(b"gone"),
+        string(user),
+    ];
+    packet(0x10, &parts)
+}
+
+#[test]
+fn the_will_of_a_user_who_would_not_be_let_in_any_more_is_not_published_pitfall_9() {
+    let banned = Arc::new(AtomicUsize::new(0));
+    let is_banned = banned.clone();
+    let policy = Rig {
+        is_current: Box::new(move |identity| {
+            is_banned.load(Ordering::Relaxed) == 0 || identity.user_name() != Some("bob")
+        }),
+        ..Rig::default()
+    };
+    let bench = bench_of(Arc::new(policy));
+    let mut reader = bench.connect_patiently("r");
+    reader.exchange(&subscribe());
+    let mut wills: Vec<_> = ["ann", "bob"].map(|user| (user, bench.dial(4096))).into();
+    for (user, served) in &mut wills {
+        assert_eq!(read_answer(&served.exchange(&with_will(user, user))).1, 0);
+    }
+    banned.store(1, Ordering::Relaxed);
+    bench.engine.policy_changed();
+    bench.hand.run();
+    assert!(reader.exchange(b"").is_empty());
+    let (_, bob) = wills.pop().unwrap();
+    drop(bob);
+    assert!(reader.exchange(b"").is_empty(), "the Will of bob");
+    assert_eq!(bench.engine.ledger().filtered(FilterReason::NotAuthorized), 1);
+    drop(wills);
+    assert!(!reader.exchange(b"").is_empty(), "the Will of ann");
+}
+
+#[test]
+fn the_will_of_an_identity_that_has_ended_is_not_published_pitfall_9() {
+    let bench = default_bench();
+    let end = bench.engine.host.wall() + Duration::from_secs(60);
+    bench.engine.set_policy(Some(until(end)));
+    let mut served = bench.dial(4096);
+    assert_eq!(read_answer(&served.exchange(&with_will("w", "ann"))).1, 0);
+    bench.pass(60);
+    drop(served);
+    assert_eq!(bench.engine.ledger().filtered(FilterReason::NotAuthorized), 1);
 }
