@@ -193,11 +193,14 @@ fn clients_without_a_user_name_are_refused_where_the_listener_says_so() {
         let open = listen(&broker, "open", |rules| rules.anonymous = Some(true));
         assert_eq!(Connect::new(5, "a").send(&closed).1[3], 0x87);
         assert_eq!(Connect::new(4, "a").send(&closed).1[3], 5);
+        let mut unnamed = Peer::dial(&closed);
+        unnamed.send(&with_user("a", ""));
+        assert_eq!(unnamed.packet(), [0x20, 2, 0, 5], "an empty User Name is none");
         Connect::new(4, "a").accepted(&open).ping();
         let mut named = Peer::dial(&closed);
         named.send(&with_user("b", "ann"));
         assert_eq!(named.packet(), [0x20, 2, 0, 0]);
-        assert_eq!(broker.counters().listener_rules_refused, 2);
+        assert_eq!(broker.counters().listener_rules_refused, 3);
     }
 }
 
