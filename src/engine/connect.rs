@@ -103,6 +103,7 @@ impl Engine {
                 before.mailbox.order(taken_over(torn));
             }
             state.subject = subject.take();
+            cell.set_barred(false);
             cell.set_connected(&state, true);
             self.watch_expiry(&cell, &mut state, now);
             if self.access.generation() != admitted.rules.generation {

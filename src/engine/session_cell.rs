@@ -59,6 +59,8 @@ pub(crate) struct SessionCell {
     pub(crate) owner: Owner,
     /// A hint for shared subscriptions; the state under the lock is authoritative.
     connected: AtomicBool,
+    /// The access rules would not let the Client in again: no message of a shared subscription goes to it.
+    barred: AtomicBool,
     /// The Session has ended: its subscriptions are void, though some may still be in the tree.
     ended: AtomicBool,
     /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
@@ -74,6 +76,7 @@ impl SessionCell {
             client_id: session.client_id().clone(),
             owner,
             connected: AtomicBool::new(false),
+            barred: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             subscribing: Mutex::new(()),
             state: Mutex::new(CellState {
@@ -176,6 +179,15 @@ impl SessionCell {
         for group in state.shares.iter().flat_map(|shares| shares.values()) {
             group.set_connected(self.key, connected);
         }
+    }
+
+    pub(crate) fn is_barred(&self) -> bool {
+        self.barred.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the access rules would let the Client in. Called with the lock held.
+    pub(crate) fn set_barred(&self, barred: bool) {
+        self.barred.store(barred, Ordering::Relaxed);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
