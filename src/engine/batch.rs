@@ -395,7 +395,9 @@ impl Batch {
             budget.spend(2);
             let mut state = member.cell.lock();
             let (asker, topic) = (member.cell.asker(), message.topic_bytes());
-            if !engine.access.allows(asker, &mut state.subject, Action::Receive, topic) {
+            if member.cell.is_barred()
+                || !engine.access.allows(asker, &mut state.subject, Action::Receive, topic)
+            {
                 denied += 1;
                 continue;
             }
@@ -524,6 +526,11 @@ impl Publishing {
             false => Stage::Search(Box::new(RouteSearch::new(engine))),
         };
         Publishing { message, stage, asked }
+    }
+
+    /// The publisher has another identity: it is asked for again with its next message.
+    pub(crate) fn forget_permit(&mut self) {
+        self.asked = ASKED_NEVER;
     }
 
     /// Continues as far as the budget allows.

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::access::testing::Rig;
-use super::access::{AccessControl, Denied};
+use super::access::testing::{Rig, identity};
+use super::access::{AccessControl, Denied, Subject};
 use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
 use super::errand::Errand;
 use super::registry::Claim;
@@ -388,4 +388,74 @@ fn packets_of_a_connection_that_was_taken_over_are_not_decided_pitfall_10() {
     assert!(engine.unsubscribe(&cell, old, &filter).is_err());
     assert!(engine.ledger().balances());
     assert_eq!(engine.ledger().offered, 0);
+}
+
+/// A member that is away and whose Client would not be let in takes no message from the others.
+#[test]
+fn a_member_whose_user_was_removed_is_not_picked_until_it_is_let_in_again() {
+    let removed = Arc::new(AtomicBool::new(false));
+    let is_removed = removed.clone();
+    let rig = Rig {
+        is_current: Box::new(move |identity| {
+            identity.user_name() != Some("gone") || !is_removed.load(Ordering::Relaxed)
+        }),
+        ..Rig::default()
+    };
+    let (engine, tasks) = engine_with(AccessControl::with(Arc::new(rig)));
+    let members = ["gone", "stays"].map(|id| {
+        let cell = session(&engine, id);
+        cell.lock().subject = Some(Subject::new(identity(id)));
+        subscribe(&engine, &cell, "$share/g/t");
+        let (epoch, _before) = cell.lock().session.attach(terms(), 60, None);
+        engine.leave_session(&cell, epoch, Departure::Lost, NOW);
+        cell
+    });
+    let waiting = || [0, 1].map(|member: usize| members[member].lock().session.waiting_len());
+    let mut batch = Batch::default();
+    batch.begin(&engine);
+    let mut four = || {
+        for number in 0..4 {
+            publish(&engine, &mut batch, arriving("t", &number.to_string(), false));
+        }
+        flush(&engine, &mut batch);
+    };
+    four();
+    assert_eq!(waiting(), [2, 2]);
+    removed.store(true, Ordering::Relaxed);
+    engine.policy_changed();
+    tasks.run();
+    four();
+    assert_eq!(waiting(), [2, 6], "what waits stays");
+    assert_eq!(engine.counters().policy_disconnects, 0);
+    removed.store(false, Ordering::Relaxed);
+    engine.policy_changed();
+    tasks.run();
+    four();
+    assert_eq!(waiting(), [4, 8]);
+}
+
+/// A PUBLISH that is parked while its Client gets another identity must not have its route remembered for that one.
+#[test]
+fn a_parked_publish_leaves_no_route_to_another_identity_pitfall_10() {
+    for forgotten in [false, true] {
+        let (engine, _) = engine();
+        let publisher = publisher();
+        let (mut batch, mut cache) = (Batch::default(), RouteCache::default());
+        batch.begin(&engine);
+        let mut spent = Budget::of(0);
+        let arriving = arriving("t", "x", false);
+        let held = held(&publisher);
+        let Routed::Later(mut parked) =
+            batch.publish(&engine, held, &mut cache, arriving, NOW, &mut spent)
+        else {
+            panic!("it is parked")
+        };
+        if forgotten {
+            parked.forget_permit();
+        }
+        let mut budget = Budget::of_a_turn();
+        let routed = parked.advance(&mut batch, &engine, "p", &mut cache, NOW, &mut budget);
+        assert!(matches!(routed, Routed::Heard(Heard::Unmatched)));
+        assert_eq!(cache.get(&engine, "t").is_none(), forgotten);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{Dispatch, End};
+use super::{Dispatch, End, Parked, Work};
 use crate::access::{Credentials, Identity, Refusal, Rule, Secret};
 use crate::counters::count_one;
 use crate::engine::access::{Rules, Subject};
@@ -28,6 +28,8 @@ pub(super) struct Authentication {
     connect: Option<Undecided>,
     /// What is under way.
     exchange: Option<Exchange>,
+    /// The rules that decide a re-authentication.
+    again: Option<Rules>,
     ends: Option<Ends>,
 }
 
@@ -121,6 +123,7 @@ impl Dispatch {
             method,
             connect: Some(connect),
             exchange: Some(Exchange::begin(policy, shown, by)),
+            again: None,
             ends: None,
         }));
         Ok(())
@@ -213,7 +216,8 @@ impl Dispatch {
     }
 
     fn begin_again(&mut self, data: Secret, now: Timestamp) -> Result<(), End> {
-        let (Some(held), Some(policy)) = (&self.session, self.engine.access.rules().policy) else {
+        let rules = self.engine.access.rules();
+        let (Some(held), Some(policy)) = (&self.session, rules.policy.clone()) else {
             let detail = "the access rules have been removed";
             return Err(Fault::Server(ReasonCode::NOT_AUTHORIZED, detail).into());
         };
@@ -229,6 +233,7 @@ impl Dispatch {
         };
         let by = now.plus(self.engine.limits.connect_decision_timeout);
         authentication.exchange = Some(Exchange::begin(policy, shown, by));
+        authentication.again = Some(rules);
         Ok(())
     }
 
@@ -238,10 +243,20 @@ impl Dispatch {
         if ends.is_some_and(|ends| ends.look_at <= now) {
             return Err(self.refused(&has_ended(&identity), None).into());
         }
-        if let Some(mut state) = self.state() {
-            state.subject = Some(Subject::new(identity.clone()).with_peer(&self.peer));
+        let rules = self.authentication.as_deref_mut().and_then(|kept| kept.again.take());
+        let rules = rules.unwrap_or_default();
+        if let (Some(held), Some(mut state)) = (&self.session, self.state()) {
+            let subject = Subject::new(identity).with_peer(&self.peer);
+            state.subject = Some(subject.admitted_by(rules.number));
+            if self.engine.access.generation() != rules.generation {
+                self.engine.recheck(&held.cell, &state); // the rules have changed since they accepted it
+            }
         }
-        self.forget_routes(); // which the identity before was allowed
+        // What the identity before was allowed: its routes, also that of a PUBLISH that is not carried out yet.
+        self.forget_routes();
+        if let Some(Parked(_, Some(Work::Publish(publishing, ..)))) = self.parked.as_deref_mut() {
+            publishing.forget_permit();
+        }
         if let Some(authentication) = self.authentication.as_deref_mut() {
             authentication.ends = ends;
         }

@@ -577,3 +577,23 @@ fn the_will_of_an_identity_that_has_ended_is_not_published_pitfall_9() {
     drop(served);
     assert_eq!(bench.engine.ledger().filtered(FilterReason::NotAuthorized), 1);
 }
+
+#[test]
+fn a_re_authentication_that_old_rules_decide_is_asked_for_again_under_new_ones_pitfall_10() {
+    let (bench, open) = again_bench();
+    let mut served = bench.dial(4096);
+    assert_eq!(read_answer(&served.exchange(&connect_by_method("a", b""))).1, 0);
+    assert!(served.exchange(&auth(0x19, b"yes")).is_empty());
+    let only_first = Rig {
+        is_current: Box::new(|identity| identity.user_name() == Some("first")),
+        ..Rig::default()
+    };
+    bench.engine.set_policy(Some(Arc::new(only_first)));
+    bench.hand.run();
+    assert_eq!(served.exchange(&PINGREQ), PINGRESP);
+    open.store(1, Ordering::Relaxed);
+    let answer = served.exchange(&[]);
+    let last = &answer[usize::from(answer[1]) + 2..];
+    assert_eq!((answer[0], last[0], last[2]), (0xF0, 0xE0, 0x98));
+    assert_eq!(bench.engine.counters().policy_disconnects, 1);
+}
