@@ -4,6 +4,13 @@
 //! of the identity that came out of it, which must not. Both name the [`Rule`] that decided. Several policies
 //! become one by a [`Chain`]: the first that answers decides, and no answer is a no.
 //!
+//! A Session belongs to the user name of its [`Identity`]. A CONNECT of another user with the same Client Identifier is
+//! refused with 0x85 (3.x: return code 2), with and without Clean Start, and so is one of an anonymous Client. The Session
+//! and its connection are not affected. A Session from before the access rules belongs to nobody, and the first user whom
+//! they let in may resume it; that of an anonymous Client is ended for a user, and not resumed. So is that of a user
+//! whom the rules would not let in any more, so that removing a user frees its Client Identifiers. A Session of another
+//! [mount point](crate::ListenerRules::mount_point) is refused in the same way.
+//!
 //! ```
 //! use std::sync::Arc;
 //!

@@ -151,9 +151,11 @@ impl Client {
             return Err(ClientError::InvalidId(id.to_owned()));
         }
         let owner = if identity.is_some() { Owner::Guest } else { Owner::Host };
-        let (cell, replaced) = match engine.registry.claim(id, true, owner, &engine.limits) {
+        let (cell, replaced) = match engine.registry.claim(id, true, owner, None, &engine.limits) {
             Claim::New { cell, replaced } => (cell, replaced),
-            Claim::InProcess | Claim::Existing(_) => return Err(ClientError::InUse(id.to_owned())),
+            Claim::InProcess | Claim::Existing(_) | Claim::OfAnother => {
+                return Err(ClientError::InUse(id.to_owned()));
+            }
             Claim::Full => return Err(ClientError::Refused(ReasonCode::QUOTA_EXCEEDED)),
         };
         if let Some(away) = replaced {

@@ -8,6 +8,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::access::{AccessControl, Asker, Denied, Permit, Subject, TakenOver};
+use super::holder::{Holder, Succession, succession};
 use super::share::Group;
 use super::timers::Mailbox;
 use crate::access::Action;
@@ -61,6 +62,8 @@ pub(crate) struct SessionCell {
     connected: AtomicBool,
     /// The access rules would not let the Client in again: no message of a shared subscription goes to it.
     barred: AtomicBool,
+    /// Whose the Session is. The last of all locks.
+    holder: Mutex<Option<Box<Holder>>>,
     /// The Session has ended: its subscriptions are void, though some may still be in the tree.
     ended: AtomicBool,
     /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
@@ -77,6 +80,7 @@ impl SessionCell {
             owner,
             connected: AtomicBool::new(false),
             barred: AtomicBool::new(false),
+            holder: Mutex::new(None),
             ended: AtomicBool::new(false),
             subscribing: Mutex::new(()),
             state: Mutex::new(CellState {
@@ -179,6 +183,21 @@ impl SessionCell {
         for group in state.shares.iter().flat_map(|shares| shares.values()) {
             group.set_connected(self.key, connected);
         }
+    }
+
+    /// The same, of a Client.
+    pub(crate) fn held_by(mut self, holder: Option<&Holder>) -> SessionCell {
+        self.holder = Mutex::new(holder.cloned().map(Box::new));
+        self
+    }
+
+    pub(crate) fn set_holder(&self, holder: Option<&Holder>) {
+        *lock(&self.holder) = holder.cloned().map(Box::new);
+    }
+
+    /// What a CONNECT of this Client gets.
+    pub(crate) fn succession(&self, new: Option<&Holder>) -> Succession {
+        succession(lock(&self.holder).as_deref(), new, self.is_barred())
     }
 
     pub(crate) fn is_barred(&self) -> bool {

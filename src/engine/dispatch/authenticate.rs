@@ -12,6 +12,7 @@ use crate::counters::count_one;
 use crate::engine::access::{Rules, Subject};
 use crate::engine::authentication::{Decided, Exchange};
 use crate::engine::connect::Admitted;
+use crate::engine::holder::Holder;
 use crate::error::Fault;
 use crate::packet::decode::decode_connect;
 use crate::packet::{Connect, ReasonCode, encode};
@@ -246,6 +247,8 @@ impl Dispatch {
         let rules = self.authentication.as_deref_mut().and_then(|kept| kept.again.take());
         let rules = rules.unwrap_or_default();
         if let (Some(held), Some(mut state)) = (&self.session, self.state()) {
+            let holder = Holder::new(Some(&identity), self.peer.mount_point());
+            held.cell.set_holder(holder.as_deref());
             let subject = Subject::new(identity).with_peer(&self.peer);
             state.subject = Some(subject.admitted_by(rules.number));
             if self.engine.access.generation() != rules.generation {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::access::{Action, DeniedPublish, Exchange, Identity, Request, Secret};
+use crate::access::{Action, DeniedPublish, Exchange, Identity, Rule, Secret};
 use crate::ledger::FilterReason;
 use crate::packet::testing::{Written, binary, packet, property, section, string};
 use crate::reason_code::ReasonCode;
@@ -414,11 +414,21 @@ fn a_connect_that_old_rules_decide_is_asked_for_again_under_new_ones_pitfall_10(
 
 #[test]
 fn a_session_that_is_resumed_has_the_identity_of_its_last_connect() {
-    let by_user = |request: &Request<'_>| {
-        request.action != Action::Publish || request.identity.user_name() == Some("bob")
+    const BEFORE: Rule = Rule::named("one of two rules");
+    let connects = AtomicUsize::new(0);
+    let policy = Rig {
+        authenticate: Box::new(move |_| {
+            let second = connects.fetch_add(1, Ordering::Relaxed) == 1;
+            let rule = if second { RULE } else { BEFORE };
+            Box::pin(ready(Answer::accept(Identity::new(rule).with_user_name("ann"))))
+        }),
+        authorize: Box::new(|request| {
+            request.action != Action::Publish || *request.identity.rule() == RULE
+        }),
+        ..Rig::default()
     };
-    let bench = bench_of(Rig::allowing(by_user));
-    for (user, reason) in [("ann", 0x87), ("bob", 0x10), ("ann", 0x87)] {
+    let bench = bench_of(Arc::new(policy));
+    for (user, reason) in [("ann", 0x87), ("ann", 0x10), ("ann", 0x87)] {
         let expiry = property(0x11, &60_u32.to_be_bytes());
         let mut connect = connect_with("c", &[expiry], Some(user));
         connect[9] &= !0b10; // without Clean Start
@@ -596,4 +606,65 @@ fn a_re_authentication_that_old_rules_decide_is_asked_for_again_under_new_ones_p
     let last = &answer[usize::from(answer[1]) + 2..];
     assert_eq!((answer[0], last[0], last[2]), (0xF0, 0xE0, 0x98));
     assert_eq!(bench.engine.counters().policy_disconnects, 1);
+}
+
+/// CONNECT of a user, with a Session that lasts a minute.
+fn lasting(user: Option<&str>, clean: bool) -> Vec<u8> {
+    let mut bytes = connect_with("c", &[property(0x11, &60_u32.to_be_bytes())], user);
+    if !clean {
+        bytes[9] &= !0b10;
+    }
+    bytes
+}
+
+/// Whether Session Present, and the Reason Code.
+fn connected(bench: &Bench, bytes: &[u8]) -> (u8, u8) {
+    let mut served = bench.dial(4096);
+    let connack = served.exchange(bytes);
+    assert_eq!(connack[0], 0x20);
+    (connack[2], connack[3])
+}
+
+#[test]
+fn a_session_of_another_user_is_neither_resumed_nor_ended_pitfall_10() {
+    for clean in [false, true] {
+        let bench = bench_of(Arc::new(Rig::default()));
+        let mut ann = bench.dial(4096);
+        ann.exchange(&lasting(Some("ann"), true));
+        for user in [Some("bob"), None] {
+            assert_eq!(connected(&bench, &lasting(user, clean)), (0, 0x85));
+        }
+        assert_eq!(ann.exchange(&PINGREQ), PINGRESP, "she stays connected");
+        let counters = bench.engine.counters();
+        assert_eq!((counters.connects_refused, counters.sessions), (2, 1));
+        drop(ann);
+        assert_eq!(connected(&bench, &lasting(Some("bob"), clean)), (0, 0x85), "while she is away");
+        assert_eq!(connected(&bench, &lasting(Some("ann"), false)), (1, 0));
+    }
+}
+
+#[test]
+fn a_session_from_before_the_rules_goes_to_the_user_whom_they_let_in() {
+    let bench = default_bench();
+    assert_eq!(connected(&bench, &lasting(None, true)), (0, 0));
+    bench.engine.set_policy(Some(Arc::new(Rig::default())));
+    bench.hand.run();
+    assert_eq!(connected(&bench, &lasting(Some("ann"), false)), (1, 0));
+    assert_eq!(connected(&bench, &lasting(Some("bob"), false)), (0, 0x85), "then it is hers");
+}
+
+#[test]
+fn an_anonymous_clients_session_and_a_removed_users_are_replaced_and_not_resumed() {
+    let bench = bench_of(Arc::new(Rig::default()));
+    assert_eq!(connected(&bench, &lasting(None, true)), (0, 0));
+    assert_eq!(connected(&bench, &lasting(Some("ann"), false)), (0, 0));
+    assert_eq!(connected(&bench, &lasting(Some("ann"), false)), (1, 0));
+    let no_ann = Rig {
+        is_current: Box::new(|identity| identity.user_name() != Some("ann")),
+        ..Rig::default()
+    };
+    bench.engine.set_policy(Some(Arc::new(no_ann)));
+    bench.hand.run();
+    assert_eq!(connected(&bench, &lasting(Some("bob"), false)), (0, 0));
+    assert_eq!(bench.engine.counters().sessions, 1);
 }
