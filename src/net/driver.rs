@@ -72,6 +72,8 @@ pub(crate) struct Driver {
     rates: Option<Box<ClientRates>>,
     /// This task yields before it continues.
     yields: bool,
+    /// The peer has ended the stream while its CONNECT is decided.
+    half_closed: bool,
 }
 
 /// The phase of a Network Connection.
@@ -114,6 +116,7 @@ impl Driver {
             stalled_since: None,
             paused: false,
             yields: false,
+            half_closed: false,
         }
     }
 
@@ -171,7 +174,7 @@ impl Driver {
         }
         if parked {
             self.check_stall(now)?;
-            return Ok(Poll::Pending);
+            return self.watch_peer(cx, buffers, now);
         }
         if self.waits_for_answers_to_be_taken(now) {
             self.check_stall(now)?;
@@ -469,6 +472,37 @@ impl Driver {
             rates.read(self.incoming.arrived());
         }
         read
+    }
+
+    /// Whether the peer is still there while its CONNECT is decided: one that has gone must not keep its place among
+    /// those that wait for a decision. What it sent behind CONNECT before it ended the stream is still taken.
+    fn watch_peer(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut TurnBuffers,
+        now: Timestamp,
+    ) -> Result<Poll<()>, End> {
+        if !self.dispatch.is_deciding() || self.half_closed {
+            return Ok(Poll::Pending);
+        }
+        match self.incoming.read_ahead(cx, &mut self.stream, &mut buffers.read) {
+            None | Some(Poll::Pending) => Ok(Poll::Pending),
+            Some(Poll::Ready(Err(error))) => {
+                Err(End::Io("the stream cannot be read", error.kind()))
+            }
+            Some(Poll::Ready(Ok(0))) if self.incoming.is_empty() => {
+                Err(End::Broken("the peer ended the stream before its CONNECT was decided"))
+            }
+            Some(Poll::Ready(Ok(0))) => {
+                self.half_closed = true;
+                Ok(Poll::Pending)
+            }
+            Some(Poll::Ready(Ok(_))) => {
+                self.last_heard_at = now;
+                self.account()?;
+                Ok(Poll::Ready(()))
+            }
+        }
     }
 
     /// Takes whole packets out of `bytes`, as many as the turn allows, and keeps the rest for later. `frozen` is

@@ -56,7 +56,7 @@ struct Ends {
 
 impl Dispatch {
     /// Whether a CONNECT waits for the policy: nothing is read before it has answered.
-    pub(super) fn is_deciding(&self) -> bool {
+    pub(crate) fn is_deciding(&self) -> bool {
         self.authentication.as_deref().is_some_and(|authentication| {
             authentication.connect.is_some()
                 && authentication.exchange.as_ref().is_some_and(Exchange::is_deciding)
