@@ -147,11 +147,12 @@ pub trait Policy: Send + Sync + 'static {
     /// Gets ready for a question that [`Policy::authorize`] could not answer now, because the answer has to be fetched.
     /// `None`, the default: it can be answered.
     ///
-    /// The packet that leads to the question waits for the future, and with it the later packets of the same Network
-    /// Connection, at most for [`Limits::connect_decision_timeout`](crate::Limits::connect_decision_timeout). Then
-    /// `authorize` decides, with what it knows. Only packets of a Client can wait: a delivery
-    /// ([`Action::Receive`]) is never prepared, so a policy that fetches answers fetches those with the answers about
-    /// SUBSCRIBE, as far as it can.
+    /// Called before [`Action::Publish`] is asked about a PUBLISH or, at CONNECT, about a Will, and before
+    /// [`Action::Subscribe`]. The packet waits for the future, and with it the later packets of the same Network Connection, at most for [`Limits::connect_decision_timeout`](crate::Limits::connect_decision_timeout). Then
+    /// `authorize` decides, with what it knows. A delivery cannot wait: [`Action::Receive`] is never
+    /// prepared, so a policy fetches those answers with that about SUBSCRIBE, as far as it can. A message about which it
+    /// knows nothing is not delivered. Messages of [clients in process](crate::Broker::client_as), and Wills when they are
+    /// published, do not wait either. A panic means that nothing has to be fetched.
     /// # Cancel safety
     /// The future is dropped when the time is over or the peer has gone.
     fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {

@@ -15,7 +15,8 @@ use hashbrown::HashMap;
 use log::{Level, log, log_enabled, warn};
 
 use crate::access::{
-    Action, Decision, DeniedPublish, Identity, Policy, Present, Refusal, Request, Rule, Validity,
+    Action, Decision, DeniedPublish, Identity, Policy, Preparing, Present, Refusal, Request, Rule,
+    Validity,
 };
 use crate::counters::{Counts, count_one};
 use crate::reason_code::ReasonCode;
@@ -309,6 +310,37 @@ impl AccessControl {
             }
         }
         self.publish(asker, subject, topic).map(|_permit| ())
+    }
+
+    /// Has the policy get ready for a question. `None`: it can be asked.
+    pub(crate) fn prepare(
+        &self,
+        asker: Asker<'_>,
+        subject: Option<&Subject>,
+        action: Action,
+        topic: &str,
+    ) -> Option<Preparing> {
+        let Rules { policy, generation, .. } = self.rules();
+        let policy = policy.filter(|_| !asker.trusted)?;
+        let subject = subject.filter(|subject| !subject.unchecked)?;
+        if subject.recall(generation, action, topic.as_bytes()).is_some() {
+            return None;
+        }
+        let request =
+            Request { identity: &subject.identity, client_id: asker.client_id, action, topic };
+        contain("an access policy", || policy.prepare(&request)).flatten()
+    }
+
+    /// As [`AccessControl::prepare`], for the Will of a Client that has just been let in.
+    pub(crate) fn prepare_will(
+        &self,
+        client_id: &str,
+        identity: &Identity,
+        topic: &str,
+    ) -> Option<Preparing> {
+        let asker = Asker { client_id, trusted: false };
+        let subject = Subject::new(identity.clone());
+        self.prepare(asker, Some(&subject), Action::Publish, topic)
     }
 
     /// Whether a client may receive a message because there is no policy, or because it received the last one with this

@@ -111,7 +111,7 @@ impl Errand {
             let Errand { batch, routes, publisher, .. } = self;
             match publishing.advance(batch, engine, publisher, routes, now, budget) {
                 Routed::Heard(heard) => self.heard = heard,
-                Routed::Later(rest) => {
+                Routed::Later(rest) | Routed::Unasked(rest, _) => {
                     self.publishing = Some(rest);
                     return false;
                 }

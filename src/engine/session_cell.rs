@@ -11,7 +11,7 @@ use super::access::{AccessControl, Asker, Denied, Permit, Subject, TakenOver};
 use super::holder::{Holder, Succession, succession};
 use super::share::Group;
 use super::timers::Mailbox;
-use crate::access::Action;
+use crate::access::{Action, Preparing};
 use crate::session::Session;
 use crate::sync::lock;
 use crate::transport::TryWrite;
@@ -121,6 +121,24 @@ impl SessionCell {
             return Err(Denied::TakenOver);
         }
         access.publish(asker, &mut state.subject, topic)
+    }
+
+    /// Has the policy get ready for a question about the client of this Network Connection. `None`: it can be asked.
+    pub(crate) fn prepare(
+        &self,
+        access: &AccessControl,
+        epoch: u64,
+        action: Action,
+        topic: &str,
+    ) -> Option<Preparing> {
+        let asker = self.asker();
+        if !access.is_in_force() || asker.trusted {
+            return None;
+        }
+        let state = self.lock();
+        state
+            .is_held_by(epoch)
+            .then(|| access.prepare(asker, state.subject.as_deref(), action, topic))?
     }
 
     /// Whether the client of this Network Connection may subscribe or unsubscribe, without the ShareName of a shared

@@ -8,7 +8,7 @@ use super::access::TakenOver;
 use super::session_cell::SessionCell;
 use super::share::Member;
 use super::state::Engine;
-use crate::access::Action;
+use crate::access::{Action, Preparing};
 use crate::budget::Budget;
 use crate::counters::count_one;
 use crate::error::Fault;
@@ -29,7 +29,6 @@ const FILTER_STEPS: usize = 12;
 const BYTES_WEIGHT: usize = 8;
 
 /// A SUBSCRIBE that is being carried out. It holds positions in the packet; the caller has the packet.
-#[derive(Debug)]
 pub(crate) struct Subscribing {
     pub(crate) packet_id: PacketId,
     id: Option<NonZeroU32>,
@@ -40,6 +39,8 @@ pub(crate) struct Subscribing {
     qos_max: QoS,
     mount: Option<MountPoint>,
     progress: Progress,
+    /// Answers that the access policy fetches for the filters.
+    waits: Vec<Preparing>,
     pub(crate) reasons: Vec<ReasonCode>,
     /// The replays that begin after SUBACK, in reverse order once SUBACK is queued.
     replays: Vec<Replay>,
@@ -122,6 +123,7 @@ impl Subscribing {
             qos_max: QoS::ExactlyOnce,
             mount: None,
             progress: Progress::new(subscribe.filters.bytes_left()),
+            waits: Vec::new(),
             reasons: Vec::new(),
             replays: Vec::new(),
             acknowledged: false,
@@ -150,8 +152,11 @@ impl Subscribing {
         body: &[u8],
         budget: &mut Budget,
     ) -> Result<bool, Halt> {
-        if self.progress.unchecked > 0 && !self.check(engine, body, budget)? {
+        if self.progress.unchecked > 0 && !self.check(engine, (cell, epoch), body, budget)? {
             return Ok(false);
+        }
+        if !self.waits.is_empty() {
+            return Ok(false); // until the caller has taken them and waited
         }
         let mut entries = SubscribeEntries::in_last(self.progress.undone, body, self.version);
         while let Some(entry) = entries.next() {
@@ -174,6 +179,14 @@ impl Subscribing {
         Ok(true)
     }
 
+    /// What the packet has to wait for now that all its filters are checked: answers that the access policy fetches.
+    pub(crate) fn take_waits(&mut self) -> Vec<Preparing> {
+        match self.progress.unchecked {
+            0 => std::mem::take(&mut self.waits),
+            _ => Vec::new(),
+        }
+    }
+
     /// Notes that SUBACK is queued: the replays may begin, in the order of their filters.
     pub(crate) fn acknowledge(&mut self) {
         self.acknowledged = true;
@@ -193,13 +206,26 @@ impl Subscribing {
         true
     }
 
-    fn check(&mut self, engine: &Engine, body: &[u8], budget: &mut Budget) -> Result<bool, Fault> {
+    fn check(
+        &mut self,
+        engine: &Engine,
+        (cell, epoch): (&SessionCell, u64),
+        body: &[u8],
+        budget: &mut Budget,
+    ) -> Result<bool, Fault> {
         let mut entries = SubscribeEntries::in_last(self.progress.unchecked, body, self.version);
         while let Some(entry) = entries.next() {
             let (text, options) = entry?;
             match check_filter(text) {
                 Ok(()) if options.no_local && text.starts_with("$share/") => {
                     return Err(Fault::Protocol("MQTT-3.8.3-4: No Local on a Shared Subscription"));
+                }
+                Ok(()) if engine.access.is_in_force() => {
+                    let filter = mounted(text, self.mount.as_ref(), budget).ok();
+                    self.waits.extend(filter.and_then(|filter| {
+                        let filter = filter.filter_str();
+                        cell.prepare(&engine.access, epoch, Action::Subscribe, filter)
+                    }));
                 }
                 Ok(()) => {}
                 Err(error) => refuse_filter(&error, self.version)?,

@@ -99,7 +99,7 @@ fn publish(engine: &Engine, batch: &mut Batch, arriving: Arriving<'_>) -> Heard 
     let (mut cache, mut budget) = (RouteCache::default(), Budget::of_a_turn());
     match batch.publish(engine, held(&publisher()), &mut cache, arriving, NOW, &mut budget) {
         Routed::Heard(heard) => heard,
-        Routed::Later(_) => panic!("a turn has steps enough for this"),
+        Routed::Later(_) | Routed::Unasked(..) => panic!("a turn has steps enough for this"),
     }
 }
 
@@ -178,7 +178,7 @@ fn a_fan_out_pauses_and_goes_on() {
                     assert_eq!(heard, Heard::By(101));
                     break;
                 }
-                Routed::Later(rest) => left = Some(rest),
+                Routed::Later(rest) | Routed::Unasked(rest, _) => left = Some(rest),
             }
         }
     }

@@ -160,14 +160,15 @@ impl Driver {
         self.dispatch.check_identity(now)?;
         self.dispatch.authenticate(cx, now)?;
         self.welcome();
+        self.dispatch.fetch(cx, now);
         if self.dispatch.is_parked() {
             let TurnBuffers { batch, out, .. } = &mut *buffers;
             self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
         }
         self.write(cx, buffers, budget, now)?;
-        // Parked work continues in the next turn, unless it is a CONNECT that waits for its decision.
+        // Parked work continues in the next turn, unless it waits for the access policy.
         let parked = self.dispatch.is_parked();
-        self.yields |= parked && !self.dispatch.is_undecided();
+        self.yields |= parked && !self.waits_for_the_policy();
         if matches!(self.phase, Phase::Draining) {
             self.check_stall(now)?;
             return self.drained().map_or(Ok(Poll::Pending), Err);
@@ -213,6 +214,11 @@ impl Driver {
         }
     }
 
+    /// Whether a CONNECT waits for its decision, or another packet for answers that the policy fetches for it.
+    fn waits_for_the_policy(&self) -> bool {
+        self.dispatch.is_undecided() || self.dispatch.is_fetching()
+    }
+
     /// Sets the time at which the task is woken at the latest.
     fn sleep(&mut self, now: Timestamp) -> TurnEnd {
         let at = match &self.phase {
@@ -246,7 +252,8 @@ impl Driver {
 
     fn deadline(&self) -> Timestamp {
         let stall = self.stall_deadline().min(self.dispatch.authentication_deadline());
-        if self.dispatch.is_undecided() || self.paused {
+        let stall = stall.min(self.dispatch.fetching_deadline());
+        if self.waits_for_the_policy() || self.paused {
             return stall; // while reading is paused, only the write may time out
         }
         if let Some(until) = self.slowed_until() {
@@ -289,7 +296,7 @@ impl Driver {
         if now < self.deadline() {
             return Ok(());
         }
-        if self.dispatch.is_undecided() {
+        if self.waits_for_the_policy() {
             return self.check_stall(now);
         }
         if self.idle_deadline() <= now {
@@ -581,7 +588,7 @@ impl Driver {
 
     /// Keeps packets that are to be taken in a later turn.
     fn keep_whole(&mut self, rest: &[u8]) -> Result<(), End> {
-        self.yields |= !self.dispatch.is_undecided() || !self.dispatch.is_parked();
+        self.yields |= !self.waits_for_the_policy() || !self.dispatch.is_parked();
         self.incoming.keep_whole(rest);
         self.account()
     }

@@ -11,7 +11,8 @@ use crate::access::{Credentials, Identity, Refusal, Rule, Secret};
 use crate::counters::count_one;
 use crate::engine::access::{Rules, Subject};
 use crate::engine::authentication::{Decided, Exchange};
-use crate::engine::connect::Admitted;
+use crate::engine::connect::{Admitted, mounted_name};
+use crate::engine::fetching::Fetching;
 use crate::engine::holder::Holder;
 use crate::error::Fault;
 use crate::packet::decode::decode_connect;
@@ -32,6 +33,16 @@ pub(super) struct Authentication {
     /// The rules that decide a re-authentication.
     again: Option<Rules>,
     ends: Option<Ends>,
+    /// A CONNECT whose Client is let in, and whose Will waits for the policy.
+    admitting: Option<Box<Admitting>>,
+}
+
+/// A CONNECT that is accepted as soon as the policy can be asked for its Will.
+struct Admitting {
+    connect: Undecided,
+    identity: Identity,
+    data: Vec<u8>,
+    fetching: Fetching,
 }
 
 /// A CONNECT that is being decided. Its bytes are kept, and decoded again when it is decided.
@@ -58,6 +69,9 @@ impl Dispatch {
     /// Whether a CONNECT waits for the policy: nothing is read before it has answered.
     pub(crate) fn is_deciding(&self) -> bool {
         self.authentication.as_deref().is_some_and(|authentication| {
+            if authentication.admitting.is_some() {
+                return true;
+            }
             authentication.connect.is_some()
                 && authentication.exchange.as_ref().is_some_and(Exchange::is_deciding)
         })
@@ -67,13 +81,15 @@ impl Dispatch {
     pub(crate) fn is_undecided(&self) -> bool {
         self.authentication
             .as_deref()
-            .is_some_and(|authentication| authentication.connect.is_some())
+            .is_some_and(|it| it.connect.is_some() || it.admitting.is_some())
     }
 
     /// When the clock is to be looked at: for the end of an authentication under way, or of the identity.
     pub(crate) fn authentication_deadline(&self) -> Timestamp {
         let Some(authentication) = self.authentication.as_deref() else { return Timestamp::NEVER };
         let exchange = authentication.exchange.as_ref().map_or(Timestamp::NEVER, |it| it.by);
+        let admitting = authentication.admitting.as_ref();
+        let exchange = exchange.min(admitting.map_or(Timestamp::NEVER, |it| it.fetching.by));
         exchange.min(authentication.ends.map_or(Timestamp::NEVER, |ends| ends.look_at))
     }
 
@@ -126,6 +142,7 @@ impl Dispatch {
             exchange: Some(Exchange::begin(policy, shown, by)),
             again: None,
             ends: None,
+            admitting: None,
         }));
         Ok(())
     }
@@ -133,17 +150,28 @@ impl Dispatch {
     /// Continues an authentication that is under way.
     pub(crate) fn authenticate(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
         let Some(authentication) = self.authentication.as_deref_mut() else { return Ok(()) };
+        if authentication.admitting.is_some() {
+            return self.admit_when_ready(cx, now);
+        }
         let Some(exchange) = &mut authentication.exchange else { return Ok(()) };
         let steps_max = self.engine.limits.authentication_steps_max;
         let Poll::Ready(decided) = exchange.poll(cx, now, steps_max) else { return Ok(()) };
         if let Decided::Ask(data) = &decided {
             return Ok(self.connection.ask(data, &mut self.answers)?);
         }
+        let by = exchange.by;
         authentication.exchange = None;
         let connect = authentication.connect.take();
         match (decided, connect) {
             (Decided::Accepted { identity, data }, Some(connect)) => {
-                self.admit(connect, identity, data, now)
+                let Some(fetching) = self.fetching_for_will(&connect, &identity, by) else {
+                    return self.admit(connect, identity, data, now);
+                };
+                if let Some(authentication) = self.authentication.as_deref_mut() {
+                    let admitting = Admitting { connect, identity, data, fetching };
+                    authentication.admitting = Some(Box::new(admitting));
+                }
+                self.admit_when_ready(cx, now)
             }
             (Decided::Accepted { identity, data }, None) => self.accept_again(identity, &data, now),
             (Decided::Refused(refusal), connect) => {
@@ -166,6 +194,33 @@ impl Dispatch {
                 Err(Fault::Server(ReasonCode::NOT_AUTHORIZED, detail).into())
             }
             (Decided::Ask(_), _) => Ok(()),
+        }
+    }
+
+    /// What a CONNECT has to wait for before the policy can be asked for its Will, within the time of the decision.
+    fn fetching_for_will(
+        &self,
+        undecided: &Undecided,
+        identity: &Identity,
+        by: Timestamp,
+    ) -> Option<Fetching> {
+        let connect = decode_connect(undecided.header, &undecided.body).ok()?;
+        let topic = mounted_name(self.peer.mount_point(), connect.will.as_ref()?.topic);
+        let access = &self.engine.access;
+        let preparing = access.prepare_will(&undecided.client_id, identity, &topic)?;
+        Some(Fetching::new(vec![preparing], by))
+    }
+
+    /// Carries out a CONNECT that was accepted, unless its Will still waits.
+    fn admit_when_ready(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
+        let Some(authentication) = self.authentication.as_deref_mut() else { return Ok(()) };
+        let over = |admitting: &mut Box<Admitting>| admitting.fetching.is_over(cx, now);
+        match authentication.admitting.take_if(over) {
+            None => Ok(()),
+            Some(admitting) => {
+                let Admitting { connect, identity, data, .. } = *admitting;
+                self.admit(connect, identity, data, now)
+            }
         }
     }
 

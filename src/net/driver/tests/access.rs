@@ -1,7 +1,7 @@
 //! Who may connect, again and until when, and what a Client hears of a denial, packet by packet.
 
 use std::future::{pending, ready};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -667,4 +667,114 @@ fn an_anonymous_clients_session_and_a_removed_users_are_replaced_and_not_resumed
     bench.hand.run();
     assert_eq!(connected(&bench, &lasting(Some("bob"), false)), (0, 0));
     assert_eq!(bench.engine.counters().sessions, 1);
+}
+
+// ---- Answers that are fetched --------------------------------------------------------------------
+
+/// A policy that knows nothing of a topic until a test says that the answer has been fetched, and then allows all but
+/// what has `no` in its name.
+#[derive(Clone, Default)]
+struct Fetched {
+    is_there: Arc<AtomicBool>,
+    /// Questions that were prepared for: the topics.
+    fetched: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fetched {
+    fn bench(&self) -> Bench {
+        let (preparing, asked) = (self.clone(), self.clone());
+        bench_of(Arc::new(Rig {
+            prepare: Box::new(move |request| {
+                if preparing.is_there.load(Ordering::Relaxed) {
+                    return None;
+                }
+                lock(&preparing.fetched).push(request.topic.to_owned());
+                let is_there = preparing.is_there.clone();
+                Some(Box::pin(poll_fn(move |_| match is_there.load(Ordering::Relaxed) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                })))
+            }),
+            authorize: Box::new(move |request| {
+                let known = asked.is_there.load(Ordering::Relaxed);
+                request.action == Action::Receive || known && !request.topic.contains("no")
+            }),
+            rule: RULE.for_one_question(),
+            ..Rig::default()
+        }))
+    }
+
+    fn arrives(&self) {
+        self.is_there.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_subscribe_waits_for_the_answers_and_nobody_else_does() {
+    let fetched = Fetched::default();
+    let bench = fetched.bench();
+    let (mut served, mut other) = (bench.connect_patiently("a"), bench.connect_patiently("b"));
+    let filters = [string("yes"), vec![0], string("$share/g/no"), vec![0]];
+    let subscribe = packet(0x82, &[vec![0, 1, 0], filters.concat()]);
+    assert!(served.exchange(&[&subscribe[..], &PINGREQ].concat()).is_empty());
+    assert_eq!(*lock(&fetched.fetched), ["yes", "no"], "both at once");
+    assert_eq!(other.exchange(&PINGREQ), PINGRESP);
+    bench.pass(5);
+    fetched.arrives();
+    let answer = served.exchange(b"");
+    assert_eq!(answer, [0x90, 5, 0, 1, 0, 0, 0x87, PINGRESP[0], PINGRESP[1]]);
+}
+
+#[test]
+fn a_publish_waits_for_the_answer_and_the_messages_before_it_do_not() {
+    let fetched = Fetched::default();
+    fetched.arrives();
+    let bench = fetched.bench();
+    let (mut served, mut reader) = (bench.connect_patiently("a"), bench.connect_patiently("r"));
+    reader.exchange(&subscribe());
+    let to = |topic: &str| packet(0x32, &[string(topic), vec![0, 7, 0], b"x".to_vec()]);
+    served.exchange(&publish(b"0"));
+    assert!(!reader.exchange(b"").is_empty());
+    fetched.is_there.store(false, Ordering::Relaxed);
+    assert!(served.exchange(&[to("yes"), PINGREQ.to_vec()].concat()).is_empty());
+    fetched.arrives();
+    let answer = served.exchange(b"");
+    assert_eq!((answer[0], answer[4]), (0x40, 0x10), "no subscriber, and no denial");
+    assert_eq!(answer[answer.len() - 2..], PINGRESP);
+    fetched.is_there.store(false, Ordering::Relaxed);
+    assert!(served.exchange(&to("no")).is_empty());
+    fetched.arrives();
+    assert_eq!(served.exchange(b"")[4], 0x87);
+    let ledger = bench.engine.ledger();
+    assert_eq!((ledger.offered, ledger.filtered(FilterReason::NotAuthorized)), (3, 1), "{ledger}");
+}
+
+#[test]
+fn an_answer_that_does_not_arrive_in_time_is_a_no_pitfall_20() {
+    let fetched = Fetched::default();
+    let bench = fetched.bench();
+    let mut served = bench.connect_patiently("a");
+    assert!(served.exchange(&publish_qos_1()).is_empty());
+    bench.pass(11);
+    assert_eq!(served.exchange(b"")[4], 0x87);
+    assert!(served.exchange(&publish_qos_1()).is_empty());
+    drop(served);
+    assert!(bench.engine.ledger().balances());
+    assert_eq!(bench.engine.counters().connections, 0);
+}
+
+#[test]
+fn a_connect_waits_for_the_answer_about_its_will() {
+    let fetched = Fetched::default();
+    let bench = fetched.bench();
+    let mut served = bench.dial(4096);
+    assert!(served.exchange(&with_will("w", "ann")).is_empty());
+    assert_eq!(bench.engine.counters().sessions, 0);
+    fetched.arrives();
+    assert_eq!(read_answer(&served.exchange(b"")).1, 0);
+    fetched.is_there.store(false, Ordering::Relaxed);
+    let mut late = bench.dial(4096);
+    assert!(late.exchange(&with_will("v", "ann")).is_empty());
+    bench.pass(11);
+    assert_eq!(read_answer(&late.exchange(b"")).1, 0x87, "no answer is a no");
 }
