@@ -4,6 +4,13 @@
 //! of the identity that came out of it, which must not. Both name the [`Rule`] that decided. Several policies
 //! become one by a [`Chain`]: the first that answers decides, and no answer is a no.
 //!
+//! A Session belongs to the user name of its [`Identity`]. A CONNECT of another user with the same Client Identifier is
+//! refused with 0x85 (3.x: return code 2), with and without Clean Start, and so is one of an anonymous Client. The Session
+//! and its connection are not affected. A Session from before the access rules belongs to nobody, and the first user whom
+//! they let in may resume it; that of an anonymous Client is ended for a user, and not resumed. So is that of a user
+//! whom the rules would not let in any more, so that removing a user frees its Client Identifiers. A Session of another
+//! [mount point](crate::ListenerRules::mount_point) is refused in the same way.
+//!
 //! ```
 //! use std::sync::Arc;
 //!
@@ -142,11 +149,12 @@ pub trait Policy: Send + Sync + 'static {
     /// Gets ready for a question that [`Policy::authorize`] could not answer now, because the answer has to be fetched.
     /// `None`, the default: it can be answered.
     ///
-    /// The packet that leads to the question waits for the future, and with it the later packets of the same Network
-    /// Connection, at most for [`Limits::connect_decision_timeout`](crate::Limits::connect_decision_timeout). Then
-    /// `authorize` decides, with what it knows. Only packets of a Client can wait: a delivery
-    /// ([`Action::Receive`]) is never prepared, so a policy that fetches answers fetches those with the answers about
-    /// SUBSCRIBE, as far as it can.
+    /// Called before [`Action::Publish`] is asked about a PUBLISH or, at CONNECT, about a Will, and before
+    /// [`Action::Subscribe`]. The packet waits for the future, and with it the later packets of the same Network Connection, at most for [`Limits::connect_decision_timeout`](crate::Limits::connect_decision_timeout). Then
+    /// `authorize` decides, with what it knows. A delivery cannot wait: [`Action::Receive`] is never
+    /// prepared, so a policy fetches those answers with that about SUBSCRIBE, as far as it can. A message about which it
+    /// knows nothing is not delivered. Messages of [clients in process](crate::Broker::client_as), and Wills when they are
+    /// published, do not wait either. A panic means that nothing has to be fetched.
     /// # Cancel safety
     /// The future is dropped when the time is over or the peer has gone.
     fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {

@@ -501,6 +501,10 @@ impl Broker {
     /// with 0x98 if the new policy refuses it or does not vouch for it, or if it connected while there was no policy.
     /// Subscriptions stay; what they deliver follows the new rules.
     ///
+    /// A Session without a connection is asked for, too. If its Client would not be let in, the Session and its queue
+    /// stay until it expires, and its Will is not published. It gets no message of a shared subscription, so that none
+    /// waits there for a Client that cannot come, until the Client has been let in again.
+    ///
     /// ```
     /// use std::sync::Arc;
     ///

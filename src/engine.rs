@@ -9,6 +9,8 @@ pub(crate) mod dispatch;
 mod due;
 pub(crate) mod errand;
 mod explain;
+mod fetching;
+mod holder;
 pub(crate) mod outbox;
 mod policy_change;
 pub(crate) mod registry;

@@ -53,7 +53,8 @@ pub struct ListenerRules {
     /// The prefix of all topics of this listener's Clients. It is put before their Topic Names and Topic Filters,
     /// those that begin with `$` included, and taken off on delivery; behind `$share/NAME/` it is put before the Topic
     /// Filter. So such a Client sees its own subtree as the whole, and nothing else. Access rules and limits of topics
-    /// see the whole name. Default: none.
+    /// see the whole name. A Session belongs to the mount point behind which it was made: a CONNECT of another listener
+    /// with its Client Identifier is refused with 0x85. Default: none.
     pub mount_point: Option<MountPoint>,
     /// The networks of the proxies whose connections begin with a header of the PROXY protocol (version 1 or 2), which
     /// has the address of the peer. `None`, the default: no header is expected. With `Some`, a peer of another network

@@ -151,9 +151,11 @@ impl Client {
             return Err(ClientError::InvalidId(id.to_owned()));
         }
         let owner = if identity.is_some() { Owner::Guest } else { Owner::Host };
-        let (cell, replaced) = match engine.registry.claim(id, true, owner, &engine.limits) {
+        let (cell, replaced) = match engine.registry.claim(id, true, owner, None, &engine.limits) {
             Claim::New { cell, replaced } => (cell, replaced),
-            Claim::InProcess | Claim::Existing(_) => return Err(ClientError::InUse(id.to_owned())),
+            Claim::InProcess | Claim::Existing(_) | Claim::OfAnother => {
+                return Err(ClientError::InUse(id.to_owned()));
+            }
             Claim::Full => return Err(ClientError::Refused(ReasonCode::QUOTA_EXCEEDED)),
         };
         if let Some(away) = replaced {
@@ -201,7 +203,7 @@ impl Client {
             .map_err(|fault| ClientError::Refused(fault.reason()))?;
         let now = self.engine.now();
         let errand = Errand::new(&self.engine, self.cell.client_id.clone());
-        let errand = errand.publish(&self.engine, &self.cell, message, now);
+        let errand = errand.publish(&self.engine, (&self.cell, self.epoch), message, now);
         if let Heard::Denied(_) = errand.heard() {
             errand.run(&self.engine);
             return Err(ClientError::Refused(ReasonCode::NOT_AUTHORIZED));
@@ -278,7 +280,9 @@ impl Client {
             return Err(ClientError::Refused(ReasonCode::PROTOCOL_ERROR));
         }
         let subscription = Subscription { options, id: None };
-        let (reason, replay) = self.engine.subscribe(&self.cell, filter.clone(), subscription);
+        let subscribed =
+            self.engine.subscribe(&self.cell, self.epoch, filter.clone(), subscription);
+        let (reason, replay) = subscribed.map_err(|_ended| ClientError::Stopped)?;
         if let Some(replay) = replay {
             self.cell.lock().session.replay(replay);
         }
@@ -296,7 +300,8 @@ impl Client {
     /// The first poll unsubscribes and finishes the future.
     pub async fn unsubscribe(&self, filter: &TopicFilter) -> Result<bool, ClientError> {
         self.check()?;
-        match self.engine.unsubscribe(&self.cell, filter) {
+        let unsubscribed = self.engine.unsubscribe(&self.cell, self.epoch, filter);
+        match unsubscribed.map_err(|_ended| ClientError::Stopped)? {
             reason if reason.is_error() => Err(ClientError::Refused(reason)),
             reason => Ok(reason == ReasonCode::SUCCESS),
         }

@@ -8,13 +8,15 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 use log::{Level, log, log_enabled, warn};
 
 use crate::access::{
-    Action, Decision, DeniedPublish, Identity, Policy, Present, Refusal, Request, Rule, Validity,
+    Action, Decision, DeniedPublish, Identity, Policy, Preparing, Present, Refusal, Request, Rule,
+    Validity,
 };
 use crate::counters::{Counts, count_one};
 use crate::reason_code::ReasonCode;
@@ -46,7 +48,13 @@ pub(crate) enum Denied {
     Reserved,
     /// The policy does not allow it.
     ByPolicy,
+    /// Another Network Connection has the Session, and with it another identity: nothing is decided.
+    TakenOver,
 }
+
+/// Another Network Connection has the Session: its Client's identity says nothing about what this one may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TakenOver;
 
 /// How long it is known that a client may do something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,6 +286,63 @@ impl AccessControl {
         self.ask(asker, subject, Action::Publish, topic.as_bytes()).ok_or(Denied::ByPolicy)
     }
 
+    /// Whether a Will may be published now: its Client would still be let in, its identity has not ended, and it may
+    /// publish.
+    pub(crate) fn publish_will(
+        &self,
+        asker: Asker<'_>,
+        subject: &mut Option<Box<Subject>>,
+        topic: &str,
+        wall: SystemTime,
+    ) -> Result<(), Denied> {
+        if self.is_in_force() && !asker.trusted {
+            let ended = subject.as_ref().and_then(|subject| subject.identity.expires_at());
+            let rule = match ended.is_some_and(|at| at <= wall) {
+                true => Some(IDENTITY_ENDED),
+                false if !self.is_current(asker, subject.as_deref()) => Some(NOT_CURRENT),
+                false => None,
+            };
+            if let Some(rule) = &rule {
+                let user = subject.as_ref().and_then(|subject| subject.identity.user_name());
+                let (client_id, action) = (asker.client_id, Action::Publish);
+                self.denied(&Denial { client_id, user, action, topic, rule: Some(rule) });
+                return Err(Denied::ByPolicy);
+            }
+        }
+        self.publish(asker, subject, topic).map(|_permit| ())
+    }
+
+    /// Has the policy get ready for a question. `None`: it can be asked.
+    pub(crate) fn prepare(
+        &self,
+        asker: Asker<'_>,
+        subject: Option<&Subject>,
+        action: Action,
+        topic: &str,
+    ) -> Option<Preparing> {
+        let Rules { policy, generation, .. } = self.rules();
+        let policy = policy.filter(|_| !asker.trusted)?;
+        let subject = subject.filter(|subject| !subject.unchecked)?;
+        if subject.recall(generation, action, topic.as_bytes()).is_some() {
+            return None;
+        }
+        let request =
+            Request { identity: &subject.identity, client_id: asker.client_id, action, topic };
+        contain("an access policy", || policy.prepare(&request)).flatten()
+    }
+
+    /// As [`AccessControl::prepare`], for the Will of a Client that has just been let in.
+    pub(crate) fn prepare_will(
+        &self,
+        client_id: &str,
+        identity: &Identity,
+        topic: &str,
+    ) -> Option<Preparing> {
+        let asker = Asker { client_id, trusted: false };
+        let subject = Subject::new(identity.clone());
+        self.prepare(asker, Some(&subject), Action::Publish, topic)
+    }
+
     /// Whether a client may receive a message because there is no policy, or because it received the last one with this
     /// Topic Name.
     #[inline]
@@ -460,6 +525,8 @@ impl fmt::Display for Denial<'_> {
 
 const HOST: &str = "the program that runs the broker";
 const NO_POLICY: &str = "the broker has no access rules";
+const IDENTITY_ENDED: Rule = Rule::named("the identity of the Client has ended");
+const NOT_CURRENT: Rule = Rule::named("the access rules would not let the Client in any more");
 const PANICKED: Rule = Rule::named("the policy panicked");
 
 /// What the policy says; a panic is a no.

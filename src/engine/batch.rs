@@ -2,6 +2,7 @@
 //! reached is written to or woken once. Each loop pauses when the budget of the turn is spent, and continues in the
 //! next turn.
 
+use std::fmt;
 use std::sync::{Arc, MutexGuard};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::route::{Route, RouteCache, RouteSearch, Target, delivery};
 use super::session_cell::{CellState, SessionCell};
 use super::share::Group;
 use super::state::Engine;
-use crate::access::Action;
+use crate::access::{Action, Preparing};
 use crate::budget::Budget;
 use crate::ledger::{DropReason, FilterReason, Ledger, Outcome};
 use crate::message::Message;
@@ -74,12 +75,23 @@ pub(crate) enum Heard {
     Denied(Denied),
 }
 
+/// The wait for the policy's answer.
+pub(crate) struct Unasked(pub(crate) Preparing);
+
+impl fmt::Debug for Unasked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unasked")
+    }
+}
+
 /// The progress of a message after one turn.
 #[derive(Debug)]
 pub(crate) enum Routed {
     Heard(Heard),
     /// The turn was over before the message was routed: [`Publishing::advance`] continues.
     Later(Publishing),
+    /// The policy fetches the answer whether the message may be published: then [`Publishing::ask`] continues.
+    Unasked(Publishing, Unasked),
 }
 
 /// A message that is not routed yet.
@@ -97,6 +109,8 @@ const ASKED_NEVER: u64 = 0;
 
 #[derive(Debug)]
 enum Stage {
+    /// The policy has to be asked whether the message may be published.
+    Ask,
     /// A retained message is stored only after the messages before it were pushed, so that a Session whose replay of
     /// retained messages comes in between never gets an older message after a newer one.
     Store,
@@ -175,7 +189,7 @@ impl Batch {
     pub(crate) fn publish(
         &mut self,
         engine: &Engine,
-        publisher: &SessionCell,
+        (publisher, epoch): (&SessionCell, u64),
         cache: &mut RouteCache,
         arriving: Arriving<'_>,
         now: Timestamp,
@@ -194,10 +208,19 @@ impl Batch {
                 };
             }
             Some(_) => {}
-            None => match publisher.may_publish(&engine.access, arriving.topic) {
-                Ok(given) => permit = given,
-                Err(denied) => return Routed::Heard(self.count_denied(denied)),
-            },
+            None => {
+                let topic = arriving.topic;
+                let preparing = publisher.prepare(&engine.access, epoch, Action::Publish, topic);
+                if let Some(preparing) = preparing {
+                    let message = arriving.to_message(now);
+                    let unasked = Publishing { message, stage: Stage::Ask, asked: ASKED_NEVER };
+                    return Routed::Unasked(unasked, Unasked(preparing));
+                }
+                match publisher.may_publish(&engine.access, epoch, arriving.topic) {
+                    Ok(given) => permit = given,
+                    Err(denied) => return Routed::Heard(self.count_denied(denied)),
+                }
+            }
         }
         let asked = if permit == Permit::Once { ASKED_NEVER } else { cache.generation() };
         let publisher = &*publisher.client_id;
@@ -395,7 +418,9 @@ impl Batch {
             budget.spend(2);
             let mut state = member.cell.lock();
             let (asker, topic) = (member.cell.asker(), message.topic_bytes());
-            if !engine.access.allows(asker, &mut state.subject, Action::Receive, topic) {
+            if member.cell.is_barred()
+                || !engine.access.allows(asker, &mut state.subject, Action::Receive, topic)
+            {
                 denied += 1;
                 continue;
             }
@@ -481,10 +506,11 @@ impl Batch {
     }
 
     pub(crate) fn count_denied(&mut self, denied: Denied) -> Heard {
-        self.count(Outcome::Filtered(match denied {
-            Denied::Reserved => FilterReason::ReservedTopic,
-            Denied::ByPolicy => FilterReason::NotAuthorized,
-        }));
+        match denied {
+            Denied::Reserved => self.count(Outcome::Filtered(FilterReason::ReservedTopic)),
+            Denied::ByPolicy => self.count(Outcome::Filtered(FilterReason::NotAuthorized)),
+            Denied::TakenOver => {} // as if it had not been read
+        }
         Heard::Denied(denied)
     }
 
@@ -525,6 +551,35 @@ impl Publishing {
         Publishing { message, stage, asked }
     }
 
+    /// Asks whether the message may be published, if that was not asked yet. The error is the answer to a publisher that
+    /// may not.
+    pub(crate) fn ask(
+        self,
+        batch: &mut Batch,
+        engine: &Engine,
+        (publisher, epoch): (&SessionCell, u64),
+        cache: &mut RouteCache,
+    ) -> Result<Publishing, Heard> {
+        if !matches!(self.stage, Stage::Ask) {
+            return Ok(self);
+        }
+        let topic = self.message.topic();
+        let _brings_the_cache_up_to_date = cache.get(engine, topic);
+        let generation = cache.generation();
+        match publisher.may_publish(&engine.access, epoch, topic) {
+            Ok(Permit::Once) => Ok(Publishing::new(engine, self.message, ASKED_NEVER)),
+            Ok(Permit::UntilTheRulesChange) => {
+                Ok(Publishing::new(engine, self.message, generation))
+            }
+            Err(denied) => Err(batch.count_denied(denied)),
+        }
+    }
+
+    /// The publisher has another identity: it is asked for again with its next message.
+    pub(crate) fn forget_permit(&mut self) {
+        self.asked = ASKED_NEVER;
+    }
+
     /// Continues as far as the budget allows.
     pub(crate) fn advance(
         mut self,
@@ -537,6 +592,8 @@ impl Publishing {
     ) -> Routed {
         loop {
             self.stage = match self.stage {
+                // Its publisher has gone before it could be asked for.
+                Stage::Ask => return Routed::Heard(batch.count_denied(Denied::ByPolicy)),
                 Stage::Store => {
                     if !batch.push_pending(engine, now, budget) {
                         return Routed::Later(self);

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::access::{Asker, Denied, Rules, Subject};
+use super::holder::{Holder, Succession};
 use super::registry::Claim;
 use super::session_cell::{Link, Owner, SessionCell};
 use super::session_end::taken_over;
 use super::state::Engine;
-use crate::access::Identity;
+use crate::access::{Identity, Refusal, Rule};
 use crate::connection::{Accepted, Connection};
 use crate::counters::count_one;
 use crate::error::Fault;
@@ -19,6 +20,10 @@ use crate::session::will::Will;
 use crate::time::Timestamp;
 use crate::topic;
 use crate::transport::PeerInfo;
+
+const OF_ANOTHER: Rule = Rule::named(
+    "the Session of this Client Identifier is another user's, or another mount point's",
+);
 
 /// The Session of an accepted CONNECT.
 #[derive(Debug)]
@@ -68,9 +73,11 @@ impl Engine {
         let will = will.transpose()?;
         let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
         let terms = Connection::terms(connect, &self.limits);
+        let holder = Holder::new(admitted.identity.as_ref(), mount);
+        let holder = holder.as_deref();
         loop {
             let fresh = connect.clean_start && !assigned;
-            let Claimed { cell, present } = self.claim(client_id, fresh)?;
+            let Claimed { cell, present } = self.claim(admitted, holder, peer, fresh)?;
             if present && assigned {
                 // MQTT-3.2.2-16: another Client has taken it since it was assigned.
                 let detail = "the assigned Client Identifier was taken meanwhile";
@@ -81,7 +88,9 @@ impl Engine {
             let mut state = cell.lock_between_writes();
             let unchanged = settled == Some(state.session.epoch());
             let over = present && state.session.expiry_secs() == 0;
-            if state.session.has_ended() || !unchanged || over {
+            // Also if the Session, which was nobody's, has become another user's meanwhile.
+            let lost = cell.succession(holder) != Succession::Resume;
+            if state.session.has_ended() || !unchanged || over || lost {
                 continue;
             }
             let torn = state.is_amid_packet();
@@ -98,17 +107,19 @@ impl Engine {
             };
             connack(&accepted, &mut first);
             state.session.append_protocol(epoch, &mut first);
-            let before = state.link.replace(link.clone());
+            if let Some(before) = state.link.replace(link.clone()) {
+                // Under the lock: a Network Connection that finds another epoch finds the order, too.
+                before.mailbox.order(taken_over(torn));
+            }
             state.subject = subject.take();
+            cell.set_barred(false);
+            cell.set_holder(holder);
             cell.set_connected(&state, true);
             self.watch_expiry(&cell, &mut state, now);
             if self.access.generation() != admitted.rules.generation {
                 self.recheck(&cell, &state); // the rules have changed since they accepted it
             }
             drop(state);
-            if let Some(before) = before {
-                before.mailbox.order(taken_over(torn));
-            }
             return Ok(Opened { cell, epoch, session_present: present });
         }
     }
@@ -127,15 +138,23 @@ impl Engine {
                 self.end_session(cell, |session| session.expiry_secs() == 0);
                 return None;
             }
-            (state.session.take_will_for_resumption(), state.session.epoch())
+            let will = state.session.take_will_for_resumption();
+            (self.judge_will(cell, &mut state, will), state.session.epoch())
         };
         self.publish_leftovers(cell, will, Vec::new());
         Some(epoch)
     }
 
     /// Finds or makes the Session of a Client Identifier, and ends a Session that the new one replaces.
-    fn claim(self: &Arc<Self>, client_id: &str, fresh: bool) -> Result<Claimed, Fault> {
-        match self.registry.claim(client_id, fresh, Owner::Network, &self.limits) {
+    fn claim(
+        self: &Arc<Self>,
+        admitted: &Admitted<'_>,
+        holder: Option<&Holder>,
+        peer: &PeerInfo,
+        fresh: bool,
+    ) -> Result<Claimed, Fault> {
+        let client_id = admitted.client_id;
+        match self.registry.claim(client_id, fresh, Owner::Network, holder, &self.limits) {
             Claim::New { cell, replaced } => {
                 if let Some(old) = replaced {
                     self.end_session(&old, |_| true);
@@ -145,12 +164,19 @@ impl Engine {
             Claim::Existing(cell) if cell.lock().session.has_ended() => {
                 // The task that ends it will remove it; this removes it earlier.
                 self.registry.remove(&cell);
-                self.claim(client_id, fresh)
+                self.claim(admitted, holder, peer, fresh)
             }
             Claim::Existing(cell) => Ok(Claimed { cell, present: true }),
             Claim::InProcess => {
                 let detail = "the Client Identifier is in use inside the server's process";
                 Err(Fault::Refused(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, detail))
+            }
+            Claim::OfAnother => {
+                let reason = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+                let user = admitted.identity.as_ref().and_then(Identity::user_name);
+                self.access.refused(client_id, user, peer, &Refusal::new(reason, OF_ANOTHER));
+                let detail = "the Client Identifier is in use by another user";
+                Err(Fault::Refused(reason, detail))
             }
             Claim::Full => {
                 count_one(&self.counts.sessions_refused);

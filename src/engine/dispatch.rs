@@ -4,20 +4,23 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
+use std::task::Context;
 
 use bytes::Bytes;
 use log::{debug, log_enabled, trace};
 
 use self::authenticate::Authentication;
 use super::access::Denied;
-use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
+use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed, Unasked};
 use super::connect::{Admitted, mounted_name};
 use super::errand::Errand;
+use super::fetching::Fetching;
 use super::route::RouteCache;
 use super::session_cell::{CellState, Link, SessionCell};
 use super::state::Engine;
-use super::subscribe::{Subscribing, Unsubscribing};
-use crate::access::{DeniedPublish, Identity};
+use super::subscribe::{Halt, Subscribing, Unsubscribing};
+use super::timers::Order;
+use crate::access::{DeniedPublish, Identity, Preparing};
 use crate::budget::Budget;
 use crate::connection::{Action, Connection, Topic};
 use crate::counters::count_one;
@@ -99,6 +102,8 @@ pub(crate) struct Dispatch {
     routes: RouteCache,
     parked: Option<Box<Parked>>,
     authentication: Option<Box<Authentication>>,
+    /// What the parked packet waits for.
+    fetching: Option<Box<Fetching>>,
 }
 
 impl Dispatch {
@@ -116,6 +121,7 @@ impl Dispatch {
             routes: RouteCache::default(),
             parked: None,
             authentication: None,
+            fetching: None,
             engine,
         }
     }
@@ -134,6 +140,31 @@ impl Dispatch {
     /// Whether parked work has to be finished before further packets are taken.
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.is_some() || self.is_deciding()
+    }
+
+    /// Whether the parked packet waits for answers that the access policy fetches, and there is nothing else to do.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.fetching.is_some() && self.parked.as_ref().is_none_or(|parked| parked.0.is_empty())
+    }
+
+    /// Looks whether the answers are there that the parked packet waits for.
+    pub(crate) fn fetch(&mut self, cx: &mut Context<'_>, now: Timestamp) {
+        if self.fetching.as_mut().is_some_and(|fetching| fetching.is_over(cx, now)) {
+            self.fetching = None;
+        }
+    }
+
+    /// When the wait for answers ends.
+    pub(crate) fn fetching_deadline(&self) -> Timestamp {
+        self.fetching.as_ref().map_or(Timestamp::NEVER, |fetching| fetching.by)
+    }
+
+    /// Has the packet that is parked next wait for answers.
+    fn wait_for(&mut self, waits: Vec<Preparing>, now: Timestamp) {
+        if !waits.is_empty() {
+            let by = now.plus(self.engine.limits.connect_decision_timeout);
+            self.fetching = Some(Box::new(Fetching::new(waits, by)));
+        }
     }
 
     /// Forgets routes, so that an idle publisher does not keep ended Sessions in memory.
@@ -209,6 +240,13 @@ impl Dispatch {
             return Ok(());
         };
         *turn.batch = batch;
+        if self.fetching.is_some() {
+            // The messages before the packet do not wait with it. What is not flushed now is in the next turn.
+            let own = self.session.as_ref().map(|held| &held.cell);
+            let _rest = turn.batch.flush(&self.engine, own, turn.out, turn.now, turn.budget);
+            self.park(work, turn);
+            return Ok(());
+        }
         let left = self.resume_work(work, turn);
         if let Ok(left @ Some(_)) = left {
             self.park(left, turn);
@@ -344,10 +382,14 @@ impl Dispatch {
             frozen,
         };
         let Turn { batch, budget, now, .. } = turn;
-        let (publisher, routes) = (&held.cell, &mut self.routes);
+        let (publisher, routes) = ((&*held.cell, held.epoch), &mut self.routes);
         match batch.publish(&self.engine, publisher, routes, arriving, *now, budget) {
             Routed::Heard(heard) => self.answer_publish(qos, id, heard)?,
             Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
+            Routed::Unasked(rest, Unasked(preparing)) => {
+                self.wait_for(vec![preparing], turn.now);
+                self.park(Some(Work::Publish(rest, qos, id)), turn);
+            }
         }
         Ok(())
     }
@@ -364,9 +406,16 @@ impl Dispatch {
         let publisher = &held.cell.client_id;
         let Turn { batch, budget, now, .. } = turn;
         let routes = &mut self.routes;
+        let asked = publishing.ask(batch, &self.engine, (&held.cell, held.epoch), routes);
+        let publishing = match asked {
+            Ok(publishing) => publishing,
+            Err(heard) => return self.answer_publish(qos, id, heard),
+        };
         match publishing.advance(batch, &self.engine, publisher, routes, *now, budget) {
             Routed::Heard(heard) => self.answer_publish(qos, id, heard)?,
-            Routed::Later(rest) => self.park(Some(Work::Publish(rest, qos, id)), turn),
+            Routed::Later(rest) | Routed::Unasked(rest, _) => {
+                self.park(Some(Work::Publish(rest, qos, id)), turn);
+            }
         }
         Ok(())
     }
@@ -376,6 +425,9 @@ impl Dispatch {
     /// # Errors
     /// The policy denies it, the Client speaks 3.x, and `denied_publish` says that the Network Connection is closed.
     fn answer_publish(&mut self, qos: QoS, id: Option<PacketId>, heard: Heard) -> Result<(), End> {
+        if heard == Heard::Denied(Denied::TakenOver) {
+            return Err(self.taken_over());
+        }
         let strict = self.engine.access.denied_publish == DeniedPublish::Disconnect;
         if heard == Heard::Denied(Denied::ByPolicy) && strict && !self.connection.is_v5() {
             let detail = "the access rules deny a PUBLISH";
@@ -385,7 +437,7 @@ impl Dispatch {
             Heard::Denied(Denied::Reserved) => {
                 (ReasonCode::NOT_AUTHORIZED, "this Topic Name is reserved for the Server")
             }
-            Heard::Denied(Denied::ByPolicy) => {
+            Heard::Denied(Denied::ByPolicy | Denied::TakenOver) => {
                 (ReasonCode::NOT_AUTHORIZED, "publishing to this Topic Name is not allowed")
             }
             Heard::Unmatched => (ReasonCode::NO_MATCHING_SUBSCRIBERS, ""),
@@ -461,7 +513,9 @@ impl Dispatch {
         }
         let Some(Held { cell, epoch, .. }) = &self.session else { return Ok(true) };
         if !work.acknowledged {
-            if !work.advance(&self.engine, cell, body, turn.budget)? {
+            let advanced = work.advance(&self.engine, cell, *epoch, body, turn.budget);
+            if !advanced.map_err(|halt| self.halted(halt))? {
+                self.wait_for(work.take_waits(), turn.now);
                 return Ok(false);
             }
             debug!(target: PROTOCOL_LOG, "{:?} subscribes: {:?}", cell.client_id, work.reasons);
@@ -483,8 +537,9 @@ impl Dispatch {
         if !turn.batch.push_pending(&self.engine, turn.now, turn.budget) {
             return Ok(false);
         }
-        let Some(Held { cell, .. }) = &self.session else { return Ok(true) };
-        if !work.advance(&self.engine, cell, body, turn.budget)? {
+        let Some(Held { cell, epoch, .. }) = &self.session else { return Ok(true) };
+        let advanced = work.advance(&self.engine, cell, *epoch, body, turn.budget);
+        if !advanced.map_err(|halt| self.halted(halt))? {
             return Ok(false);
         }
         self.connection.unsubscribed(work.packet_id, &work.reasons, &mut self.answers)?;
@@ -492,6 +547,31 @@ impl Dispatch {
     }
 
     // ---- The end ---------------------------------------------------------------------------------
+
+    /// The end that an order demands; `None` if the order is no end yet.
+    pub(crate) fn ordered_end(&self) -> Option<End> {
+        match self.link.mailbox.ordered()? {
+            Order::ShuttingDown if self.session.is_some() => None,
+            Order::TakenOverMidPacket => {
+                Some(End::Broken("taken over by another Network Connection amid a packet"))
+            }
+            Order::Abort => Some(End::Broken("the deadline of the stop has passed")),
+            order => Some(End::Fault(order.fault())),
+        }
+    }
+
+    /// The end of a Network Connection whose Session belongs to another one. The order has been given already, under
+    /// the lock under which the Session was taken.
+    fn taken_over(&self) -> End {
+        self.ordered_end().unwrap_or(End::Broken("the Session has ended"))
+    }
+
+    fn halted(&self, halt: Halt) -> End {
+        match halt {
+            Halt::Fault(fault) => fault.into(),
+            Halt::TakenOver => self.taken_over(),
+        }
+    }
 
     fn disconnect(
         &mut self,
@@ -537,6 +617,7 @@ impl Dispatch {
         departure: Departure,
         now: Timestamp,
     ) -> Option<Outgoing> {
+        self.fetching = None;
         let parked = self.parked.take();
         let held = self.session.take()?;
         self.forget_routes();

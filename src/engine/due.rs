@@ -58,6 +58,7 @@ impl Engine {
             let over = state.session.is_over(now);
             // The end of the Session publishes the Will by itself.
             let will = if over { None } else { state.session.take_due_will(now) };
+            let will = self.judge_will(cell, &mut state, will);
             if !over {
                 self.watch_expiry(cell, &mut state, now);
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
 
+use super::access::Denied;
 use super::batch::{Batch, Flush, Heard, Publishing, Routed};
 use super::route::{RouteCache, RouteSearch};
 use super::session_cell::SessionCell;
@@ -17,6 +18,13 @@ use crate::message::Message;
 use crate::session::outgoing::Outgoing;
 use crate::session::queue::Delivery;
 use crate::time::Timestamp;
+
+/// A Will that was taken from its Session, and why it may not be published, if it may not.
+#[derive(Debug)]
+pub(crate) struct JudgedWill {
+    pub(crate) message: Message,
+    pub(crate) denied: Option<Denied>,
+}
 
 /// Messages that are published outside a Network Connection's turns.
 #[derive(Debug)]
@@ -56,13 +64,30 @@ impl Errand {
     pub(crate) fn publish(
         mut self,
         engine: &Engine,
-        cell: &SessionCell,
+        (cell, epoch): (&SessionCell, u64),
         message: Message,
         now: Timestamp,
     ) -> Errand {
-        match cell.may_publish(&engine.access, message.topic()) {
+        match cell.may_publish(&engine.access, epoch, message.topic()) {
             Ok(_) => self.publishing = Some(Publishing::new(engine, message.accepted_at(now), 0)),
             Err(denied) => self.heard = self.batch.count_denied(denied),
+        }
+        self
+    }
+
+    /// Publishes a Will, if it may be published.
+    pub(crate) fn publish_will(
+        mut self,
+        engine: &Engine,
+        will: JudgedWill,
+        now: Timestamp,
+    ) -> Errand {
+        match will.denied {
+            None => {
+                let message = will.message.accepted_at(now);
+                self.publishing = Some(Publishing::new(engine, message, 0));
+            }
+            Some(denied) => self.heard = self.batch.count_denied(denied),
         }
         self
     }
@@ -86,7 +111,7 @@ impl Errand {
             let Errand { batch, routes, publisher, .. } = self;
             match publishing.advance(batch, engine, publisher, routes, now, budget) {
                 Routed::Heard(heard) => self.heard = heard,
-                Routed::Later(rest) => {
+                Routed::Later(rest) | Routed::Unasked(rest, _) => {
                     self.publishing = Some(rest);
                     return false;
                 }

@@ -1,5 +1,5 @@
-//! The access rules change while the broker runs: remembered decisions become void, and every connected Client is asked
-//! for again, a turn's worth at a time.
+//! The access rules change while the broker runs: remembered decisions become void, and every Session is asked for again,
+//! a turn's worth at a time.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -40,18 +40,19 @@ impl Engine {
         }
     }
 
-    /// Orders the Network Connection of a Session to close if the rules would not let its Client in. The caller holds
-    /// the lock.
+    /// Orders the Network Connection of a Session to close if the rules would not let its Client in. A Session without
+    /// one stays, and with it its queue, because a mistake in the rules must not destroy it: it is passed over in
+    /// shared subscriptions until its Client is let in again. The caller holds the lock.
     pub(crate) fn recheck(&self, cell: &SessionCell, state: &CellState) {
-        let Some(link) = &state.link else { return };
-        if !self.access.is_current(cell.asker(), state.subject.as_deref()) {
-            count_one(&self.counts.policy_disconnects);
-            link.mailbox.order(Order::NotCurrent);
-        }
+        let current = self.access.is_current(cell.asker(), state.subject.as_deref());
+        cell.set_barred(!current);
+        let Some(link) = state.link.as_ref().filter(|_| !current) else { return };
+        count_one(&self.counts.policy_disconnects);
+        link.mailbox.order(Order::NotCurrent);
     }
 }
 
-/// Asks for each connected Client, in the order of the registry's shards, and begins anew if the rules change meanwhile.
+/// Asks for each Session, in the order of the registry's shards, and begins anew if the rules change meanwhile.
 struct Recheck {
     engine: Arc<Engine>,
     /// Of the rules by which it asks.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
+use super::holder::{Holder, Succession};
 use super::session_cell::{Owner, SessionCell};
 use crate::limits::Limits;
 use crate::session::Session;
@@ -34,6 +35,8 @@ pub(crate) enum Claim {
     Existing(Arc<SessionCell>),
     /// An in-process client has the Client Identifier.
     InProcess,
+    /// The Session is another user's.
+    OfAnother,
     /// `sessions_max` is reached.
     Full,
 }
@@ -55,12 +58,14 @@ impl Registry {
         &self.shards[index]
     }
 
-    /// Claims the Client Identifier of a CONNECT. `fresh`: Clean Start, so that an existing Session is replaced.
+    /// Claims the Client Identifier of a CONNECT of `holder`. `fresh`: Clean Start, so that an existing Session is
+    /// replaced.
     pub(crate) fn claim(
         &self,
         client_id: &str,
         fresh: bool,
         owner: Owner,
+        holder: Option<&Holder>,
         limits: &Limits,
     ) -> Claim {
         let mut shard = lock(self.shard(client_id));
@@ -70,8 +75,12 @@ impl Registry {
             Some(cell) if owner != Owner::Network && cell.is_connected() => {
                 return Claim::InProcess;
             }
-            Some(cell) if !fresh => return Claim::Existing(cell.clone()),
-            Some(_) => {}
+            Some(_) if owner != Owner::Network => {}
+            Some(cell) => match cell.succession(holder) {
+                Succession::Refuse => return Claim::OfAnother,
+                Succession::Resume if !fresh => return Claim::Existing(cell.clone()),
+                Succession::Resume | Succession::Replace => {}
+            },
             None if self.sessions.fetch_add(1, Ordering::AcqRel) >= limits.sessions_max => {
                 self.sessions.fetch_sub(1, Ordering::AcqRel);
                 return Claim::Full;
@@ -81,7 +90,7 @@ impl Registry {
         let client_id: Arc<str> = client_id.into();
         let session = Session::new(client_id.clone(), self.hasher.clone(), limits);
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
-        let cell = Arc::new(SessionCell::new(key, session, owner));
+        let cell = Arc::new(SessionCell::new(key, session, owner).held_by(holder));
         let replaced = shard.insert(client_id, cell.clone());
         Claim::New { cell, replaced }
     }
@@ -139,7 +148,13 @@ mod tests {
     use super::*;
 
     fn claim(registry: &Registry, id: &str, fresh: bool, sessions_max: usize) -> Claim {
-        registry.claim(id, fresh, Owner::Network, &Limits { sessions_max, ..Limits::default() })
+        registry.claim(
+            id,
+            fresh,
+            Owner::Network,
+            None,
+            &Limits { sessions_max, ..Limits::default() },
+        )
     }
 
     #[test]

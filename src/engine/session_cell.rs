@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use super::access::{AccessControl, Asker, Denied, Permit, Subject};
+use super::access::{AccessControl, Asker, Denied, Permit, Subject, TakenOver};
+use super::holder::{Holder, Succession, succession};
 use super::share::Group;
 use super::timers::Mailbox;
-use crate::access::Action;
+use crate::access::{Action, Preparing};
 use crate::session::Session;
 use crate::sync::lock;
 use crate::transport::TryWrite;
@@ -59,6 +60,10 @@ pub(crate) struct SessionCell {
     pub(crate) owner: Owner,
     /// A hint for shared subscriptions; the state under the lock is authoritative.
     connected: AtomicBool,
+    /// The access rules would not let the Client in again: no message of a shared subscription goes to it.
+    barred: AtomicBool,
+    /// Whose the Session is. The last of all locks.
+    holder: Mutex<Option<Box<Holder>>>,
     /// The Session has ended: its subscriptions are void, though some may still be in the tree.
     ended: AtomicBool,
     /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
@@ -74,6 +79,8 @@ impl SessionCell {
             client_id: session.client_id().clone(),
             owner,
             connected: AtomicBool::new(false),
+            barred: AtomicBool::new(false),
+            holder: Mutex::new(None),
             ended: AtomicBool::new(false),
             subscribing: Mutex::new(()),
             state: Mutex::new(CellState {
@@ -97,26 +104,61 @@ impl SessionCell {
         Asker { client_id: &self.client_id, trusted: self.owner == Owner::Host }
     }
 
-    /// Whether the client may publish to a Topic Name. Does not lock the Session without a policy.
+    /// Whether the client of this Network Connection may publish to a Topic Name. Does not lock the Session without a
+    /// policy.
     pub(crate) fn may_publish(
         &self,
         access: &AccessControl,
+        epoch: u64,
         topic: &str,
     ) -> Result<Permit, Denied> {
         let asker = self.asker();
         if !access.is_in_force() || asker.trusted {
             return access.publish(asker, &mut None, topic);
         }
-        access.publish(asker, &mut self.lock().subject, topic)
+        let mut state = self.lock();
+        if !state.is_held_by(epoch) {
+            return Err(Denied::TakenOver);
+        }
+        access.publish(asker, &mut state.subject, topic)
     }
 
-    /// Whether the client may subscribe or unsubscribe, without the ShareName of a shared subscription.
-    pub(crate) fn may(&self, access: &AccessControl, action: Action, filter: &str) -> bool {
+    /// Has the policy get ready for a question about the client of this Network Connection. `None`: it can be asked.
+    pub(crate) fn prepare(
+        &self,
+        access: &AccessControl,
+        epoch: u64,
+        action: Action,
+        topic: &str,
+    ) -> Option<Preparing> {
         let asker = self.asker();
         if !access.is_in_force() || asker.trusted {
-            return true;
+            return None;
         }
-        access.allows(asker, &mut self.lock().subject, action, filter.as_bytes())
+        let state = self.lock();
+        state
+            .is_held_by(epoch)
+            .then(|| access.prepare(asker, state.subject.as_deref(), action, topic))?
+    }
+
+    /// Whether the client of this Network Connection may subscribe or unsubscribe, without the ShareName of a shared
+    /// subscription.
+    pub(crate) fn may(
+        &self,
+        access: &AccessControl,
+        epoch: u64,
+        action: Action,
+        filter: &str,
+    ) -> Result<bool, TakenOver> {
+        let asker = self.asker();
+        if !access.is_in_force() || asker.trusted {
+            return Ok(true);
+        }
+        let mut state = self.lock();
+        if !state.is_held_by(epoch) {
+            return Err(TakenOver);
+        }
+        Ok(access.allows(asker, &mut state.subject, action, filter.as_bytes()))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CellState> {
@@ -161,6 +203,30 @@ impl SessionCell {
         }
     }
 
+    /// The same, of a Client.
+    pub(crate) fn held_by(mut self, holder: Option<&Holder>) -> SessionCell {
+        self.holder = Mutex::new(holder.cloned().map(Box::new));
+        self
+    }
+
+    pub(crate) fn set_holder(&self, holder: Option<&Holder>) {
+        *lock(&self.holder) = holder.cloned().map(Box::new);
+    }
+
+    /// What a CONNECT of this Client gets.
+    pub(crate) fn succession(&self, new: Option<&Holder>) -> Succession {
+        succession(lock(&self.holder).as_deref(), new, self.is_barred())
+    }
+
+    pub(crate) fn is_barred(&self) -> bool {
+        self.barred.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the access rules would let the Client in. Called with the lock held.
+    pub(crate) fn set_barred(&self, barred: bool) {
+        self.barred.store(barred, Ordering::Relaxed);
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -171,6 +237,11 @@ impl SessionCell {
 }
 
 impl CellState {
+    /// Whether the Session still belongs to this Network Connection.
+    pub(crate) fn is_held_by(&self, epoch: u64) -> bool {
+        self.session.epoch() == epoch && self.session.is_attached()
+    }
+
     /// Notes that the Session is a member of `group`.
     pub(crate) fn join(&mut self, group: Arc<Group<SessionCell>>) {
         let shares =

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use super::errand::Errand;
-use super::session_cell::SessionCell;
+use super::errand::{Errand, JudgedWill};
+use super::session_cell::{CellState, SessionCell};
 use super::state::{Ended, Engine};
 use super::timers::Order;
 use crate::budget::Budget;
@@ -34,16 +34,17 @@ impl Engine {
         departure: Departure,
         now: Timestamp,
     ) -> Option<Outgoing> {
-        let left = {
+        let (left, will) = {
             cell.keep_others_from_writing(epoch);
             let mut state = cell.lock_between_writes();
-            let left = state.session.detach(epoch, departure, now)?;
+            let mut left = state.session.detach(epoch, departure, now)?;
             state.link = None;
             cell.set_connected(&state, false);
             self.watch_expiry(cell, &mut state, now);
-            left
+            let will = self.judge_will(cell, &mut state, left.will.take());
+            (left, will)
         };
-        self.publish_leftovers(cell, left.will, Vec::new());
+        self.publish_leftovers(cell, will, Vec::new());
         if left.ended {
             self.end_session(cell, |session| session.epoch() == epoch && !session.is_attached());
         }
@@ -58,7 +59,7 @@ impl Engine {
         cell: &Arc<SessionCell>,
         condition: impl FnOnce(&Session) -> bool,
     ) {
-        let (will, handed_on, subscriptions, link, torn) = {
+        let (will, handed_on, subscriptions) = {
             let mut state = cell.lock_between_writes();
             if state.session.has_ended() || !condition(&state.session) {
                 return;
@@ -69,7 +70,11 @@ impl Engine {
             cell.set_ended();
             cell.set_connected(&state, false);
             state.leave_all(cell.key);
-            (will, handed_on, state.session.take_subscriptions(), state.link.take(), torn)
+            if let Some(link) = state.link.take() {
+                link.mailbox.order(taken_over(torn));
+            }
+            let will = self.judge_will(cell, &mut state, will);
+            (will, handed_on, state.session.take_subscriptions())
         };
         if !subscriptions.is_empty() {
             // Cached routes of publishers may lead to this Session.
@@ -77,17 +82,30 @@ impl Engine {
         }
         self.reap(Ended { key: cell.key, subscriptions: subscriptions.into_iter() });
         self.registry.remove(cell);
-        if let Some(link) = link {
-            link.mailbox.order(taken_over(torn));
-        }
         self.publish_leftovers(cell, will, handed_on);
     }
 
-    /// Publishes a Will, if its Client may publish it now, and gives the messages of an ended member of a shared subscription to other members.
+    /// Whether a Will may be published that was taken from the Session: its Client would still be let in, and may
+    /// publish it. Decided under the lock under which it was taken, so that no other identity has the Session yet.
+    pub(crate) fn judge_will(
+        &self,
+        cell: &SessionCell,
+        state: &mut CellState,
+        will: Option<Message>,
+    ) -> Option<JudgedWill> {
+        let message = will?;
+        let (asker, topic) = (cell.asker(), message.topic());
+        let denied =
+            self.access.publish_will(asker, &mut state.subject, topic, self.host.wall()).err();
+        Some(JudgedWill { message, denied })
+    }
+
+    /// Publishes a Will, if it may be published, and gives the messages of an ended member of a shared subscription to
+    /// other members.
     pub(crate) fn publish_leftovers(
         self: &Arc<Self>,
         cell: &SessionCell,
-        will: Option<Message>,
+        will: Option<JudgedWill>,
         handed_on: Vec<Delivery>,
     ) {
         if will.is_none() && handed_on.is_empty() {
@@ -95,7 +113,7 @@ impl Engine {
         }
         let mut errand = Errand::new(self, cell.client_id.clone()).hand_on(handed_on);
         if let Some(will) = will {
-            errand = errand.publish(self, cell, will, self.now());
+            errand = errand.publish_will(self, will, self.now());
         }
         errand.run(self);
     }
@@ -103,7 +121,11 @@ impl Engine {
     /// Publishes every Will, also those whose delay is running: the broker stops, and its Sessions end.
     pub(crate) fn publish_all_wills(self: &Arc<Self>) {
         for cell in self.registry.snapshot() {
-            let will = cell.lock().session.take_will();
+            let will = {
+                let mut state = cell.lock();
+                let will = state.session.take_will();
+                self.judge_will(&cell, &mut state, will)
+            };
             self.publish_leftovers(&cell, will, Vec::new());
         }
     }

@@ -4,10 +4,11 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::access::TakenOver;
 use super::session_cell::SessionCell;
 use super::share::Member;
 use super::state::Engine;
-use crate::access::Action;
+use crate::access::{Action, Preparing};
 use crate::budget::Budget;
 use crate::counters::count_one;
 use crate::error::Fault;
@@ -28,7 +29,6 @@ const FILTER_STEPS: usize = 12;
 const BYTES_WEIGHT: usize = 8;
 
 /// A SUBSCRIBE that is being carried out. It holds positions in the packet; the caller has the packet.
-#[derive(Debug)]
 pub(crate) struct Subscribing {
     pub(crate) packet_id: PacketId,
     id: Option<NonZeroU32>,
@@ -39,11 +39,32 @@ pub(crate) struct Subscribing {
     qos_max: QoS,
     mount: Option<MountPoint>,
     progress: Progress,
+    /// Answers that the access policy fetches for the filters.
+    waits: Vec<Preparing>,
     pub(crate) reasons: Vec<ReasonCode>,
     /// The replays that begin after SUBACK, in reverse order once SUBACK is queued.
     replays: Vec<Replay>,
     /// SUBACK is queued.
     pub(crate) acknowledged: bool,
+}
+
+/// Why a packet is not carried out any further.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    Fault(Fault),
+    TakenOver,
+}
+
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Halt {
+        Halt::Fault(fault)
+    }
+}
+
+impl From<TakenOver> for Halt {
+    fn from(_: TakenOver) -> Halt {
+        Halt::TakenOver
+    }
 }
 
 /// An UNSUBSCRIBE that is being carried out.
@@ -102,6 +123,7 @@ impl Subscribing {
             qos_max: QoS::ExactlyOnce,
             mount: None,
             progress: Progress::new(subscribe.filters.bytes_left()),
+            waits: Vec::new(),
             reasons: Vec::new(),
             replays: Vec::new(),
             acknowledged: false,
@@ -121,16 +143,20 @@ impl Subscribing {
     ///
     /// # Errors
     /// A text that is no Topic Filter, No Local on a shared subscription, or too many filters: the connection has to
-    /// be closed, and no filter of the packet was carried out.
+    /// be closed, and no filter of the packet was carried out. Another Network Connection has the Session.
     pub(crate) fn advance(
         &mut self,
         engine: &Engine,
         cell: &Arc<SessionCell>,
+        epoch: u64,
         body: &[u8],
         budget: &mut Budget,
-    ) -> Result<bool, Fault> {
-        if self.progress.unchecked > 0 && !self.check(engine, body, budget)? {
+    ) -> Result<bool, Halt> {
+        if self.progress.unchecked > 0 && !self.check(engine, (cell, epoch), body, budget)? {
             return Ok(false);
+        }
+        if !self.waits.is_empty() {
+            return Ok(false); // until the caller has taken them and waited
         }
         let mut entries = SubscribeEntries::in_last(self.progress.undone, body, self.version);
         while let Some(entry) = entries.next() {
@@ -146,11 +172,19 @@ impl Subscribing {
             let options = if self.bridge { options.of_bridge(filter.is_shared()) } else { options };
             let options = SubscriptionOptions { qos: options.qos.min(self.qos_max), ..options };
             let subscription = Subscription { options, id: self.id };
-            let (reason, replay) = engine.subscribe(cell, filter, subscription);
+            let (reason, replay) = engine.subscribe(cell, epoch, filter, subscription)?;
             self.reasons.push(reason);
             self.replays.extend(replay);
         }
         Ok(true)
+    }
+
+    /// What the packet has to wait for now that all its filters are checked: answers that the access policy fetches.
+    pub(crate) fn take_waits(&mut self) -> Vec<Preparing> {
+        match self.progress.unchecked {
+            0 => std::mem::take(&mut self.waits),
+            _ => Vec::new(),
+        }
     }
 
     /// Notes that SUBACK is queued: the replays may begin, in the order of their filters.
@@ -172,13 +206,26 @@ impl Subscribing {
         true
     }
 
-    fn check(&mut self, engine: &Engine, body: &[u8], budget: &mut Budget) -> Result<bool, Fault> {
+    fn check(
+        &mut self,
+        engine: &Engine,
+        (cell, epoch): (&SessionCell, u64),
+        body: &[u8],
+        budget: &mut Budget,
+    ) -> Result<bool, Fault> {
         let mut entries = SubscribeEntries::in_last(self.progress.unchecked, body, self.version);
         while let Some(entry) = entries.next() {
             let (text, options) = entry?;
             match check_filter(text) {
                 Ok(()) if options.no_local && text.starts_with("$share/") => {
                     return Err(Fault::Protocol("MQTT-3.8.3-4: No Local on a Shared Subscription"));
+                }
+                Ok(()) if engine.access.is_in_force() => {
+                    let filter = mounted(text, self.mount.as_ref(), budget).ok();
+                    self.waits.extend(filter.and_then(|filter| {
+                        let filter = filter.filter_str();
+                        cell.prepare(&engine.access, epoch, Action::Subscribe, filter)
+                    }));
                 }
                 Ok(()) => {}
                 Err(error) => refuse_filter(&error, self.version)?,
@@ -212,14 +259,15 @@ impl Unsubscribing {
     ///
     /// # Errors
     /// A text that is no Topic Filter, or too many filters: the connection has to be closed, and no filter of the
-    /// packet was carried out.
+    /// packet was carried out. Another Network Connection has the Session.
     pub(crate) fn advance(
         &mut self,
         engine: &Engine,
         cell: &Arc<SessionCell>,
+        epoch: u64,
         body: &[u8],
         budget: &mut Budget,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, Halt> {
         let mut entries = UnsubscribeEntries::in_last(self.progress.unchecked, body);
         while let Some(text) = entries.next() {
             check_filter(text?).map_err(|_| {
@@ -239,9 +287,10 @@ impl Unsubscribing {
             }
             self.progress.carry_out(entries.bytes_left(), budget);
             let filter = mounted(text?, self.mount.as_ref(), budget);
-            self.reasons.push(filter.map_or(ReasonCode::NO_SUBSCRIPTION_EXISTED, |filter| {
-                engine.unsubscribe(cell, &filter)
-            }));
+            self.reasons.push(match filter {
+                Ok(filter) => engine.unsubscribe(cell, epoch, &filter)?,
+                Err(_) => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+            });
         }
         Ok(true)
     }
@@ -262,30 +311,34 @@ fn mounted(
 impl Engine {
     /// Adds or replaces one subscription: the tree first, so that no message is missed between it and the
     /// retained ones. Returns the Reason Code, and the replay of retained messages that is to be begun.
+    ///
+    /// # Errors
+    /// The access rules would have to be asked, and the Session no longer belongs to this Network Connection.
     pub(crate) fn subscribe(
         &self,
         cell: &Arc<SessionCell>,
+        epoch: u64,
         filter: TopicFilter,
         subscription: Subscription,
-    ) -> (ReasonCode, Option<Replay>) {
+    ) -> Result<(ReasonCode, Option<Replay>), TakenOver> {
         if !self.topic_is_within_limits(filter.filter_str()) {
-            return (ReasonCode::TOPIC_FILTER_INVALID, None);
+            return Ok((ReasonCode::TOPIC_FILTER_INVALID, None));
         }
-        if !cell.may(&self.access, Action::Subscribe, filter.filter_str()) {
-            return (ReasonCode::NOT_AUTHORIZED, None);
+        if !cell.may(&self.access, epoch, Action::Subscribe, filter.filter_str())? {
+            return Ok((ReasonCode::NOT_AUTHORIZED, None));
         }
         let _one_at_a_time = cell.subscribing();
         let admitted = cell.lock().session.admits_subscription(&filter, &self.limits);
         let added = if admitted { self.add_to_tree(cell, &filter, subscription) } else { None };
         let Some(group) = added else {
             count_one(&self.counts.subscriptions_refused);
-            return (ReasonCode::QUOTA_EXCEEDED, None);
+            return Ok((ReasonCode::QUOTA_EXCEEDED, None));
         };
         let mut state = cell.lock();
         if state.session.has_ended() {
             drop(state);
             self.remove_from_tree(cell.key, &filter);
-            return (ReasonCode::UNSPECIFIED_ERROR, None);
+            return Ok((ReasonCode::UNSPECIFIED_ERROR, None));
         }
         if let Some(group) = group {
             let wanted = Wanted::merge(&[subscription]);
@@ -300,13 +353,21 @@ impl Engine {
         let replayed =
             replays_retained(&filter, subscription.options, new) && !self.nothing_is_retained();
         let replay = replayed.then(|| Replay::new(filter, subscription));
-        (ReasonCode(subscription.options.qos as u8), replay)
+        Ok((ReasonCode(subscription.options.qos as u8), replay))
     }
 
     /// Removes one subscription, if the client may. Returns the Reason Code.
-    pub(crate) fn unsubscribe(&self, cell: &Arc<SessionCell>, filter: &TopicFilter) -> ReasonCode {
-        if !cell.may(&self.access, Action::Unsubscribe, filter.filter_str()) {
-            return ReasonCode::NOT_AUTHORIZED;
+    ///
+    /// # Errors
+    /// As [`Engine::subscribe`].
+    pub(crate) fn unsubscribe(
+        &self,
+        cell: &Arc<SessionCell>,
+        epoch: u64,
+        filter: &TopicFilter,
+    ) -> Result<ReasonCode, TakenOver> {
+        if !cell.may(&self.access, epoch, Action::Unsubscribe, filter.filter_str())? {
+            return Ok(ReasonCode::NOT_AUTHORIZED);
         }
         let _one_at_a_time = cell.subscribing();
         let group = self.remove_from_tree(cell.key, filter);
@@ -315,10 +376,10 @@ impl Engine {
             group.remove(cell.key);
             state.leave(&group);
         }
-        match state.session.unsubscribe(filter) {
+        Ok(match state.session.unsubscribe(filter) {
             true => ReasonCode::SUCCESS,
             false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-        }
+        })
     }
 }
 

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::access::AccessControl;
-use super::access::testing::Rig;
+use super::access::testing::{Rig, identity};
+use super::access::{AccessControl, Denied, Subject};
 use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed};
 use super::errand::Errand;
 use super::registry::Claim;
@@ -50,7 +50,8 @@ fn terms() -> Terms {
 
 /// A Session whose Client is connected and takes messages in process.
 fn session(engine: &Engine, id: &str) -> Arc<SessionCell> {
-    let Claim::New { cell, .. } = engine.registry.claim(id, true, Owner::Network, &engine.limits)
+    let Claim::New { cell, .. } =
+        engine.registry.claim(id, true, Owner::Network, None, &engine.limits)
     else {
         panic!("{id} is in use");
     };
@@ -61,10 +62,20 @@ fn session(engine: &Engine, id: &str) -> Arc<SessionCell> {
     cell
 }
 
+fn epoch(cell: &SessionCell) -> u64 {
+    cell.lock().session.epoch()
+}
+
+/// A Session and its Network Connection.
+fn held(cell: &SessionCell) -> (&SessionCell, u64) {
+    (cell, epoch(cell))
+}
+
 fn subscribe(engine: &Engine, cell: &Arc<SessionCell>, filter: &str) {
     let options = SubscriptionOptions::with_qos(QoS::AtLeastOnce);
     let filter = TopicFilter::new(filter).unwrap();
-    let (reason, replay) = engine.subscribe(cell, filter, Subscription { options, id: None });
+    let (reason, replay) =
+        engine.subscribe(cell, epoch(cell), filter, Subscription { options, id: None }).unwrap();
     assert!(!reason.is_error(), "{reason}");
     replay.into_iter().for_each(|replay| cell.lock().session.replay(replay));
 }
@@ -77,17 +88,18 @@ fn arriving<'a>(topic: &'a str, payload: &'a str, retain: bool) -> Arriving<'a> 
 
 /// A Session whose Client publishes, and is in no registry.
 fn publisher() -> SessionCell {
-    let session =
+    let mut session =
         Session::new("publisher".into(), ahash::RandomState::with_seed(1), &Limits::default());
+    let _attached = session.attach(terms(), 0, None);
     SessionCell::new(u64::MAX, session, Owner::Network)
 }
 
 /// Publishes in a turn that has steps enough.
 fn publish(engine: &Engine, batch: &mut Batch, arriving: Arriving<'_>) -> Heard {
     let (mut cache, mut budget) = (RouteCache::default(), Budget::of_a_turn());
-    match batch.publish(engine, &publisher(), &mut cache, arriving, NOW, &mut budget) {
+    match batch.publish(engine, held(&publisher()), &mut cache, arriving, NOW, &mut budget) {
         Routed::Heard(heard) => heard,
-        Routed::Later(_) => panic!("a turn has steps enough for this"),
+        Routed::Later(_) | Routed::Unasked(..) => panic!("a turn has steps enough for this"),
     }
 }
 
@@ -150,7 +162,14 @@ fn a_fan_out_pauses_and_goes_on() {
             let published = match left.take() {
                 None => {
                     let arriving = arriving("t", &payload, number == 3);
-                    batch.publish(&engine, &publisher(), &mut cache, arriving, NOW, &mut budget)
+                    batch.publish(
+                        &engine,
+                        held(&publisher()),
+                        &mut cache,
+                        arriving,
+                        NOW,
+                        &mut budget,
+                    )
                 }
                 Some(rest) => rest.advance(&mut batch, &engine, "p", &mut cache, NOW, &mut budget),
             };
@@ -159,7 +178,7 @@ fn a_fan_out_pauses_and_goes_on() {
                     assert_eq!(heard, Heard::By(101));
                     break;
                 }
-                Routed::Later(rest) => left = Some(rest),
+                Routed::Later(rest) | Routed::Unasked(rest, _) => left = Some(rest),
             }
         }
     }
@@ -207,11 +226,17 @@ fn unsubscribing_from_what_is_not_subscribed_leaves_every_route_valid() {
     subscribe(&engine, &cell, "t");
     let generation = engine.generation.load(Ordering::Acquire);
     for filter in ["u", "t/#", "$share/g/t"] {
-        let reason = engine.unsubscribe(&cell, &TopicFilter::new(filter).unwrap());
+        let reason =
+            engine.unsubscribe(&cell, epoch(&cell), &TopicFilter::new(filter).unwrap()).unwrap();
         assert_eq!(reason, ReasonCode::NO_SUBSCRIPTION_EXISTED);
     }
     assert_eq!(engine.generation.load(Ordering::Acquire), generation);
-    assert!(!engine.unsubscribe(&cell, &TopicFilter::new("t").unwrap()).is_error());
+    assert!(
+        !engine
+            .unsubscribe(&cell, epoch(&cell), &TopicFilter::new("t").unwrap())
+            .unwrap()
+            .is_error()
+    );
     assert!(engine.generation.load(Ordering::Acquire) > generation);
 }
 
@@ -225,11 +250,12 @@ fn the_bytes_of_all_topic_filters_have_a_limit_pitfall_15() {
     let options = SubscriptionOptions::default();
     let third = TopicFilter::new("x").unwrap();
     let subscription = Subscription { options, id: None };
-    assert!(engine.subscribe(&one, third.clone(), subscription).0.is_error());
+    assert!(engine.subscribe(&one, epoch(&one), third.clone(), subscription).unwrap().0.is_error());
     assert_eq!(engine.counters().subscriptions_refused, 1);
-    let reason = engine.unsubscribe(&two, &TopicFilter::new("12345").unwrap());
+    let reason =
+        engine.unsubscribe(&two, epoch(&two), &TopicFilter::new("12345").unwrap()).unwrap();
     assert_eq!(reason, ReasonCode::SUCCESS);
-    assert!(!engine.subscribe(&one, third, subscription).0.is_error());
+    assert!(!engine.subscribe(&one, epoch(&one), third, subscription).unwrap().0.is_error());
 }
 
 /// Rules by which one Client may neither publish nor receive.
@@ -270,7 +296,7 @@ fn a_will_that_may_not_be_published_is_counted() {
         let will = Message::new("will", publisher).unwrap();
         let (errand, publisher) =
             (Errand::new(&engine, publisher.into()), session(&engine, publisher));
-        errand.publish(&engine, &publisher, will, NOW).run(&engine);
+        errand.publish(&engine, held(&publisher), will, NOW).run(&engine);
     }
     assert_eq!(taken(&engine, &cell), ["free"]);
     assert_eq!(engine.ledger().filtered(FilterReason::NotAuthorized), 1);
@@ -337,4 +363,100 @@ fn every_client_is_asked_for_after_a_change_of_the_rules_in_many_turns() {
     };
     assert!(cells.iter().all(ordered), "none was let in by rules");
     assert_eq!(engine.counters().policy_disconnects, 3_000);
+}
+
+/// The rules let everybody in and everybody do everything, and are not to be asked.
+fn silent() -> AccessControl {
+    AccessControl::with(Rig::allowing(|request| panic!("{request:?}")))
+}
+
+/// The old Network Connection's packets must not be decided by the new one's identity.
+#[test]
+fn packets_of_a_connection_that_was_taken_over_are_not_decided_pitfall_10() {
+    let (engine, _) = engine_with(silent());
+    let cell = session(&engine, "c");
+    let old = epoch(&cell);
+    let (_new, _unsent) = cell.lock().session.attach(terms(), 0, None);
+    let mut batch = Batch::default();
+    batch.begin(&engine);
+    let (mut cache, mut budget) = (RouteCache::default(), Budget::of_a_turn());
+    let arriving = arriving("t", "x", false);
+    let routed = batch.publish(&engine, (&cell, old), &mut cache, arriving, NOW, &mut budget);
+    assert!(matches!(routed, Routed::Heard(Heard::Denied(Denied::TakenOver))), "{routed:?}");
+    let filter = TopicFilter::new("t").unwrap();
+    let subscription = Subscription { options: SubscriptionOptions::default(), id: None };
+    assert!(engine.subscribe(&cell, old, filter.clone(), subscription).is_err());
+    assert!(engine.unsubscribe(&cell, old, &filter).is_err());
+    assert!(engine.ledger().balances());
+    assert_eq!(engine.ledger().offered, 0);
+}
+
+/// A member that is away and whose Client would not be let in takes no message from the others.
+#[test]
+fn a_member_whose_user_was_removed_is_not_picked_until_it_is_let_in_again() {
+    let removed = Arc::new(AtomicBool::new(false));
+    let is_removed = removed.clone();
+    let rig = Rig {
+        is_current: Box::new(move |identity| {
+            identity.user_name() != Some("gone") || !is_removed.load(Ordering::Relaxed)
+        }),
+        ..Rig::default()
+    };
+    let (engine, tasks) = engine_with(AccessControl::with(Arc::new(rig)));
+    let members = ["gone", "stays"].map(|id| {
+        let cell = session(&engine, id);
+        cell.lock().subject = Some(Subject::new(identity(id)));
+        subscribe(&engine, &cell, "$share/g/t");
+        let (epoch, _before) = cell.lock().session.attach(terms(), 60, None);
+        engine.leave_session(&cell, epoch, Departure::Lost, NOW);
+        cell
+    });
+    let waiting = || [0, 1].map(|member: usize| members[member].lock().session.waiting_len());
+    let mut batch = Batch::default();
+    batch.begin(&engine);
+    let mut four = || {
+        for number in 0..4 {
+            publish(&engine, &mut batch, arriving("t", &number.to_string(), false));
+        }
+        flush(&engine, &mut batch);
+    };
+    four();
+    assert_eq!(waiting(), [2, 2]);
+    removed.store(true, Ordering::Relaxed);
+    engine.policy_changed();
+    tasks.run();
+    four();
+    assert_eq!(waiting(), [2, 6], "what waits stays");
+    assert_eq!(engine.counters().policy_disconnects, 0);
+    removed.store(false, Ordering::Relaxed);
+    engine.policy_changed();
+    tasks.run();
+    four();
+    assert_eq!(waiting(), [4, 8]);
+}
+
+/// A PUBLISH that is parked while its Client gets another identity must not have its route remembered for that one.
+#[test]
+fn a_parked_publish_leaves_no_route_to_another_identity_pitfall_10() {
+    for forgotten in [false, true] {
+        let (engine, _) = engine();
+        let publisher = publisher();
+        let (mut batch, mut cache) = (Batch::default(), RouteCache::default());
+        batch.begin(&engine);
+        let mut spent = Budget::of(0);
+        let arriving = arriving("t", "x", false);
+        let held = held(&publisher);
+        let Routed::Later(mut parked) =
+            batch.publish(&engine, held, &mut cache, arriving, NOW, &mut spent)
+        else {
+            panic!("it is parked")
+        };
+        if forgotten {
+            parked.forget_permit();
+        }
+        let mut budget = Budget::of_a_turn();
+        let routed = parked.advance(&mut batch, &engine, "p", &mut cache, NOW, &mut budget);
+        assert!(matches!(routed, Routed::Heard(Heard::Unmatched)));
+        assert_eq!(cache.get(&engine, "t").is_none(), forgotten);
+    }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Driver {
     rates: Option<Box<ClientRates>>,
     /// This task yields before it continues.
     yields: bool,
+    /// The peer has ended the stream while its CONNECT is decided.
+    half_closed: bool,
 }
 
 /// The phase of a Network Connection.
@@ -114,6 +116,7 @@ impl Driver {
             stalled_since: None,
             paused: false,
             yields: false,
+            half_closed: false,
         }
     }
 
@@ -157,21 +160,22 @@ impl Driver {
         self.dispatch.check_identity(now)?;
         self.dispatch.authenticate(cx, now)?;
         self.welcome();
+        self.dispatch.fetch(cx, now);
         if self.dispatch.is_parked() {
             let TurnBuffers { batch, out, .. } = &mut *buffers;
             self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
         }
         self.write(cx, buffers, budget, now)?;
-        // Parked work continues in the next turn, unless it is a CONNECT that waits for its decision.
+        // Parked work continues in the next turn, unless it waits for the access policy.
         let parked = self.dispatch.is_parked();
-        self.yields |= parked && !self.dispatch.is_undecided();
+        self.yields |= parked && !self.waits_for_the_policy();
         if matches!(self.phase, Phase::Draining) {
             self.check_stall(now)?;
             return self.drained().map_or(Ok(Poll::Pending), Err);
         }
         if parked {
             self.check_stall(now)?;
-            return Ok(Poll::Pending);
+            return self.watch_peer(cx, buffers, now);
         }
         if self.waits_for_answers_to_be_taken(now) {
             self.check_stall(now)?;
@@ -210,6 +214,11 @@ impl Driver {
         }
     }
 
+    /// Whether a CONNECT waits for its decision, or another packet for answers that the policy fetches for it.
+    fn waits_for_the_policy(&self) -> bool {
+        self.dispatch.is_undecided() || self.dispatch.is_fetching()
+    }
+
     /// Sets the time at which the task is woken at the latest.
     fn sleep(&mut self, now: Timestamp) -> TurnEnd {
         let at = match &self.phase {
@@ -225,18 +234,13 @@ impl Driver {
     // ---- Orders and time -------------------------------------------------------------------------
 
     fn obey(&mut self) -> Result<(), End> {
-        match self.dispatch.link.mailbox.ordered() {
-            None => Ok(()),
-            Some(Order::ShuttingDown) if self.dispatch.session().is_some() => {
-                self.phase = Phase::Draining;
-                Ok(())
-            }
-            Some(Order::TakenOverMidPacket) => {
-                Err(End::Broken("taken over by another Network Connection amid a packet"))
-            }
-            Some(Order::Abort) => Err(End::Broken("the deadline of the stop has passed")),
-            Some(order) => Err(End::Fault(order.fault())),
+        if let Some(end) = self.dispatch.ordered_end() {
+            return Err(end);
         }
+        if self.dispatch.link.mailbox.ordered().is_some() {
+            self.phase = Phase::Draining;
+        }
+        Ok(())
     }
 
     /// While the broker stops: the end, when nothing more can be written.
@@ -248,7 +252,8 @@ impl Driver {
 
     fn deadline(&self) -> Timestamp {
         let stall = self.stall_deadline().min(self.dispatch.authentication_deadline());
-        if self.dispatch.is_undecided() || self.paused {
+        let stall = stall.min(self.dispatch.fetching_deadline());
+        if self.waits_for_the_policy() || self.paused {
             return stall; // while reading is paused, only the write may time out
         }
         if let Some(until) = self.slowed_until() {
@@ -291,7 +296,7 @@ impl Driver {
         if now < self.deadline() {
             return Ok(());
         }
-        if self.dispatch.is_undecided() {
+        if self.waits_for_the_policy() {
             return self.check_stall(now);
         }
         if self.idle_deadline() <= now {
@@ -476,6 +481,37 @@ impl Driver {
         read
     }
 
+    /// Whether the peer is still there while its CONNECT is decided: one that has gone must not keep its place among
+    /// those that wait for a decision. What it sent behind CONNECT before it ended the stream is still taken.
+    fn watch_peer(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut TurnBuffers,
+        now: Timestamp,
+    ) -> Result<Poll<()>, End> {
+        if !self.dispatch.is_deciding() || self.half_closed {
+            return Ok(Poll::Pending);
+        }
+        match self.incoming.read_ahead(cx, &mut self.stream, &mut buffers.read) {
+            None | Some(Poll::Pending) => Ok(Poll::Pending),
+            Some(Poll::Ready(Err(error))) => {
+                Err(End::Io("the stream cannot be read", error.kind()))
+            }
+            Some(Poll::Ready(Ok(0))) if self.incoming.is_empty() => {
+                Err(End::Broken("the peer ended the stream before its CONNECT was decided"))
+            }
+            Some(Poll::Ready(Ok(0))) => {
+                self.half_closed = true;
+                Ok(Poll::Pending)
+            }
+            Some(Poll::Ready(Ok(_))) => {
+                self.last_heard_at = now;
+                self.account()?;
+                Ok(Poll::Ready(()))
+            }
+        }
+    }
+
     /// Takes whole packets out of `bytes`, as many as the turn allows, and keeps the rest for later. `frozen` is
     /// `bytes` if that is one packet with its own buffer.
     fn take(
@@ -552,7 +588,7 @@ impl Driver {
 
     /// Keeps packets that are to be taken in a later turn.
     fn keep_whole(&mut self, rest: &[u8]) -> Result<(), End> {
-        self.yields |= !self.dispatch.is_undecided() || !self.dispatch.is_parked();
+        self.yields |= !self.waits_for_the_policy() || !self.dispatch.is_parked();
         self.incoming.keep_whole(rest);
         self.account()
     }

@@ -23,6 +23,9 @@ const GROWTH_BYTES_MAX: usize = 256 * 1024;
 /// As [`GROWTH_BYTES`], for a peer without an accepted CONNECT.
 const GROWTH_BYTES_UNAUTHENTICATED: usize = 4 * 1024;
 
+/// The most bytes that are kept of a peer whose CONNECT is being decided.
+const READ_AHEAD_BYTES: usize = 4 * 1024;
+
 /// After so many more bytes of an unfinished packet its deadline begins anew.
 const PROGRESS_BYTES: usize = 64 * 1024;
 
@@ -89,6 +92,29 @@ impl ReadBuffer {
                 Poll::Ready(Ok(Read::Bytes(kept + read)))
             }
         }
+    }
+
+    /// Reads on behind what is kept, so that the end of the stream is noticed while no packet is taken. `None`: as many
+    /// bytes are kept as may be.
+    pub(super) fn read_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut PeerStream,
+        buffer: &mut [u8],
+    ) -> Option<Poll<io::Result<usize>>> {
+        let room = READ_AHEAD_BYTES.checked_sub(self.partial.len()).filter(|room| *room > 0)?;
+        let space = buffer.get_mut(..room)?;
+        let read = stream.with(|io| io.poll_read(cx, space));
+        if let Poll::Ready(Ok(read @ 1..)) = read {
+            self.partial.extend_from_slice(buffer.get(..read).unwrap_or_default());
+            (self.whole, self.total) = (true, None);
+        }
+        Some(read)
+    }
+
+    /// Whether no byte is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.partial.is_empty()
     }
 
     /// Bytes that the last read took from the stream.

@@ -193,11 +193,14 @@ fn clients_without_a_user_name_are_refused_where_the_listener_says_so() {
         let open = listen(&broker, "open", |rules| rules.anonymous = Some(true));
         assert_eq!(Connect::new(5, "a").send(&closed).1[3], 0x87);
         assert_eq!(Connect::new(4, "a").send(&closed).1[3], 5);
+        let mut unnamed = Peer::dial(&closed);
+        unnamed.send(&with_user("a", ""));
+        assert_eq!(unnamed.packet(), [0x20, 2, 0, 5], "an empty User Name is none");
         Connect::new(4, "a").accepted(&open).ping();
         let mut named = Peer::dial(&closed);
         named.send(&with_user("b", "ann"));
         assert_eq!(named.packet(), [0x20, 2, 0, 0]);
-        assert_eq!(broker.counters().listener_rules_refused, 2);
+        assert_eq!(broker.counters().listener_rules_refused, 3);
     }
 }
 
@@ -280,6 +283,25 @@ fn clients_of_a_mounted_listener_see_their_subtree_as_the_whole() {
     publisher.publish("lamp", "off", 0, 0);
     publisher.ping();
     here.ping();
+}
+
+#[test]
+fn a_session_behind_another_mount_point_is_neither_resumed_nor_ended() {
+    let keeping = |version, clean| Connect { clean, ..Connect::new(version, "a") };
+    let broker = Broker::new(100);
+    let north = listen(&broker, "north", |rules| mount(rules, "sites/north"));
+    let south = listen(&broker, "south", |rules| mount(rules, "sites/south"));
+    let whole = listen(&broker, "whole", |_| {});
+    let mut here = keeping(4, false).accepted(&north);
+    for endpoint in [&south, &whole] {
+        for clean in [false, true] {
+            assert_eq!(keeping(4, clean).send(endpoint).1[3], 2);
+            assert_eq!(keeping(5, clean).send(endpoint).1[3], 0x85);
+        }
+    }
+    here.ping();
+    assert_eq!(broker.counters().sessions, 1);
+    assert_eq!(keeping(4, false).send(&north).1[2], 1, "Session Present");
 }
 
 #[test]
@@ -373,37 +395,6 @@ fn the_whole_topic_counts_towards_its_limit() {
     assert_eq!(peer.packet().last(), Some(&0x80));
     peer.publish("c/d", "x", 0, 0);
     peer.expect_silent_close();
-}
-
-#[test]
-fn a_session_that_is_resumed_elsewhere_gets_what_has_a_name_there() {
-    let broker = Broker::new(100);
-    let north = listen(&broker, "north", |rules| mount(rules, "n"));
-    let south = listen(&broker, "south", |rules| mount(rules, "s"));
-    let whole = listen(&broker, "whole", |_| {});
-    let host = broker.client("host").unwrap();
-    let send = |topic: &str| {
-        let message = Message::new(topic, "x").unwrap().with_qos(QoS::AtLeastOnce);
-        in_time(host.publish(message)).unwrap();
-    };
-    let mut peer = Connect::new(4, "a").persistent().accepted(&north);
-    peer.subscribe("t", 1);
-    send("n/t");
-    let first = peer.packet();
-    assert_eq!(first[..5], *b"\x32\x06\x00\x01t");
-    peer.vanish();
-    until("it is away", || broker.counters().connections == 0);
-    send("n/t");
-    // Neither what is sent again nor what waits has a name below `s/`.
-    let mut peer = Connect::new(4, "a").persistent().accepted(&south);
-    peer.ping();
-    assert_eq!(broker.ledger().filtered(FilterReason::Unmounted), 2);
-    peer.vanish();
-    until("it is away", || broker.counters().connections == 0);
-    send("n/t");
-    let mut peer = Connect::new(4, "a").persistent().accepted(&whole);
-    assert_eq!(peer.packet()[..7], *b"\x32\x08\x00\x03n/t");
-    assert!(broker.ledger().balances());
 }
 
 /// Denies all but what it is asked for.

@@ -4,12 +4,13 @@ use std::future::ready;
 use std::sync::Arc;
 
 use crate::access::{
-    Answer, Authenticating, Credentials, Decision, Identity, Policy, Present, Request, Rule,
-    Validity,
+    Answer, Authenticating, Credentials, Decision, Identity, Policy, Preparing, Present, Request,
+    Rule, Validity,
 };
 
 type Authenticate = dyn Fn(Credentials) -> Authenticating + Send + Sync;
 type Authorize = dyn Fn(&Request<'_>) -> bool + Send + Sync;
+type Prepare = dyn Fn(&Request<'_>) -> Option<Preparing> + Send + Sync;
 type IsCurrent = dyn Fn(&Identity) -> bool + Send + Sync;
 
 /// Lets in everybody, by the user name that CONNECT has, and allows everything, unless a test says otherwise.
@@ -17,6 +18,7 @@ pub(crate) struct Rig {
     pub(crate) authenticate: Box<Authenticate>,
     pub(crate) authorize: Box<Authorize>,
     pub(crate) is_current: Box<IsCurrent>,
+    pub(crate) prepare: Box<Prepare>,
     /// The rule of every decision.
     pub(crate) rule: Rule,
 }
@@ -39,6 +41,7 @@ impl Default for Rig {
             }),
             authorize: Box::new(|_| true),
             is_current: Box::new(|_| true),
+            prepare: Box::new(|_| None),
             rule: RULE,
         }
     }
@@ -69,6 +72,10 @@ impl Policy for Rig {
     fn authorize(&self, request: &Request<'_>) -> Decision {
         let rule = self.rule.clone();
         if (self.authorize)(request) { Decision::Allow(rule) } else { Decision::Deny(rule) }
+    }
+
+    fn prepare(&self, request: &Request<'_>) -> Option<Preparing> {
+        (self.prepare)(request)
     }
 
     fn validity(&self, client: &Present<'_>) -> Validity {

@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{Dispatch, End};
+use super::{Dispatch, End, Parked, Work};
 use crate::access::{Credentials, Identity, Refusal, Rule, Secret};
 use crate::counters::count_one;
 use crate::engine::access::{Rules, Subject};
 use crate::engine::authentication::{Decided, Exchange};
-use crate::engine::connect::Admitted;
+use crate::engine::connect::{Admitted, mounted_name};
+use crate::engine::fetching::Fetching;
+use crate::engine::holder::Holder;
 use crate::error::Fault;
 use crate::packet::decode::decode_connect;
 use crate::packet::{Connect, ReasonCode, encode};
@@ -28,7 +30,19 @@ pub(super) struct Authentication {
     connect: Option<Undecided>,
     /// What is under way.
     exchange: Option<Exchange>,
+    /// The rules that decide a re-authentication.
+    again: Option<Rules>,
     ends: Option<Ends>,
+    /// A CONNECT whose Client is let in, and whose Will waits for the policy.
+    admitting: Option<Box<Admitting>>,
+}
+
+/// A CONNECT that is accepted as soon as the policy can be asked for its Will.
+struct Admitting {
+    connect: Undecided,
+    identity: Identity,
+    data: Vec<u8>,
+    fetching: Fetching,
 }
 
 /// A CONNECT that is being decided. Its bytes are kept, and decoded again when it is decided.
@@ -53,8 +67,11 @@ struct Ends {
 
 impl Dispatch {
     /// Whether a CONNECT waits for the policy: nothing is read before it has answered.
-    pub(super) fn is_deciding(&self) -> bool {
+    pub(crate) fn is_deciding(&self) -> bool {
         self.authentication.as_deref().is_some_and(|authentication| {
+            if authentication.admitting.is_some() {
+                return true;
+            }
             authentication.connect.is_some()
                 && authentication.exchange.as_ref().is_some_and(Exchange::is_deciding)
         })
@@ -64,13 +81,15 @@ impl Dispatch {
     pub(crate) fn is_undecided(&self) -> bool {
         self.authentication
             .as_deref()
-            .is_some_and(|authentication| authentication.connect.is_some())
+            .is_some_and(|it| it.connect.is_some() || it.admitting.is_some())
     }
 
     /// When the clock is to be looked at: for the end of an authentication under way, or of the identity.
     pub(crate) fn authentication_deadline(&self) -> Timestamp {
         let Some(authentication) = self.authentication.as_deref() else { return Timestamp::NEVER };
         let exchange = authentication.exchange.as_ref().map_or(Timestamp::NEVER, |it| it.by);
+        let admitting = authentication.admitting.as_ref();
+        let exchange = exchange.min(admitting.map_or(Timestamp::NEVER, |it| it.fetching.by));
         exchange.min(authentication.ends.map_or(Timestamp::NEVER, |ends| ends.look_at))
     }
 
@@ -121,7 +140,9 @@ impl Dispatch {
             method,
             connect: Some(connect),
             exchange: Some(Exchange::begin(policy, shown, by)),
+            again: None,
             ends: None,
+            admitting: None,
         }));
         Ok(())
     }
@@ -129,17 +150,28 @@ impl Dispatch {
     /// Continues an authentication that is under way.
     pub(crate) fn authenticate(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
         let Some(authentication) = self.authentication.as_deref_mut() else { return Ok(()) };
+        if authentication.admitting.is_some() {
+            return self.admit_when_ready(cx, now);
+        }
         let Some(exchange) = &mut authentication.exchange else { return Ok(()) };
         let steps_max = self.engine.limits.authentication_steps_max;
         let Poll::Ready(decided) = exchange.poll(cx, now, steps_max) else { return Ok(()) };
         if let Decided::Ask(data) = &decided {
             return Ok(self.connection.ask(data, &mut self.answers)?);
         }
+        let by = exchange.by;
         authentication.exchange = None;
         let connect = authentication.connect.take();
         match (decided, connect) {
             (Decided::Accepted { identity, data }, Some(connect)) => {
-                self.admit(connect, identity, data, now)
+                let Some(fetching) = self.fetching_for_will(&connect, &identity, by) else {
+                    return self.admit(connect, identity, data, now);
+                };
+                if let Some(authentication) = self.authentication.as_deref_mut() {
+                    let admitting = Admitting { connect, identity, data, fetching };
+                    authentication.admitting = Some(Box::new(admitting));
+                }
+                self.admit_when_ready(cx, now)
             }
             (Decided::Accepted { identity, data }, None) => self.accept_again(identity, &data, now),
             (Decided::Refused(refusal), connect) => {
@@ -162,6 +194,33 @@ impl Dispatch {
                 Err(Fault::Server(ReasonCode::NOT_AUTHORIZED, detail).into())
             }
             (Decided::Ask(_), _) => Ok(()),
+        }
+    }
+
+    /// What a CONNECT has to wait for before the policy can be asked for its Will, within the time of the decision.
+    fn fetching_for_will(
+        &self,
+        undecided: &Undecided,
+        identity: &Identity,
+        by: Timestamp,
+    ) -> Option<Fetching> {
+        let connect = decode_connect(undecided.header, &undecided.body).ok()?;
+        let topic = mounted_name(self.peer.mount_point(), connect.will.as_ref()?.topic);
+        let access = &self.engine.access;
+        let preparing = access.prepare_will(&undecided.client_id, identity, &topic)?;
+        Some(Fetching::new(vec![preparing], by))
+    }
+
+    /// Carries out a CONNECT that was accepted, unless its Will still waits.
+    fn admit_when_ready(&mut self, cx: &mut Context<'_>, now: Timestamp) -> Result<(), End> {
+        let Some(authentication) = self.authentication.as_deref_mut() else { return Ok(()) };
+        let over = |admitting: &mut Box<Admitting>| admitting.fetching.is_over(cx, now);
+        match authentication.admitting.take_if(over) {
+            None => Ok(()),
+            Some(admitting) => {
+                let Admitting { connect, identity, data, .. } = *admitting;
+                self.admit(connect, identity, data, now)
+            }
         }
     }
 
@@ -213,7 +272,8 @@ impl Dispatch {
     }
 
     fn begin_again(&mut self, data: Secret, now: Timestamp) -> Result<(), End> {
-        let (Some(held), Some(policy)) = (&self.session, self.engine.access.rules().policy) else {
+        let rules = self.engine.access.rules();
+        let (Some(held), Some(policy)) = (&self.session, rules.policy.clone()) else {
             let detail = "the access rules have been removed";
             return Err(Fault::Server(ReasonCode::NOT_AUTHORIZED, detail).into());
         };
@@ -229,6 +289,7 @@ impl Dispatch {
         };
         let by = now.plus(self.engine.limits.connect_decision_timeout);
         authentication.exchange = Some(Exchange::begin(policy, shown, by));
+        authentication.again = Some(rules);
         Ok(())
     }
 
@@ -238,13 +299,25 @@ impl Dispatch {
         if ends.is_some_and(|ends| ends.look_at <= now) {
             return Err(self.refused(&has_ended(&identity), None).into());
         }
-        if let Some(mut state) = self.state() {
-            state.subject = Some(Subject::new(identity.clone()).with_peer(&self.peer));
+        let rules = self.authentication.as_deref_mut().and_then(|kept| kept.again.take());
+        let rules = rules.unwrap_or_default();
+        if let (Some(held), Some(mut state)) = (&self.session, self.state()) {
+            let holder = Holder::new(Some(&identity), self.peer.mount_point());
+            held.cell.set_holder(holder.as_deref());
+            let subject = Subject::new(identity.clone()).with_peer(&self.peer);
+            state.subject = Some(subject.admitted_by(rules.number));
+            if self.engine.access.generation() != rules.generation {
+                self.engine.recheck(&held.cell, &state); // the rules have changed since they accepted it
+            }
+        }
+        // What the identity before was allowed: its routes, also that of a PUBLISH that is not carried out yet.
+        self.forget_routes();
+        if let Some(Parked(_, Some(Work::Publish(publishing, ..)))) = self.parked.as_deref_mut() {
+            publishing.forget_permit();
         }
         if let Some(held) = &mut self.session {
             held.identity = Some(identity);
         }
-        self.forget_routes(); // which the identity before was allowed
         if let Some(authentication) = self.authentication.as_deref_mut() {
             authentication.ends = ends;
         }

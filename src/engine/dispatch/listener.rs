@@ -13,7 +13,10 @@ impl Dispatch {
     /// Checks what a CONNECT asks for before any policy is asked.
     pub(super) fn check_rules_of_listener(&self, connect: &Connect<'_>) -> Result<(), End> {
         let Some(rules) = self.peer.listener_rules() else { return Ok(()) };
-        let anonymous = connect.user_name.is_none()
+        // An empty User Name names nobody, unless a Password comes with it, which may be a token.
+        let is_nobody =
+            |name: &str| name.is_empty() && connect.password.is_none_or(<[u8]>::is_empty);
+        let anonymous = connect.user_name.is_none_or(is_nobody)
             && connect.authentication_method.is_none()
             && !has_user_name(&self.peer);
         let will_qos = connect.will.as_ref().map(|will| will.qos);

@@ -309,6 +309,59 @@ fn packets_behind_a_connect_that_is_being_decided_are_kept() {
     assert_eq!(bench.engine.counters().unauthenticated_bytes, 0);
 }
 
+/// Counts the drops of a future that decides.
+struct Pinned(Arc<Mutex<u32>>);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        *lock(&self.0) += 1;
+    }
+}
+
+#[test]
+fn a_peer_that_goes_while_its_connect_is_decided_leaves_the_queue_pitfall_15() {
+    let dropped = Arc::new(Mutex::new(0));
+    let count = dropped.clone();
+    let authenticate = move |_: Credentials| -> Authenticating {
+        let pinned = Pinned(count.clone());
+        Box::pin(async move {
+            let _pinned = pinned;
+            std::future::pending().await
+        })
+    };
+    let policy = Rig { authenticate: Box::new(authenticate), ..Rig::default() };
+    let bench = Bench::new(Limits::default(), AccessControl::with(Arc::new(policy)));
+    for (behind, over) in [(0, true), (1, false)] {
+        let mut served = bench.dial(4096);
+        served.send(&[connect("a"), PINGREQ.repeat(behind)].concat());
+        assert!(!served.turn());
+        let Served { client, mut driver } = served;
+        drop(client);
+        let mut cx = Context::from_waker(Waker::noop());
+        let ended = (0..3).any(|_| Pin::new(&mut driver).poll(&mut cx).is_ready());
+        assert_eq!(ended, over, "{behind} packets behind CONNECT");
+        drop(driver);
+    }
+    assert_eq!(*lock(&dropped), 2);
+    assert_eq!(bench.engine.counters().unauthenticated_bytes, 0);
+}
+
+#[test]
+fn what_a_peer_sends_while_its_connect_is_decided_is_bounded_pitfall_15() {
+    let (bench, decided) = slow_bench();
+    let mut served = bench.dial(64 * 1024);
+    served.exchange(&connect("a"));
+    served.exchange(&PINGREQ.repeat(10_000));
+    assert_eq!(bench.engine.counters().unauthenticated_bytes, 4_096);
+    *lock(&decided) = Some(Ok(()));
+    let mut got = Vec::new();
+    for _ in 0..40 {
+        served.turn();
+        got.extend(served.got());
+    }
+    assert_eq!(got.iter().filter(|byte| **byte == PINGRESP[0]).count(), 10_000);
+}
+
 #[test]
 fn a_connect_that_is_not_decided_in_time_is_refused_by_0x88() {
     let (bench, _undecided) = slow_bench();

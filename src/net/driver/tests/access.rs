@@ -1,11 +1,12 @@
 //! Who may connect, again and until when, and what a Client hears of a denial, packet by packet.
 
 use std::future::{pending, ready};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::access::{Action, DeniedPublish, Exchange, Identity, Request, Secret};
+use crate::access::{Action, DeniedPublish, Exchange, Identity, Rule, Secret};
+use crate::ledger::FilterReason;
 use crate::packet::testing::{Written, binary, packet, property, section, string};
 use crate::reason_code::ReasonCode;
 
@@ -413,11 +414,21 @@ fn a_connect_that_old_rules_decide_is_asked_for_again_under_new_ones_pitfall_10(
 
 #[test]
 fn a_session_that_is_resumed_has_the_identity_of_its_last_connect() {
-    let by_user = |request: &Request<'_>| {
-        request.action != Action::Publish || request.identity.user_name() == Some("bob")
+    const BEFORE: Rule = Rule::named("one of two rules");
+    let connects = AtomicUsize::new(0);
+    let policy = Rig {
+        authenticate: Box::new(move |_| {
+            let second = connects.fetch_add(1, Ordering::Relaxed) == 1;
+            let rule = if second { RULE } else { BEFORE };
+            Box::pin(ready(Answer::accept(Identity::new(rule).with_user_name("ann"))))
+        }),
+        authorize: Box::new(|request| {
+            request.action != Action::Publish || *request.identity.rule() == RULE
+        }),
+        ..Rig::default()
     };
-    let bench = bench_of(Rig::allowing(by_user));
-    for (user, reason) in [("ann", 0x87), ("bob", 0x10), ("ann", 0x87)] {
+    let bench = bench_of(Arc::new(policy));
+    for (user, reason) in [("ann", 0x87), ("ann", 0x10), ("ann", 0x87)] {
         let expiry = property(0x11, &60_u32.to_be_bytes());
         let mut connect = connect_with("c", &[expiry], Some(user));
         connect[9] &= !0b10; // without Clean Start
@@ -520,4 +531,250 @@ fn a_route_is_not_remembered_for_a_publisher_that_may_publish_once_pitfall_10() 
         assert_eq!(reader.exchange(b"").is_empty(), !published);
     }
     assert_eq!(asked.load(Ordering::Relaxed), 4);
+}
+
+/// CONNECT of the user `user` with a Will to `t`.
+fn with_will(client_id: &str, user: &str) -> Vec<u8> {
+    let parts = [
+        string("MQTT"),
+        vec![5, 0b1000_0110, 0, 0, 0],
+        string(client_id),
+        vec![0],
+        string("t"),
+        binary(b"gone"),
+        string(user),
+    ];
+    packet(0x10, &parts)
+}
+
+#[test]
+fn the_will_of_a_user_who_would_not_be_let_in_any_more_is_not_published_pitfall_9() {
+    let banned = Arc::new(AtomicUsize::new(0));
+    let is_banned = banned.clone();
+    let policy = Rig {
+        is_current: Box::new(move |identity| {
+            is_banned.load(Ordering::Relaxed) == 0 || identity.user_name() != Some("bob")
+        }),
+        ..Rig::default()
+    };
+    let bench = bench_of(Arc::new(policy));
+    let mut reader = bench.connect_patiently("r");
+    reader.exchange(&subscribe());
+    let mut wills: Vec<_> = ["ann", "bob"].map(|user| (user, bench.dial(4096))).into();
+    for (user, served) in &mut wills {
+        assert_eq!(read_answer(&served.exchange(&with_will(user, user))).1, 0);
+    }
+    banned.store(1, Ordering::Relaxed);
+    bench.engine.policy_changed();
+    bench.hand.run();
+    assert!(reader.exchange(b"").is_empty());
+    let (_, bob) = wills.pop().unwrap();
+    drop(bob);
+    assert!(reader.exchange(b"").is_empty(), "the Will of bob");
+    assert_eq!(bench.engine.ledger().filtered(FilterReason::NotAuthorized), 1);
+    drop(wills);
+    assert!(!reader.exchange(b"").is_empty(), "the Will of ann");
+}
+
+#[test]
+fn the_will_of_an_identity_that_has_ended_is_not_published_pitfall_9() {
+    let bench = default_bench();
+    let end = bench.engine.host.wall() + Duration::from_secs(60);
+    bench.engine.set_policy(Some(until(end)));
+    let mut served = bench.dial(4096);
+    assert_eq!(read_answer(&served.exchange(&with_will("w", "ann"))).1, 0);
+    bench.pass(60);
+    drop(served);
+    assert_eq!(bench.engine.ledger().filtered(FilterReason::NotAuthorized), 1);
+}
+
+#[test]
+fn a_re_authentication_that_old_rules_decide_is_asked_for_again_under_new_ones_pitfall_10() {
+    let (bench, open) = again_bench();
+    let mut served = bench.dial(4096);
+    assert_eq!(read_answer(&served.exchange(&connect_by_method("a", b""))).1, 0);
+    assert!(served.exchange(&auth(0x19, b"yes")).is_empty());
+    let only_first = Rig {
+        is_current: Box::new(|identity| identity.user_name() == Some("first")),
+        ..Rig::default()
+    };
+    bench.engine.set_policy(Some(Arc::new(only_first)));
+    bench.hand.run();
+    assert_eq!(served.exchange(&PINGREQ), PINGRESP);
+    open.store(1, Ordering::Relaxed);
+    let answer = served.exchange(&[]);
+    let last = &answer[usize::from(answer[1]) + 2..];
+    assert_eq!((answer[0], last[0], last[2]), (0xF0, 0xE0, 0x98));
+    assert_eq!(bench.engine.counters().policy_disconnects, 1);
+}
+
+/// CONNECT of a user, with a Session that lasts a minute.
+fn lasting(user: Option<&str>, clean: bool) -> Vec<u8> {
+    let mut bytes = connect_with("c", &[property(0x11, &60_u32.to_be_bytes())], user);
+    if !clean {
+        bytes[9] &= !0b10;
+    }
+    bytes
+}
+
+/// Whether Session Present, and the Reason Code.
+fn connected(bench: &Bench, bytes: &[u8]) -> (u8, u8) {
+    let mut served = bench.dial(4096);
+    let connack = served.exchange(bytes);
+    assert_eq!(connack[0], 0x20);
+    (connack[2], connack[3])
+}
+
+#[test]
+fn a_session_of_another_user_is_neither_resumed_nor_ended_pitfall_10() {
+    for clean in [false, true] {
+        let bench = bench_of(Arc::new(Rig::default()));
+        let mut ann = bench.dial(4096);
+        ann.exchange(&lasting(Some("ann"), true));
+        for user in [Some("bob"), None] {
+            assert_eq!(connected(&bench, &lasting(user, clean)), (0, 0x85));
+        }
+        assert_eq!(ann.exchange(&PINGREQ), PINGRESP, "she stays connected");
+        let counters = bench.engine.counters();
+        assert_eq!((counters.connects_refused, counters.sessions), (2, 1));
+        drop(ann);
+        assert_eq!(connected(&bench, &lasting(Some("bob"), clean)), (0, 0x85), "while she is away");
+        assert_eq!(connected(&bench, &lasting(Some("ann"), false)), (1, 0));
+    }
+}
+
+#[test]
+fn a_session_from_before_the_rules_goes_to_the_user_whom_they_let_in() {
+    let bench = default_bench();
+    assert_eq!(connected(&bench, &lasting(None, true)), (0, 0));
+    bench.engine.set_policy(Some(Arc::new(Rig::default())));
+    bench.hand.run();
+    assert_eq!(connected(&bench, &lasting(Some("ann"), false)), (1, 0));
+    assert_eq!(connected(&bench, &lasting(Some("bob"), false)), (0, 0x85), "then it is hers");
+}
+
+#[test]
+fn an_anonymous_clients_session_and_a_removed_users_are_replaced_and_not_resumed() {
+    let bench = bench_of(Arc::new(Rig::default()));
+    assert_eq!(connected(&bench, &lasting(None, true)), (0, 0));
+    assert_eq!(connected(&bench, &lasting(Some("ann"), false)), (0, 0));
+    assert_eq!(connected(&bench, &lasting(Some("ann"), false)), (1, 0));
+    let no_ann = Rig {
+        is_current: Box::new(|identity| identity.user_name() != Some("ann")),
+        ..Rig::default()
+    };
+    bench.engine.set_policy(Some(Arc::new(no_ann)));
+    bench.hand.run();
+    assert_eq!(connected(&bench, &lasting(Some("bob"), false)), (0, 0));
+    assert_eq!(bench.engine.counters().sessions, 1);
+}
+
+// ---- Answers that are fetched --------------------------------------------------------------------
+
+/// A policy that knows nothing of a topic until a test says that the answer has been fetched, and then allows all but
+/// what has `no` in its name.
+#[derive(Clone, Default)]
+struct Fetched {
+    is_there: Arc<AtomicBool>,
+    /// Questions that were prepared for: the topics.
+    fetched: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fetched {
+    fn bench(&self) -> Bench {
+        let (preparing, asked) = (self.clone(), self.clone());
+        bench_of(Arc::new(Rig {
+            prepare: Box::new(move |request| {
+                if preparing.is_there.load(Ordering::Relaxed) {
+                    return None;
+                }
+                lock(&preparing.fetched).push(request.topic.to_owned());
+                let is_there = preparing.is_there.clone();
+                Some(Box::pin(poll_fn(move |_| match is_there.load(Ordering::Relaxed) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                })))
+            }),
+            authorize: Box::new(move |request| {
+                let known = asked.is_there.load(Ordering::Relaxed);
+                request.action == Action::Receive || known && !request.topic.contains("no")
+            }),
+            rule: RULE.for_one_question(),
+            ..Rig::default()
+        }))
+    }
+
+    fn arrives(&self) {
+        self.is_there.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_subscribe_waits_for_the_answers_and_nobody_else_does() {
+    let fetched = Fetched::default();
+    let bench = fetched.bench();
+    let (mut served, mut other) = (bench.connect_patiently("a"), bench.connect_patiently("b"));
+    let filters = [string("yes"), vec![0], string("$share/g/no"), vec![0]];
+    let subscribe = packet(0x82, &[vec![0, 1, 0], filters.concat()]);
+    assert!(served.exchange(&[&subscribe[..], &PINGREQ].concat()).is_empty());
+    assert_eq!(*lock(&fetched.fetched), ["yes", "no"], "both at once");
+    assert_eq!(other.exchange(&PINGREQ), PINGRESP);
+    bench.pass(5);
+    fetched.arrives();
+    let answer = served.exchange(b"");
+    assert_eq!(answer, [0x90, 5, 0, 1, 0, 0, 0x87, PINGRESP[0], PINGRESP[1]]);
+}
+
+#[test]
+fn a_publish_waits_for_the_answer_and_the_messages_before_it_do_not() {
+    let fetched = Fetched::default();
+    fetched.arrives();
+    let bench = fetched.bench();
+    let (mut served, mut reader) = (bench.connect_patiently("a"), bench.connect_patiently("r"));
+    reader.exchange(&subscribe());
+    let to = |topic: &str| packet(0x32, &[string(topic), vec![0, 7, 0], b"x".to_vec()]);
+    served.exchange(&publish(b"0"));
+    assert!(!reader.exchange(b"").is_empty());
+    fetched.is_there.store(false, Ordering::Relaxed);
+    assert!(served.exchange(&[to("yes"), PINGREQ.to_vec()].concat()).is_empty());
+    fetched.arrives();
+    let answer = served.exchange(b"");
+    assert_eq!((answer[0], answer[4]), (0x40, 0x10), "no subscriber, and no denial");
+    assert_eq!(answer[answer.len() - 2..], PINGRESP);
+    fetched.is_there.store(false, Ordering::Relaxed);
+    assert!(served.exchange(&to("no")).is_empty());
+    fetched.arrives();
+    assert_eq!(served.exchange(b"")[4], 0x87);
+    let ledger = bench.engine.ledger();
+    assert_eq!((ledger.offered, ledger.filtered(FilterReason::NotAuthorized)), (3, 1), "{ledger}");
+}
+
+#[test]
+fn an_answer_that_does_not_arrive_in_time_is_a_no_pitfall_20() {
+    let fetched = Fetched::default();
+    let bench = fetched.bench();
+    let mut served = bench.connect_patiently("a");
+    assert!(served.exchange(&publish_qos_1()).is_empty());
+    bench.pass(11);
+    assert_eq!(served.exchange(b"")[4], 0x87);
+    assert!(served.exchange(&publish_qos_1()).is_empty());
+    drop(served);
+    assert!(bench.engine.ledger().balances());
+    assert_eq!(bench.engine.counters().connections, 0);
+}
+
+#[test]
+fn a_connect_waits_for_the_answer_about_its_will() {
+    let fetched = Fetched::default();
+    let bench = fetched.bench();
+    let mut served = bench.dial(4096);
+    assert!(served.exchange(&with_will("w", "ann")).is_empty());
+    assert_eq!(bench.engine.counters().sessions, 0);
+    fetched.arrives();
+    assert_eq!(read_answer(&served.exchange(b"")).1, 0);
+    fetched.is_there.store(false, Ordering::Relaxed);
+    let mut late = bench.dial(4096);
+    assert!(late.exchange(&with_will("v", "ann")).is_empty());
+    bench.pass(11);
+    assert_eq!(read_answer(&late.exchange(b"")).1, 0x87, "no answer is a no");
 }

@@ -370,6 +370,7 @@ impl Sim {
         if let Some(will) = will
             && published
             && self.may(who, Action::Publish, will.topic)
+            && !self.is_banned(who)
         {
             self.publish(&will, false);
         }
@@ -455,6 +456,10 @@ impl Sim {
         }
         drop(rules);
         self.bench.engine.policy_changed();
+    }
+
+    fn is_banned(&self, who: usize) -> bool {
+        lock(&self.rules).banned.contains(CLIENTS[who])
     }
 
     fn ban(&mut self, who: usize) {
