@@ -49,7 +49,7 @@ pub(crate) struct Subscribing {
 }
 
 /// Why a packet is not carried out any further.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Halt {
     Fault(Fault),
     TakenOver,

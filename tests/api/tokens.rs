@@ -263,15 +263,10 @@ fn an_answer_about_a_topic_counts_from_its_arrival_to_its_end() {
         puback.get(4).copied().unwrap_or_default()
     };
     let begun = SystemTime::now();
-    assert_eq!(publish_to("yes"), 0x87);
-    while publish_to("yes") == 0x87 {
-        assert!(begun.elapsed().unwrap() < Duration::from_secs(60), "the answer never counts");
-    }
+    // The first PUBLISH waits for the server, and is not denied because nothing is known yet.
+    assert_eq!(publish_to("yes"), 0x10);
     assert_eq!(publish_to("no"), 0x87);
-    while policy.counters().requests < 3 {
-        thread::yield_now();
-    }
-    assert_eq!(publish_to("no"), 0x87);
+    assert_eq!(policy.counters().requests, 3);
     // A route that the publisher has used before is no way around.
     allows.store(false, Ordering::Relaxed);
     while publish_to("yes") != 0x87 {
