@@ -156,9 +156,10 @@ pub struct HttpCounters {
 ///   `${clientid}` and `${username}` stand for the Client's own. It decides as long as the Client is connected, and
 ///   `acl_url` is not asked. This is the best choice: nothing has to be asked later.
 /// - *Topics*: `acl_url` is asked for each topic, and its answers are kept for a while, yes and no alike. No thread
-///   that serves connections waits for the server: whatever has no kept answer is denied, and asked in the background
-///   for the next time. [`HttpPolicy::prepare`] asks ahead. A yes that is used in its last quarter is asked for again in the
-///   background, and is good meanwhile, until its end.
+///   that serves connections waits for the server. A SUBSCRIBE, a PUBLISH or a Will without a kept answer waits for it
+///   ([`Policy::prepare`]), and for a Topic Filter without wildcards also the answer about receiving is fetched. A
+///   delivery cannot wait: without a kept answer it is denied, and asked in the background for the next message.
+///   A yes that is used in its last quarter is asked for again in the background, and is good meanwhile, until its end.
 /// - *Failures*: without a clear answer within the time, the answer is no, for the next two seconds too.
 ///
 /// ```

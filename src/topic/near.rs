@@ -90,7 +90,7 @@ fn nearness(filter: &str, name: &str) -> Option<(Difference, usize)> {
     by_level(filter, name).or_else(|| {
         let letters = distance(filter, name);
         let allowed = filter.len().min(name.len()) / 4;
-        (letters <= allowed).then_some((Difference::Spelling { letters }, 10 + letters))
+        (letters <= allowed).then(|| (Difference::Spelling { letters }, 10 + letters))
     })
 }
 

@@ -45,6 +45,8 @@ const PARTS: &[(&str, &[&str])] = &[
         &[
             "access",
             "authentication",
+            "fetching",
+            "holder",
             "timers",
             "share",
             "session_cell",
