@@ -6,8 +6,9 @@
 #
 # mosquitto_pub and mosquitto_sub (package mosquitto-clients) and mosquitto as a bridge (package mosquitto) over
 # tcp, paho-mqtt (PyPI) and MQTT.js (npm) over ws, each in MQTT 3.1, 3.1.1 and 5; then openssl s_client, sslscan and the
-# same clients over TLS (tls.sh). The two libraries are installed into a temporary directory; the packages are installed if
-# apt-get is available and the script runs as root.
+# same clients over TLS (tls.sh), pages in Chromium over wss (chromium.cjs, packages chromium and playwright-core), and
+# Clients behind haproxy and nginx (proxy.sh). The libraries are installed into a temporary directory; the packages of the
+# system are installed if apt-get is available and the script runs as root.
 #
 # Exit code 0: every check held. 1: a check failed. 2: nothing could be run. 3: every check that ran held, but
 # the clients of some could not be installed.
@@ -23,7 +24,7 @@ finish() {
 trap finish EXIT
 
 start_hrotti() {
-    (cd "$here/.." && cargo build --quiet --locked --bin hrotti) || exit 2
+    build_program || exit 2
     cat > "$work/config.json" <<'JSON'
 {"listeners": {"tcp": {"url": "tcp://127.0.0.1:0"}, "ws": {"url": "ws://127.0.0.1:0/mqtt"}}}
 JSON
@@ -68,7 +69,27 @@ install_mqttjs() {
 install_tls() {
     command -v openssl > /dev/null || install_packages openssl || return
     command -v sslscan > /dev/null || install_packages sslscan || return
-    (cd "$here/.." && cargo build --quiet --locked --example tls)
+    build_program && (cd "$here/.." && cargo build --quiet --locked --example tls)
+}
+
+# For the suites that start a broker of their own.
+build_program() {
+    (cd "$here/.." && cargo build --quiet --locked --bin hrotti)
+}
+
+install_chromium() {
+    [ -d "$work/npm/node_modules/mqtt" ] || install_mqttjs || return
+    command -v openssl > /dev/null || install_packages openssl || return
+    [ -x /usr/bin/chromium ] || install_packages chromium || return
+    timeout 300 npm install --no-audit --no-fund --prefix "$work/npm" playwright-core@1.65.1 && build_program
+}
+
+install_proxies() {
+    install_mosquitto_clients || return
+    command -v openssl > /dev/null || install_packages openssl || return
+    PATH=$PATH:/usr/sbin command -v haproxy > /dev/null || install_packages haproxy || return
+    PATH=$PATH:/usr/sbin command -v nginx > /dev/null || install_packages nginx-light || return
+    build_program
 }
 
 # The version of each suite's client, for the suite's first line.
@@ -76,6 +97,11 @@ mosquitto_clients_version() { mosquitto_sub --help 2> /dev/null | grep -m 1 vers
 mosquitto_version() { PATH=$PATH:/usr/sbin mosquitto -h | head -1; }
 tls_version() { echo "$(openssl version), sslscan $(sslscan --version | grep -oE '[0-9]+\.[0-9.]+' | head -1)"; }
 paho_version() { "$work/venv/bin/python" -c 'from importlib.metadata import version; print("paho-mqtt", version("paho-mqtt"))'; }
+proxies_version() { PATH=$PATH:/usr/sbin; echo "$(haproxy -v | grep -oE '^HAProxy version [0-9.]+'), $(nginx -v 2>&1)"; }
+chromium_version() {
+    echo "$(/usr/bin/chromium --version 2> /dev/null | grep -oE 'Chromium [0-9.]+'), playwright-core $(
+        node -p "require('$work/npm/node_modules/playwright-core/package.json').version"), $(mqttjs_version)"
+}
 mqttjs_version() { echo "MQTT.js $(node -p "require('$work/npm/node_modules/mqtt/package.json').version"), node $(node --version)"; }
 
 case $# in
@@ -107,8 +133,11 @@ suite 'mosquitto clients' install_mosquitto_clients mosquitto_clients_version ti
 suite 'mosquitto bridge' install_mosquitto mosquitto_version timeout 900 "$here/mosquitto_bridge.sh" "$tcp" "$work"
 suite 'paho-mqtt' install_paho paho_version timeout 900 "$work/venv/bin/python" "$here/paho_client.py" "$ws"
 suite 'MQTT.js' install_mqttjs mqttjs_version env NODE_PATH="$work/npm/node_modules" timeout 900 node "$here/mqttjs.cjs" "$ws"
-# With a broker of its own, because it needs its certificates.
+# These have brokers of their own, because they need their certificates or settings.
 suite 'TLS' install_tls tls_version timeout 900 "$here/tls.sh" "$work"
+suite 'Chromium' install_chromium chromium_version env NODE_PATH="$work/npm/node_modules" \
+    timeout 300 node "$here/chromium.cjs" "$work" "${CARGO_TARGET_DIR:-$here/../target}/debug/hrotti"
+suite 'proxies' install_proxies proxies_version timeout 900 "$here/proxy.sh" "$work"
 
 if [ -n "$broker" ] && command -v openssl > /dev/null; then
     suite 'README: Secure it' install_mosquitto_clients mosquitto_clients_version \

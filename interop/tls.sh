@@ -4,23 +4,17 @@
 set -u
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+suite=TLS
+. "$here/program.sh"
 work=$1
-example="${CARGO_TARGET_DIR:-$here/../target}/debug/examples/tls"
+example=$debug/examples/tls
 dir=$work/tls
-failed=0
 brokers=()
-finish() { for pid in "${brokers[@]}"; do kill -KILL "$pid" 2> /dev/null; done; }
-trap finish EXIT
-
-# check NAME WANTED CAME
-check() {
-    if [ "$2" = "$3" ]; then
-        echo "ok     TLS: $1"
-    else
-        echo "failed TLS: $1: wanted '$2', came '$3'"
-        failed=1
-    fi
+finish() {
+    for pid in "${brokers[@]}"; do kill -KILL "$pid" 2> /dev/null; done
+    kill_started
 }
+trap finish EXIT
 
 # An authority that issues, revokes and lists: authority NAME
 authority() {
@@ -81,10 +75,16 @@ serve() {
 
 # connack ARGS of openssl s_client: the answer to a CONNECT of MQTT 3.1.1, in hexadecimal.
 connack() {
-    { printf '\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00'; sleep 1; } |
-        timeout 20 openssl s_client -quiet -connect "127.0.0.1:$port" -CAfile "$dir/Servers/ca.pem" \
-            -verify_return_error "$@" 2> "$dir/s_client.log" | head -c 4 | od -An -tx1 | tr -d ' \n'
+    rm -f "$dir/ended" && : > "$dir/answer"
+    { printf '\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00'; waits_for 20 answered; } | {
+        timeout 20 openssl s_client -quiet -no_ign_eof -connect "127.0.0.1:$port" -CAfile "$dir/Servers/ca.pem" \
+            -verify_return_error "$@" 2> "$dir/s_client.log" > "$dir/answer"
+        : > "$dir/ended"
+    }
+    head -c 4 "$dir/answer" | od -An -tx1 | tr -d ' \n'
 }
+# The input of s_client ends as soon as there is nothing more to come.
+answered() { [ -e "$dir/ended" ] || [ "$(stat -c %s "$dir/answer")" -ge 4 ]; }
 said() { grep -qE "$1" "$dir/s_client.log" && echo yes || tail -3 "$dir/s_client.log"; }
 
 mkdir -p "$dir"
@@ -100,7 +100,7 @@ issue Strangers stranger device ''
 openssl ca -config "$dir/Clients/ca.cnf" -revoke "$dir/revoked.pem" 2>> "$dir/openssl.log"
 openssl ca -config "$dir/Clients/ca.cnf" -gencrl -out "$dir/crl.pem" 2>> "$dir/openssl.log"
 cp "$dir/Clients/ca.pem" "$dir/ca.pem"
-mkdir -p "$dir/old"
+mkdir -p "$dir/old" "$dir/both"
 cp "$dir/expired-server.pem" "$dir/old/server.pem"
 cp "$dir/expired-server.key" "$dir/old/server.key"
 
@@ -179,4 +179,54 @@ for pid in "${brokers[@]}"; do
     check 'the broker ends in good order' 0 $?
 done
 brokers=()
+
+# A certificate, a user name and its password, all at once: the program with a configuration of both.
+cp "$dir/server.pem" "$dir/server.key" "$dir/both" && cp "$dir/Clients/ca.pem" "$dir/crl.pem" "$dir/both"
+"$debug/hrotti" passwd -c -b "$dir/both/passwords" user 'open sesame' > /dev/null &&
+    "$debug/hrotti" passwd -b "$dir/both/passwords" device 'of the device' > /dev/null || failed=1
+cat > "$dir/both/acl" << 'ACL'
+user user
+topic readwrite user/#
+user device
+topic readwrite device/#
+ACL
+cat > "$dir/both/config.json" << 'JSON'
+{
+  "listeners": {
+    "both": {"url": "mqtts://127.0.0.1:0", "tls": {"certificate": "server.pem", "key": "server.key",
+             "clientCa": "ca.pem", "crl": "crl.pem", "clientCertificate": "required"}},
+    "named": {"url": "mqtts://127.0.0.1:0", "tls": {"certificate": "server.pem", "key": "server.key",
+             "clientCa": "ca.pem", "crl": "crl.pem", "userName": "commonName"}}
+  },
+  "access": {"passwordFile": "passwords", "aclFile": "acl"}
+}
+JSON
+start_program "$dir/both/config.json" "$dir/both/log"
+cert=(--cert "$dir/good.pem" --key "$dir/good.key")
+revoked=(--cert "$dir/revoked.pem" --key "$dir/revoked.key")
+stranger=(--cert "$dir/stranger.pem" --key "$dir/stranger.key")
+right=(-u user -P 'open sesame')
+port=$(port_of both "$dir/both/log")
+for version in mqttv31 mqttv311 mqttv5; do
+    what="required certificate and password, $version"
+    client mosquitto_pub "${cert[@]}" "${right[@]}" -V $version -q 2 -r -t user/a -m $version
+    check "$what: mosquitto_pub" 0 $?
+    check "$what: mosquitto_sub" $version "$(client mosquitto_sub "${cert[@]}" "${right[@]}" -V $version -q 2 -t 'user/#' -C 1)"
+    to=(mosquitto_pub -h localhost -p "$port" --cafile "$dir/Servers/ca.pem" -V $version -q 1 -t user/a -m x)
+    fails "$what: a wrong password" "${to[@]}" "${cert[@]}" -u user -P 'close sesame'
+    fails "$what: an unknown user" "${to[@]}" "${cert[@]}" -u nobody -P 'open sesame'
+    fails "$what: a user without password" "${to[@]}" "${cert[@]}" -u user
+    fails "$what: a certificate alone" "${to[@]}" "${cert[@]}"
+    fails "$what: a password alone" "${to[@]}" "${right[@]}"
+    fails "$what: a password with a revoked certificate" "${to[@]}" "${revoked[@]}" "${right[@]}"
+    fails "$what: a password with a certificate of another authority" "${to[@]}" "${stranger[@]}" "${right[@]}"
+done
+port=$(port_of named "$dir/both/log")
+client mosquitto_pub "${cert[@]}" -u user -P 'close sesame' -V mqttv5 -q 1 -r -t device/a -m named
+check 'the Common Name is the user name, whatever CONNECT says: mosquitto_pub' 0 $?
+check 'the Common Name is the user name, whatever CONNECT says: mosquitto_sub' named \
+    "$(client mosquitto_sub "${cert[@]}" -t device/# -t user/# -C 1)"
+fails 'a user name and its password instead of a certificate with a name' \
+    mosquitto_pub -h localhost -p "$port" --cafile "$dir/Servers/ca.pem" "${right[@]}" -q 1 -t user/a -m x
+stop_program
 exit $failed
