@@ -27,7 +27,7 @@ pub(crate) mod standing;
 pub(crate) mod will;
 
 pub(crate) use attached::Terms;
-use attached::{Attached, append_payload, fits, has_room};
+use attached::{Attached, append_payload, fits, has_room, publish_head};
 use inflight::{Acknowledged, Inflight, Received, Resend};
 use outgoing::Outgoing;
 use queue::{Delivery, Queue, Refused};
@@ -496,9 +496,11 @@ impl Session {
         out: &mut Outgoing,
         attached: &mut Attached,
     ) {
-        let Some(mut head) = attached.head(&delivery, now, None, false) else {
+        let Some(topic) = attached.name_for_client(delivery.message.topic_bytes()) else {
             return self.books.end(Outcome::Filtered(FilterReason::Unmounted));
         };
+        // Made in place: a head in an `Option` would be moved once more for each message.
+        let mut head = publish_head(&attached.terms, &delivery, topic, now, None, false);
         if !attached.make_fit(&mut head) {
             return self.books.end(Outcome::Dropped(DropReason::TooLarge));
         }

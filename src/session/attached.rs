@@ -67,6 +67,7 @@ impl Attached {
     }
 
     /// A PUBLISH as this Client gets it, without an alias; `None` if the Client's listener is mounted elsewhere.
+    #[inline]
     pub(super) fn head<'m>(
         &self,
         delivery: &'m Delivery,
@@ -74,9 +75,8 @@ impl Attached {
         packet_id: Option<PacketId>,
         dup: bool,
     ) -> Option<PublishHead<'m>> {
-        let mut head = publish_head(&self.terms, delivery, now, packet_id, dup);
-        head.topic = self.name_for_client(head.topic)?;
-        Some(head)
+        let topic = self.name_for_client(delivery.message.topic_bytes())?;
+        Some(publish_head(&self.terms, delivery, topic, now, packet_id, dup))
     }
 
     /// Uses an alias for the Topic Name if there is one, and keeps a new one. Returns whether the packet fits the
@@ -133,10 +133,12 @@ pub(super) fn append_payload(out: &mut Outgoing, message: &Message) {
 /// A placeholder for a Packet Identifier that is not chosen yet, so that a size counts its two bytes.
 const ANY_PACKET_ID: PacketId = PacketId(std::num::NonZeroU16::MIN);
 
-/// A PUBLISH with the whole Topic Name.
-fn publish_head<'a>(
+/// A PUBLISH with the Topic Name as the Client knows it, without an alias.
+#[inline]
+pub(super) fn publish_head<'a>(
     terms: &Terms,
     delivery: &'a Delivery,
+    topic: &'a [u8],
     now: Timestamp,
     packet_id: Option<PacketId>,
     dup: bool,
@@ -147,7 +149,7 @@ fn publish_head<'a>(
         dup,
         qos: delivery.qos,
         retain: delivery.retain,
-        topic: message.topic_bytes(),
+        topic,
         packet_id: (delivery.qos != QoS::AtMostOnce).then(|| packet_id.unwrap_or(ANY_PACKET_ID)),
         topic_alias: None,
         expiry_secs: message.expiry_left_secs(now),
