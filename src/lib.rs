@@ -60,6 +60,8 @@
 //! - `program` (default): the dependencies of the program `hrotti`. Embedders turn it off with
 //!   `default-features = false`; the library is complete without it.
 //! - `tls` (on with `program`): listeners on `mqtts://` and `wss://`, by rustls and ring.
+//! - `access-files` (on with `program`): policies from password files and dynamic security files.
+//! - `jwt`, `http-access`, `scram` (on with `program`): policies for JSON Web Tokens, checks over HTTP, and SCRAM.
 //! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
 //!   programs that embed the broker. It adds no dependency.
 
