@@ -244,7 +244,7 @@ fn every_wrong_configuration_is_refused_with_file_key_value_and_remedy() {
         (
             "scheme",
             tcp("wss://127.0.0.1:0"),
-            &["listeners.a.url: ", "wss://127.0.0.1:0", "needs a certificate"],
+            &["listeners.a.url: ", "\"wss://127.0.0.1:0/\"", "needs a certificate"],
         ),
         (
             "comment",

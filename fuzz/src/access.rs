@@ -1,8 +1,18 @@
 //! Files with access rules, by the public library.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use hrotti::access::{AclFile, Action, Coverage, FileErrors, Identity, Policy, Request, Rule};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_lite::future::block_on;
+use hrotti::access::{
+    AclFile, Action, Answer, Bans, Coverage, Credentials, DynamicSecurity, FileErrors, Identity,
+    JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings, PasswordFile, PasswordHash, Policy, Request,
+    Rule,
+};
+use ring::hmac;
+use serde_json::Value;
 
 use super::topics::matches;
 use crate::topic::{check_filter, check_name};
@@ -18,6 +28,100 @@ fn check_errors(errors: &FileErrors) {
         assert!(!line.contains(char::is_control), "more than one line: {line:?}");
     }
     assert!(errors.to_string().starts_with(&lines.join("\n")));
+}
+
+/// What parsing ends in, of which the errors are checked.
+fn accepted<T>(parsed: Result<T, FileErrors>) -> Option<T> {
+    parsed.map_err(|errors| check_errors(&errors)).ok()
+}
+
+pub(super) fn password_file(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let lines = || text.lines().filter(|line| !line.starts_with('#'));
+    for (_, hash) in lines().filter_map(|line| line.split_once(':')) {
+        if let Ok(parsed) = PasswordHash::parse(hash) {
+            assert_eq!(PasswordHash::parse(&parsed.encoded()), Ok(parsed.clone()));
+            assert!(!format!("{parsed:?}").contains(hash), "a hash is shown");
+        }
+    }
+    match PasswordFile::parse(text, FILE) {
+        Ok(file) => assert!((1..=lines().count()).contains(&file.len())),
+        Err(errors) => {
+            check_errors(&errors);
+            let shown = errors.to_string();
+            for (_, hash) in lines().filter_map(|line| line.split_once(':')) {
+                let secret = hash.starts_with('$') && hash.len() > 20;
+                assert!(!secret || !shown.contains(hash), "a hash is shown: {shown}");
+            }
+        }
+    }
+}
+
+pub(super) fn dynamic_security(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(policy) = accepted(DynamicSecurity::parse(text, FILE)) {
+        let root: Value = serde_json::from_str(text).expect("what is accepted is JSON");
+        assert!(root.is_object());
+        let nobody = Identity::new(Rule::named("another policy"));
+        let request =
+            Request { identity: &nobody, client_id: "c", action: Action::Publish, topic: "a" };
+        // Whatever it answers, it answers about an identity that it did not make.
+        let _ = policy.authorize(&request);
+    }
+}
+
+pub(super) fn bans(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some(bans) = accepted(Bans::parse(text, FILE, 100)) else { return };
+    assert!(bans.list().len() <= 100);
+    let written = bans.to_json();
+    let again = Bans::parse(&written, FILE, 100).expect("it reads back");
+    // A ban may end meanwhile.
+    assert!(again.list().len() <= bans.list().len().max(1) || bans.list().is_empty());
+}
+
+const SECRET: &[u8; 32] = b"the secret of the fuzz target...";
+
+static TOKENS: LazyLock<Arc<JwtPolicy>> = LazyLock::new(|| {
+    let keys = JwtKeys::from_key_file(SECRET, FILE).expect("a key");
+    let mut settings = JwtSettings::new(vec![JwtAlgorithm::Hs256]);
+    settings.acl_claim = Some("acl".to_owned());
+    Arc::new(JwtPolicy::new(keys, settings).expect("settings"))
+});
+
+/// Header, claims, each in a line; also taken as a Password and as files of keys.
+pub(super) fn jwt(data: &[u8]) {
+    assert!(identity(data).is_none(), "nobody signed it");
+    accepted(JwtKeys::from_key_file(data, FILE));
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    accepted(JwtKeys::from_jwks_file(text, FILE));
+    let (header, claims) = text.split_once('\n').unwrap_or((text, "{}"));
+    let signed = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()));
+    let reversed: String = signature.chars().rev().collect();
+    assert!(identity(format!("{signed}.{reversed}").as_bytes()).is_none(), "another signature");
+    let Some(identity) = identity(format!("{signed}.{signature}").as_bytes()) else { return };
+    let header: Value = serde_json::from_str(header).expect("a header in JSON");
+    assert_eq!(header["alg"], "HS256");
+    let claims: Value = serde_json::from_str(claims).expect("claims in JSON");
+    assert_eq!(claims["sub"].as_str(), identity.user_name());
+    assert!(identity.user_name().is_some_and(|name| !name.is_empty()));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    assert!(claims["exp"].as_f64().is_some_and(|end| end > now - 60.0), "it has ended");
+    assert!(identity.expires_at().is_some() || claims["exp"].as_f64() > Some(1e11));
+    for action in [Action::Publish, Action::Subscribe, Action::Receive] {
+        let request = Request { identity: &identity, client_id: "c", action, topic: "a/b" };
+        assert!(!TOKENS.authorize(&request).is_allowed() || claims.get("acl").is_some());
+    }
+}
+
+fn identity(password: &[u8]) -> Option<Identity> {
+    let shown = Credentials::new("c", "the target".into()).with_password("", password);
+    match block_on(TOKENS.clone().authenticate(shown)) {
+        Answer::Accept { identity, .. } => Some(identity),
+        _ => None,
+    }
 }
 
 /// Client Identifier, user name and topic in the first line, and the file.

@@ -14,10 +14,9 @@ pub(crate) fn tls_file(data: &[u8]) {
     }
     let _ = names::next_update(data);
     let key = pem::private_key(data, "server.key").map(drop);
-    for error in [certificates.map(drop).err(), lists.map(drop).err(), key.err()] {
-        if let Some(error) = error {
-            assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
-        }
+    let errors = [certificates.map(drop).err(), lists.map(drop).err(), key.err()];
+    for error in errors.into_iter().flatten() {
+        assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
     }
 }
 

@@ -56,7 +56,10 @@ fn written(config: &Config) -> String {
     for line in settings {
         let (path, value) = line.split_once(" = ").expect("path = value");
         let value = value.split(' ').next().unwrap_or_default();
-        let value = value.parse::<u64>().map_or_else(|_| json!(value), |number| json!(number));
+        let value = match value {
+            "true" | "false" => json!(value == "true"),
+            value => value.parse::<u64>().map_or_else(|_| json!(value), |number| json!(number)),
+        };
         match path.split_once('.') {
             Some((above, key)) => root[above][key] = value,
             None => root[path] = value,

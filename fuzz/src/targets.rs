@@ -36,15 +36,19 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is that of its binary and of its directory in `corpus/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("acl_file", acl_file),
+    ("bans", bans),
     ("config", config),
     ("connect", connect),
     ("decode_v3_1", decode_v3_1),
     ("decode_v3_1_1", decode_v3_1_1),
     ("decode_v5", decode_v5),
+    ("dynamic_security", dynamic_security),
     ("first_bytes", first_bytes),
     ("forwarded", forwarded),
     ("frame", frame),
+    ("jwt", jwt),
     ("listener_url", listener_url),
+    ("password_file", password_file),
     ("proxy_header", proxy_header),
     ("retained", retained),
     ("session", session),
@@ -63,6 +67,14 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// reading.
 pub fn acl_file(data: &[u8]) {
     access::acl_file(data);
+}
+
+/// A file of bans.
+///
+/// # Panics
+/// An error does not name the file, or what is accepted does not read back.
+pub fn bans(data: &[u8]) {
+    access::bans(data);
 }
 
 /// The text of a configuration file.
@@ -105,6 +117,14 @@ pub fn decode_v5(data: &[u8]) {
     codec::decode_as(ProtocolVersion::V5, data);
 }
 
+/// A file of mosquitto's dynamic security.
+///
+/// # Panics
+/// An error does not name the file, or what is accepted is no JSON object.
+pub fn dynamic_security(data: &[u8]) {
+    access::dynamic_security(data);
+}
+
 /// The first bytes of a Network Connection.
 ///
 /// # Panics
@@ -129,12 +149,28 @@ pub fn frame(data: &[u8]) {
     frames::frame(data);
 }
 
+/// Header and claims of a JSON Web Token, a line each; also a Password, and files of keys.
+///
+/// # Panics
+/// A token is accepted that is not signed, has ended, or names nobody.
+pub fn jwt(data: &[u8]) {
+    access::jwt(data);
+}
+
 /// The URL of a listener, and on further lines its origins.
 ///
 /// # Panics
 /// What is accepted cannot be served, or what an error says to write instead is refused.
 pub fn listener_url(data: &[u8]) {
     settings::listener_url(data);
+}
+
+/// A password file.
+///
+/// # Panics
+/// An error does not name the file, or shows a hash.
+pub fn password_file(data: &[u8]) {
+    access::password_file(data);
 }
 
 /// The first bytes of a connection from a proxy.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::json::Json;
 use crate::spelling::distance;
 
 /// One error of a configuration: its place, the problem, and the remedy.
@@ -68,6 +69,15 @@ pub(super) fn nearest<'a>(
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// A key of the file for people: quoted where it would not be one word.
+pub(super) fn escaped(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | ':');
+    if !name.is_empty() && name.chars().count() <= 60 && name.chars().all(plain) {
+        return name.to_owned();
+    }
+    Json::String(name.to_owned()).to_string()
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use super::access_keys::{ACCESS_KEYS, AccessKey};
+use super::errors::escaped;
 use super::listener_keys::{LISTENER_KEYS, ListenerKey};
-use super::read::escaped;
 use super::{Config, Logging, Stream};
 use crate::limits::Limits;
 use crate::limits::{LIMITS, LimitKey};

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use serde_json::error::Category;
 
 use super::access_keys::incomplete;
-use super::errors::nearest;
+use super::errors::{escaped, nearest};
 use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
 use super::listener_keys::ListenerDraft;
@@ -322,15 +322,6 @@ pub(super) fn url_key(name: &str) -> String {
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// A key of the file for people: quoted where it would not be one word.
-pub(super) fn escaped(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | ':');
-    if !name.is_empty() && name.chars().count() <= 60 && name.chars().all(plain) {
-        return name.to_owned();
-    }
-    Json::String(name.to_owned()).to_string()
 }
 
 /// The names that an object at `pattern` may hold, in the order of the table.

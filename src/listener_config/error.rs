@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a [`ListenerConfig`] cannot be used. The text names the value and the remedy.
+/// Why a [`ListenerConfig`](crate::ListenerConfig) cannot be used. The text names the value and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenerConfigError {

@@ -24,7 +24,8 @@ pub(crate) use reserve::is_exhausted;
 
 /// Listening TCP sockets, at one port of one or more addresses.
 ///
-/// Accepted sockets have `TCP_NODELAY` and TCP keep-alive ([`TcpTransport::with_limits`]), and offer [`TryWrite`].
+/// Accepted sockets have `TCP_NODELAY` and TCP keep-alive ([`TcpTransport::with_limits`]), and offer
+/// [`TryWrite`](super::TryWrite).
 /// When the process has no file descriptor left, new peers are closed at once instead of waiting in the backlog: a
 /// reserved descriptor accepts them, and their handshake fails.
 ///

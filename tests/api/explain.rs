@@ -43,12 +43,12 @@ fn message(topic: &str, payload: &[u8], qos: QoS) -> Message {
 
 #[test]
 fn a_message_that_arrives_meets_no_obstacle() {
-    let (broker, _, _peer) = subscribed(Limits::default(), &[("home/+", 1), ("#", 0)]);
-    let explanation = broker.explain_delivery("c", "home/lamp");
+    let (broker, _, _peer) = subscribed(Limits::default(), &[("hall/+", 1), ("#", 0)]);
+    let explanation = broker.explain_delivery("c", "hall/lamp");
     assert!(explanation.would_arrive() && explanation.obstacle().is_none(), "{explanation}");
     let filter = |text| TopicFilter::new(text).expect("a filter");
     let all = Cause::Subscription { filter: filter("#"), qos: QoS::AtMostOnce };
-    let one = Cause::Subscription { filter: filter("home/+"), qos: QoS::AtLeastOnce };
+    let one = Cause::Subscription { filter: filter("hall/+"), qos: QoS::AtLeastOnce };
     assert_eq!(causes(&explanation), [(&all, KeepsAway::None), (&one, KeepsAway::None)]);
     assert_eq!(explanation.past.expect("a Session").offered, 0);
 }
@@ -67,12 +67,12 @@ fn no_session_and_the_one_that_was_meant() {
 #[test]
 fn no_subscription_and_the_nearest() {
     let (broker, _, _peer) =
-        subscribed(Limits::default(), &[("home/+/state", 0), ("$share/g/jobs/#", 0)]);
+        subscribed(Limits::default(), &[("hall/+/state", 0), ("$share/g/jobs/#", 0)]);
     for (topic, filter, difference) in [
-        ("Home/lamp/state", "home/+/state", Difference::Case),
-        ("home/lamp/state/now", "home/+/state", Difference::Deeper { levels: 1 }),
-        ("home/lamp", "home/+/state", Difference::Shallower { levels: 1 }),
-        ("/home/lamp/state", "home/+/state", Difference::Slash),
+        ("Hall/lamp/state", "hall/+/state", Difference::Case),
+        ("hall/lamp/state/now", "hall/+/state", Difference::Deeper { levels: 1 }),
+        ("hall/lamp", "hall/+/state", Difference::Shallower { levels: 1 }),
+        ("/hall/lamp/state", "hall/+/state", Difference::Slash),
         ("Jobs/1", "$share/g/jobs/#", Difference::Case),
     ] {
         let cause = obstacle(&broker.explain_delivery("c", topic), KeepsAway::All);
@@ -96,7 +96,7 @@ fn a_wildcard_does_not_reach_topics_of_the_server() {
 #[test]
 fn what_is_no_topic_name() {
     let (broker, _, _peer) = subscribed(Limits::default(), &[("#", 0)]);
-    let explanation = broker.explain_delivery("c", "home/#");
+    let explanation = broker.explain_delivery("c", "hall/#");
     assert!(matches!(obstacle(&explanation, KeepsAway::All), Cause::NoTopicName(_)));
 }
 
@@ -295,20 +295,19 @@ fn the_rule_of_each_action_is_told() {
     );
 }
 
-/// Subscribed at one listener, and connected at another that shows only a part of the topics.
 #[test]
 fn what_the_mount_point_of_the_listener_hides() {
     let (broker, _) = limited(Limits::default());
     let mut rules = ListenerRules::default();
-    rules.mount_point = Some("home".parse().expect("a mount point"));
+    rules.mount_point = Some("hall".parse().expect("a mount point"));
     let mounted = ListenerConfig::new("tcp://127.0.0.1:0").expect("a URL").with_rules(rules);
     let mounted = block_on(broker.add_listener("mounted", mounted)).expect("a listener");
     let mut peer = Connect::new(4, "c").accepted(&mounted);
     peer.subscribe("#", 0);
-    // The parent of the subtree matches `home/#` too, and has no name in it.
-    let cause = obstacle(&broker.explain_delivery("c", "home"), KeepsAway::All);
+    // The parent of the subtree matches `hall/#` too, and has no name in it.
+    let cause = obstacle(&broker.explain_delivery("c", "hall"), KeepsAway::All);
     assert_eq!(cause, Cause::Unmounted);
-    assert!(broker.explain_delivery("c", "home/lamp").would_arrive());
+    assert!(broker.explain_delivery("c", "hall/lamp").would_arrive());
 }
 
 #[test]

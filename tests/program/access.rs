@@ -45,13 +45,8 @@ fn assert_refused(cases: &[Case<'_>]) {
 }
 
 #[test]
-fn every_wrong_file_of_users_and_rules_is_refused_with_file_line_and_remedy_pitfall_10() {
+fn every_wrong_password_file_is_refused_with_file_line_and_remedy_pitfall_10() {
     let passwords = || tcp(r#""passwordFile": "p""#);
-    let acl = || tcp(r#""aclFile": "acl""#);
-    let dynamic = || tcp(r#""dynamicSecurityFile": "d.json""#);
-    let scram = || tcp(r#""scramFile": "s""#);
-    let bans = || tcp(r#""bansFile": "b.json""#);
-    let long = "x".repeat(200);
     let cases: &[Case<'_>] = &[
         (
             "p-missing",
@@ -107,6 +102,15 @@ fn every_wrong_file_of_users_and_rules_is_refused_with_file_line_and_remedy_pitf
             &[("p", "ann:\n", 0o600)],
             &["/p:1: \"ann\" has no password", "hrotti passwd"],
         ),
+    ];
+    assert_refused(cases);
+}
+
+#[test]
+fn every_wrong_access_list_is_refused_with_file_line_and_remedy_pitfall_10() {
+    let acl = || tcp(r#""aclFile": "acl""#);
+    let long = "x".repeat(200);
+    let cases: &[Case<'_>] = &[
         (
             "acl-missing",
             acl(),
@@ -130,6 +134,22 @@ fn every_wrong_file_of_users_and_rules_is_refused_with_file_line_and_remedy_pitf
             &["all users of this machine can write", "chmod o-w"],
         ),
         (
+            "path",
+            tcp(&format!(r#""aclFile": "{long}""#)),
+            &[],
+            &["access.aclFile: ", &long, "check the path"],
+        ),
+    ];
+    assert_refused(cases);
+}
+
+#[test]
+fn every_wrong_file_of_roles_scram_and_bans_is_refused_pitfall_10() {
+    let dynamic = || tcp(r#""dynamicSecurityFile": "d.json""#);
+    let scram = || tcp(r#""scramFile": "s""#);
+    let bans = || tcp(r#""bansFile": "b.json""#);
+    let cases: &[Case<'_>] = &[
+        (
             "d-missing",
             dynamic(),
             &[],
@@ -151,12 +171,6 @@ fn every_wrong_file_of_users_and_rules_is_refused_with_file_line_and_remedy_pitf
         ("b-missing", bans(), &[], &["access.bansFile: ", "/b.json: it cannot be read"]),
         ("b-json", bans(), &[("b.json", "[", 0o600)], &["/b.json:"]),
         ("b-empty", bans(), &[("b.json", "", 0o600)], &["/b.json: it is empty"]),
-        (
-            "path",
-            tcp(&format!(r#""aclFile": "{long}""#)),
-            &[],
-            &["access.aclFile: ", &long, "check the path"],
-        ),
     ];
     assert_refused(cases);
 }
@@ -325,10 +339,8 @@ fn a_listener_that_serves_everybody_is_warned_of() {
 
 /// PUBLISH of QoS 1 to the topic `secret` with an escape character in it.
 fn publish(id: u8) -> Vec<u8> {
-    let topic = b"secret\x1b[31m";
-    let mut packet = vec![0x32, topic.len() as u8 + 4, 0, topic.len() as u8];
-    packet.extend(topic);
-    packet.extend([0, id]);
+    let mut packet = b"\x32\x0f\x00\x0bsecret\x1b[31m\x00".to_vec();
+    packet.push(id);
     packet
 }
 

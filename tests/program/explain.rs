@@ -8,7 +8,7 @@ use super::{Ended, private_file};
 /// ann's password is `open sesame`.
 pub(crate) const PASSWORDS: &str = "# users\nann:$7$101$VOKLKl0m4B4ch5OP$rAF18QVJQWMuAni/uXW06AGJV9AdlOd7XPC9cRmbWu6pTocFWk/ZroFcf00zxbutQcc8U68D9nIDZuqg6VYnGw==\n";
 pub(crate) const ACL: &str =
-    "topic read news/#\n\nuser ann\ntopic readwrite home/+\npattern write from/%c/#\n";
+    "topic read news/#\n\nuser ann\ntopic readwrite hall/+\npattern write from/%c/#\n";
 
 fn configuration(name: &str, listeners: &str, access: &str) -> String {
     private_file(&format!("{name}-passwords"), PASSWORDS);
@@ -50,13 +50,13 @@ fn each_answer_names_file_line_and_rule() {
     let path = configuration("explain", TCP, BOTH);
     for (args, code, parts) in [
         (
-            &["--user", "ann", "publish", "home/lamp"][..],
+            &["--user", "ann", "publish", "hall/lamp"][..],
             0,
             &[
                 "yes: ",
                 "user \"ann\"",
-                "publish to \"home/lamp\"",
-                "explain-acl:4: topic readwrite home/+",
+                "publish to \"hall/lamp\"",
+                "explain-acl:4: topic readwrite hall/+",
             ][..],
         ),
         (
@@ -64,19 +64,19 @@ fn each_answer_names_file_line_and_rule() {
             1,
             &["no: ", "explain-acl: no line allows it"],
         ),
-        (&["--user", "ann", "receive", "home/lamp"], 0, &["explain-acl:4: "]),
+        (&["--user", "ann", "receive", "hall/lamp"], 0, &["explain-acl:4: "]),
         (
             &["--user", "ann", "--client", "c7", "publish", "from/c7/x"],
             0,
             &["explain-acl:5: pattern write from/%c/#"],
         ),
         (
-            &["--user", "ann", "subscribe", "home/lamp"],
+            &["--user", "ann", "subscribe", "hall/lamp"],
             0,
             &["explain-acl:4: ", "coverage: all that the filter"],
         ),
-        (&["--user", "ann", "subscribe", "home/#"], 0, &["explain-acl:4: ", "coverage: a part"]),
-        (&["--user", "ann", "subscribe", "$share/g/home/+"], 0, &["coverage: all"]),
+        (&["--user", "ann", "subscribe", "hall/#"], 0, &["explain-acl:4: ", "coverage: a part"]),
+        (&["--user", "ann", "subscribe", "$share/g/hall/+"], 0, &["coverage: all"]),
         (&["--user", "ann", "subscribe", "garden/#"], 1, &["no: ", "explain-acl: "]),
         (&["--user", "ann", "publish", "$SYS/x"], 1, &["only the server publishes"]),
         (
@@ -86,7 +86,7 @@ fn each_answer_names_file_line_and_rule() {
         ),
         (&["--user", "bob", "connect"], 1, &["explain-passwords: no user of this name"]),
         (
-            &["--user", "bob", "publish", "home/lamp"],
+            &["--user", "bob", "publish", "hall/lamp"],
             1,
             &["may not connect, so it may do nothing else"],
         ),
@@ -110,7 +110,7 @@ fn a_password_from_the_standard_input_is_checked_and_never_shown_pitfall_19() {
 #[test]
 fn the_rules_of_the_listener_are_asked_first() {
     let listeners = r#""in": {"url": "tcp://127.0.0.1:0", "networksAllowed": ["127.0.0.0/8"], "versions": ["5.0"],
-        "mountPoint": "home"}, "out": {"url": "tcp://127.0.0.1:0", "anonymous": true}"#;
+        "mountPoint": "hall"}, "out": {"url": "tcp://127.0.0.1:0", "anonymous": true}"#;
     let path = configuration("explain-listener", listeners, BOTH);
     for (args, code, parts) in [
         (
@@ -132,7 +132,7 @@ fn the_rules_of_the_listener_are_asked_first() {
         (
             &["--listener", "in", "--user", "ann", "--address", "127.0.0.1", "publish", "lamp"],
             0,
-            &["\"home/lamp\"", "explain-listener-acl:4: "],
+            &["\"hall/lamp\"", "explain-listener-acl:4: "],
         ),
         (&["--listener", "out", "connect"], 0, &["yes: ", "no user name"]),
         (
@@ -149,12 +149,12 @@ fn the_rules_of_the_listener_are_asked_first() {
 #[test]
 fn an_answer_in_json_can_be_read_by_programs() {
     let path = configuration("explain-json", TCP, BOTH);
-    let ended = explain(&path, &["--json", "--user", "ann", "subscribe", "home/#"], None);
+    let ended = explain(&path, &["--json", "--user", "ann", "subscribe", "hall/#"], None);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let answer: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
     assert_eq!(answer["allowed"], true);
     assert_eq!(answer["rule"]["line"], 4);
-    assert_eq!(answer["rule"]["text"], "topic readwrite home/+");
+    assert_eq!(answer["rule"]["text"], "topic readwrite hall/+");
     assert_eq!(answer["coverage"], "part");
 }
 

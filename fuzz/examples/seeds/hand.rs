@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use crate::access;
+
 /// Each target with its seeds.
 pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    vec![
-        ("acl_file", texts(ACL_FILE)),
+    let mut all = vec![
         ("config", config()),
         ("connect", connect()),
         ("decode_v5", bytes(DECODE_V5)),
@@ -23,14 +24,16 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("tree", scripts(1)),
         ("ws_frame", bytes(WS_FRAME)),
         ("ws_upgrade", ws_upgrade()),
-    ]
+    ];
+    all.extend(access::all());
+    all
 }
 
 fn bytes(seeds: &[&[u8]]) -> Vec<Vec<u8>> {
     seeds.iter().map(|seed| seed.to_vec()).collect()
 }
 
-fn texts(seeds: &[&str]) -> Vec<Vec<u8>> {
+pub(crate) fn texts(seeds: &[&str]) -> Vec<Vec<u8>> {
     seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect()
 }
 
@@ -63,19 +66,6 @@ fn config() -> Vec<Vec<u8>> {
     seeds.push(example);
     seeds
 }
-
-const ACL_FILE: &[&str] = &[
-    "c\tann\thome/lamp\ntopic read #\nuser ann\ntopic readwrite home/#\ntopic deny home/secret\npattern write %c/%u/#\n",
-    "c\t\thome/#\ntopic read home/+\ntopic deny home/a\npattern deny %c/#\npattern read $x/#",
-    "a/b\tu/v\tp/a/b/u/v\npattern %c/x\npattern p/%c/%u\npattern readwrite %u",
-    "$SYS\t\t$SYS/x\npattern %c/#\ntopic +/x\ntopic deny $SYS/#",
-    "+\tann\ta\npattern a\nuser ann\ntopic a b\ntopic read a b\n",
-    "c\ta b\td e\nuser  a b \ntopic write  d e \n topic f\r\n# x\n",
-    "c\t\t+/+\ntopic read a/b\ntopic deny a/+\ntopic read /#",
-    "c\t\ta\nTopic a\ntopic\ta\ntopic a/#/b\ntopic deny\npattern x%c\ntopic $share/g/a\nuser\n # c",
-    "c\t\ta\n",
-    "",
-];
 
 const CONFIG: &[&str] = &[
     "",

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use self::record::{Recorded, Stream, record};
 
+mod access;
 mod hand;
 mod record;
 

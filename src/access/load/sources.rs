@@ -3,7 +3,9 @@
 #[allow(unused_imports, reason = "not with all features")]
 use std::sync::Arc;
 
-use super::{Loading, shown};
+use super::Loading;
+#[allow(unused_imports, reason = "not with all features")]
+use super::shown;
 use crate::access::AccessConfig;
 #[allow(unused_imports, reason = "not with all features")]
 use crate::access::FileContent;

@@ -121,10 +121,19 @@ fn every_wrong_setting_of_tls_has_its_answer() {
                 "\"none\", \"optional\" or \"required\"",
             ],
         ),
+    ] {
+        assert_one(&text(url, &more), parts);
+    }
+}
+
+#[test]
+fn every_wrong_choice_of_tls_has_its_answer() {
+    let pair = r#""certificate": "c", "key": "k""#;
+    for (url, more, parts) in [
         (
             "wss://h",
             format!(r#""tls": {{{pair}, "userName": "commonName"}}"#),
-            &["listeners.a.tls: ", "add clientCa"],
+            &["listeners.a.tls: ", "add clientCa"][..],
         ),
         (
             "wss://h",
@@ -201,10 +210,18 @@ fn every_wrong_rule_of_a_listener_has_its_answer() {
             r#""networksDenied": ["home"]"#,
             &["networksDenied: ", "\"home\" is no network"],
         ),
+    ] {
+        assert_one(&text(url, more), parts);
+    }
+}
+
+#[test]
+fn every_wrong_mount_point_proxy_and_socket_has_its_answer() {
+    for (url, more, parts) in [
         (
             "tcp://h",
             r#""mountPoint": "a/#""#,
-            &["listeners.a.mountPoint: ", "\"a/#\" is no mount point"],
+            &["listeners.a.mountPoint: ", "\"a/#\" is no mount point"][..],
         ),
         (
             "tcp://h",

@@ -304,7 +304,7 @@ impl Dispatch {
         if let (Some(held), Some(mut state)) = (&self.session, self.state()) {
             let holder = Holder::new(Some(&identity), self.peer.mount_point());
             held.cell.set_holder(holder.as_deref());
-            let subject = Subject::new(identity).with_peer(&self.peer);
+            let subject = Subject::new(identity.clone()).with_peer(&self.peer);
             state.subject = Some(subject.admitted_by(rules.number));
             if self.engine.access.generation() != rules.generation {
                 self.engine.recheck(&held.cell, &state); // the rules have changed since they accepted it
@@ -314,6 +314,9 @@ impl Dispatch {
         self.forget_routes();
         if let Some(Parked(_, Some(Work::Publish(publishing, ..)))) = self.parked.as_deref_mut() {
             publishing.forget_permit();
+        }
+        if let Some(held) = &mut self.session {
+            held.identity = Some(identity);
         }
         if let Some(authentication) = self.authentication.as_deref_mut() {
             authentication.ends = ends;

@@ -1,0 +1,4 @@
+//! `password_file` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hrotti_fuzz::targets::password_file(data));
