@@ -128,9 +128,11 @@ impl Client {
 }
 
 impl Drop for Client {
-    /// DISCONNECT, so that the server is done with the Client when its identifier is used again.
+    /// DISCONNECT, and the end of the stream: the server is done with the Client, whose identifier may be another
+    /// user's next.
     fn drop(&mut self) {
         let _ = self.send(0xE0, &[]);
+        while matches!(self.stream.read(&mut [0; 256]), Ok(1..)) {}
     }
 }
 
