@@ -299,7 +299,7 @@ fn the_rule_of_each_action_is_told() {
 fn what_the_mount_point_of_the_listener_hides() {
     let (broker, _) = limited(Limits::default());
     let mut rules = ListenerRules::default();
-    rules.mount_point = Some("home".parse().expect("a mount point"));
+    rules.mount_point = Some("hall".parse().expect("a mount point"));
     let mounted = ListenerConfig::new("tcp://127.0.0.1:0").expect("a URL").with_rules(rules);
     let mounted = block_on(broker.add_listener("mounted", mounted)).expect("a listener");
     let mut peer = Connect::new(4, "c").accepted(&mounted);
@@ -307,7 +307,7 @@ fn what_the_mount_point_of_the_listener_hides() {
     // The parent of the subtree matches `hall/#` too, and has no name in it.
     let cause = obstacle(&broker.explain_delivery("c", "hall"), KeepsAway::All);
     assert_eq!(cause, Cause::Unmounted);
-    assert!(broker.explain_delivery("c", "home/lamp").would_arrive());
+    assert!(broker.explain_delivery("c", "hall/lamp").would_arrive());
 }
 
 #[test]
