@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::engine::access::AccessControl;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Order, TICK_MILLIS};
+use crate::events::{Events, Happening};
 use crate::host::Host;
 use crate::ledger::Ledger;
 use crate::limits::Limits;
@@ -383,6 +384,7 @@ impl Broker {
         if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
         }
+        let endpoints = transport.local_endpoints();
         let added = self.listening().add(self.engine(), name, transport, rules);
         let endpoint = added.map_err(ListenerError::NameInUse)?;
         // A stop that began meanwhile may have missed it.
@@ -393,6 +395,11 @@ impl Broker {
             }
             return Err(ListenerError::Stopped);
         }
+        let engine = self.engine();
+        engine.announcer.announce(engine.host.wall(), || Happening::ListenerAdded {
+            name: name.to_owned(),
+            endpoints,
+        });
         Ok(endpoint)
     }
 
@@ -415,6 +422,9 @@ impl Broker {
             listener.order(Order::Abort);
             listener.gone().await;
         }
+        let engine = self.engine();
+        let stopped = || Happening::ListenerStopped { name: name.to_owned() };
+        engine.announcer.announce(engine.host.wall(), stopped);
         Ok(())
     }
 
@@ -545,6 +555,30 @@ impl Broker {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.engine().counters()
+    }
+
+    /// A stream of what happens from now on: Clients that come, go or are refused, subscriptions, denials, slow Sessions,
+    /// dropped messages, listeners. Any number of receivers may exist. A receiver holds up to 1 024 events; one that lags
+    /// loses the oldest and is told how many. Without a receiver no event is made.
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use hrotti::{Broker, Happening, ListenerConfig};
+    ///
+    /// block_on(async {
+    ///     let broker = Broker::new(100);
+    ///     let mut events = broker.events();
+    ///     broker.add_listener("test", ListenerConfig::new("tcp://127.0.0.1:0")?).await?;
+    ///     let event = events.next().await.ok_or("the broker has stopped")??;
+    ///     assert!(matches!(&event.what, Happening::ListenerAdded { name, .. } if name == "test"));
+    ///     broker.stop().await;
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.engine().announcer.receive()
     }
 
     /// Stops the broker within [`Limits::stop_timeout`]; see [`Broker::stop_within`].

@@ -2,6 +2,7 @@
 //! sockets only by the write protocol of [`outbox`].
 
 pub(crate) mod access;
+pub(crate) mod announce;
 mod authentication;
 pub(crate) mod batch;
 mod connect;

@@ -24,6 +24,7 @@
 //! | publish and subscribe in process | [`Client`], [`Message`], [`TopicFilter`], [`SubscriptionOptions`] |
 //! | see the outcome of every message | [`Ledger`], [`Broker::sessions`] |
 //! | say who may connect and what Clients may do | [`access`] |
+//! | follow what happens | [`Broker::events`] |
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
@@ -73,6 +74,7 @@ mod connection;
 mod counters;
 mod engine;
 mod error;
+mod events;
 mod explanation;
 mod host;
 mod ledger;
@@ -100,6 +102,7 @@ pub use broker::{
     Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
 };
 pub use counters::Counters;
+pub use events::{ClientOrigin, DisconnectCause, Event, Events, Happening, Lagged};
 pub use explanation::{Cause, Explanation, Finding, KeepsAway};
 pub use ledger::{DropReason, FilterReason, Ledger};
 pub use limits::Limits;

@@ -110,6 +110,7 @@ impl Lifecycle {
             }
         }
         engine.end_all_sessions();
+        engine.announcer.close();
     }
 
     fn deadline(&self) -> Timestamp {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use ahash::RandomState;
 
 use super::access::AccessControl;
+use super::announce::Announcer;
 use super::registry::Registry;
 use super::send_context::Sending;
 use super::session_cell::{CellState, SessionCell};
@@ -56,6 +57,7 @@ pub(crate) struct Engine {
     pub(crate) limits: Arc<Limits>,
     pub(crate) host: Host,
     pub(crate) access: AccessControl,
+    pub(crate) announcer: Announcer,
     pub(crate) hasher: RandomState,
     pub(crate) registry: Registry,
     pub(crate) tree: RwLock<Tree<Subscriber, Arc<Group<SessionCell>>>>,
@@ -95,6 +97,7 @@ impl Engine {
             host,
             counts: access.counts.clone(),
             access,
+            announcer: Announcer::new(),
             registry: Registry::new(&hasher),
             tree: RwLock::new(Tree::new(seed)),
             generation: AtomicU64::new(1),

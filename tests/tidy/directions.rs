@@ -29,6 +29,7 @@ const ROOMS: &[&str] = &[
     "transport",
     "access",
     "explanation",
+    "events",
     "listener_config",
     "config",
     "engine",
@@ -44,6 +45,7 @@ const PARTS: &[(&str, &[&str])] = &[
         "engine",
         &[
             "access",
+            "announce",
             "authentication",
             "fetching",
             "holder",

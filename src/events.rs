@@ -1,0 +1,207 @@
+//! What happens to a broker, as values: the events that [`Broker::events`](crate::Broker::events) streams.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_broadcast::RecvError;
+
+use crate::access::Rule;
+use crate::ledger::DropReason;
+use crate::packet::{ProtocolVersion, QoS};
+use crate::reason_code::ReasonCode;
+
+/// Something that happened to a broker. Texts that come from Clients are as they came: escape them where they are shown.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Event {
+    /// The clock on the wall when it happened.
+    pub at: SystemTime,
+    /// What happened.
+    pub what: Happening,
+}
+
+/// What an [`Event`] tells.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Happening {
+    /// A CONNECT was accepted.
+    Connected {
+        /// The Client.
+        client: ClientOrigin,
+        /// Clean Start (3.x: Clean Session) of the CONNECT.
+        clean_start: bool,
+        /// Session Present of the CONNACK.
+        session_present: bool,
+        /// Keep Alive in seconds; 0 is off.
+        keep_alive_secs: u16,
+    },
+    /// A CONNECT, or a peer before its CONNECT, was refused.
+    Refused {
+        /// The peer; its Client Identifier is empty before a CONNECT.
+        client: ClientOrigin,
+        /// The Reason Code in the terms of MQTT 5.
+        code: ReasonCode,
+        /// Why, for people: the limit, the rule or the fault.
+        why: String,
+    },
+    /// A Network Connection with an accepted CONNECT ended.
+    Disconnected {
+        /// The Client.
+        client: ClientOrigin,
+        /// Why it ended.
+        cause: DisconnectCause,
+    },
+    /// A subscription was made or replaced.
+    Subscribed {
+        /// The Client Identifier.
+        client_id: Arc<str>,
+        /// The Topic Filter, with `$share/NAME/` if it is shared.
+        filter: String,
+        /// The QoS that was granted.
+        qos: QoS,
+    },
+    /// A subscription was removed by UNSUBSCRIBE.
+    Unsubscribed {
+        /// The Client Identifier.
+        client_id: Arc<str>,
+        /// The Topic Filter.
+        filter: String,
+    },
+    /// The access rules denied an action of a Client that is connected.
+    Denied {
+        /// The Client Identifier.
+        client_id: Arc<str>,
+        /// `publish`, `subscribe`, `unsubscribe` or `receive`.
+        action: &'static str,
+        /// The Topic Name or Topic Filter.
+        topic: String,
+        /// The rule that decided.
+        rule: Rule,
+    },
+    /// The queue of a Session has been long for some time, and messages will be dropped when it is full.
+    Slow {
+        /// The Client Identifier.
+        client_id: Arc<str>,
+        /// Messages that wait.
+        waiting: usize,
+        /// The number of messages at which the next one is dropped.
+        depth: usize,
+    },
+    /// The queue of a Session that was slow is short again.
+    NoLongerSlow {
+        /// The Client Identifier.
+        client_id: Arc<str>,
+    },
+    /// Messages for one Session were dropped for one reason since the last event of this kind.
+    Dropped {
+        /// The Client Identifier.
+        client_id: Arc<str>,
+        /// The reason.
+        reason: DropReason,
+        /// The number of messages.
+        messages: u64,
+    },
+    /// A listener was added.
+    ListenerAdded {
+        /// Its name.
+        name: String,
+        /// Its bound endpoints.
+        endpoints: Vec<String>,
+    },
+    /// A listener was stopped, and its Clients were disconnected.
+    ListenerStopped {
+        /// Its name.
+        name: String,
+    },
+    /// A new configuration is in force.
+    Reloaded {
+        /// What changed, one line each.
+        changes: Vec<String>,
+    },
+    /// A new configuration was refused, and the old one stays in force.
+    ReloadFailed {
+        /// What is wrong, one line each.
+        errors: Vec<String>,
+    },
+}
+
+/// A Client and the way by which it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientOrigin {
+    /// The Client Identifier.
+    pub client_id: Arc<str>,
+    /// The user name that the access rules know it by; `None` without a policy or for an anonymous Client.
+    pub user_name: Option<Arc<str>>,
+    /// The address of the Client, that behind a trusted proxy if there is one; `None` if the transport has none.
+    pub address: Option<SocketAddr>,
+    /// The name of the listener.
+    pub listener: Arc<str>,
+    /// The protocol version of its CONNECT; `None` before a CONNECT.
+    pub version: Option<ProtocolVersion>,
+}
+
+/// Why a Network Connection with an accepted CONNECT ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DisconnectCause {
+    /// The Client sent DISCONNECT with this Reason Code (3.x: 0x00).
+    ByClient(ReasonCode),
+    /// The Client closed the transport, or it broke, without DISCONNECT.
+    Lost(String),
+    /// The Server ended it with this Reason Code, for this reason.
+    ByServer(ReasonCode, &'static str),
+}
+
+impl fmt::Display for DisconnectCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DisconnectCause::ByClient(code) => write!(f, "DISCONNECT by the Client ({code})"),
+            DisconnectCause::Lost(why) => write!(f, "connection lost: {}", why.escape_debug()),
+            DisconnectCause::ByServer(code, why) => write!(f, "{why} ({code})"),
+        }
+    }
+}
+
+/// A receiver of events, made by [`Broker::events`](crate::Broker::events).
+///
+/// It holds the newest events up to its capacity: a receiver that lags loses the oldest and is told how many.
+#[derive(Debug)]
+pub struct Events {
+    receiver: async_broadcast::Receiver<Arc<Event>>,
+}
+
+/// The number of events that a receiver lost because it lagged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lagged(pub u64);
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} events were lost: the receiver lagged", self.0)
+    }
+}
+
+impl std::error::Error for Lagged {}
+
+impl Events {
+    pub(crate) fn of(receiver: async_broadcast::Receiver<Arc<Event>>) -> Events {
+        Events { receiver }
+    }
+
+    /// Waits for the next event. `None` after the broker has stopped.
+    ///
+    /// # Errors
+    /// [`Lagged`], once: so many events were lost. The next call returns the oldest event that is held.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no event.
+    pub async fn next(&mut self) -> Option<Result<Arc<Event>, Lagged>> {
+        match self.receiver.recv_direct().await {
+            Ok(event) => Some(Ok(event)),
+            Err(RecvError::Overflowed(lost)) => Some(Err(Lagged(lost))),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
