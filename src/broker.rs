@@ -581,6 +581,31 @@ impl Broker {
         self.engine().announcer.receive()
     }
 
+    /// Returns when every event loop of the broker has run a task that was given to it now, so it does not return while a
+    /// loop is stuck: a watchdog calls it with a timeout. Without event loops the task runs on the global executor.
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use hrotti::Broker;
+    ///
+    /// let broker = Broker::builder().event_loops(if cfg!(target_os = "linux") { 2 } else { 0 }).try_build()?;
+    /// block_on(broker.heartbeat());
+    /// # Ok::<(), hrotti::BuildError>(())
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the waiting. The tasks do nothing else.
+    pub async fn heartbeat(&self) {
+        let (alive, all_ran) = async_channel::bounded::<()>(1);
+        self.engine().host.spawn_on_each(|| {
+            let alive = alive.clone();
+            async move { drop(alive) }
+        });
+        drop(alive);
+        // Nothing is ever sent: the channel ends with its last sender.
+        while all_ran.recv().await.is_ok() {}
+    }
+
     /// Stops the broker within [`Limits::stop_timeout`]; see [`Broker::stop_within`].
     ///
     /// # Cancel safety

@@ -76,6 +76,19 @@ impl Host {
         }
     }
 
+    /// Runs a task on each thread that handles packets. On the global executor it is one task on some thread: its
+    /// threads share all tasks, so one that is stuck holds up none of the others.
+    pub(crate) fn spawn_on_each<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        mut task: impl FnMut() -> F,
+    ) {
+        match self {
+            Host::Stock { event_loops: Some(loops), .. } => loops.spawn_on_each(task),
+            Host::Stock { event_loops: None, .. } => runtime::spawn(task()),
+            Host::Custom(host) => host.spawn(Box::pin(task())),
+        }
+    }
+
     /// Runs a task that handles no packets.
     pub(crate) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {

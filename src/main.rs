@@ -28,6 +28,7 @@ mod program {
     pub(crate) mod passwd;
     pub(crate) mod serve;
     pub(crate) mod stdout;
+    pub(crate) mod systemd;
 }
 
 /// The environment variable with the URL of the only listener; used without `-conf`.

@@ -23,6 +23,9 @@ mod log;
 #[cfg(target_os = "linux")]
 #[path = "program/stopped.rs"]
 mod stopped;
+#[cfg(target_os = "linux")]
+#[path = "program/systemd.rs"]
+mod systemd;
 
 /// Longer than any run takes; a run that hangs is ended, and its test fails.
 const HANGS: Duration = Duration::from_secs(60);
@@ -61,7 +64,7 @@ impl Drop for Leash {
 impl Running {
     fn start(args: &[&str], url: Option<&str>) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hrotti"));
-        command.args(args).env_remove("HROTTI_URL");
+        command.args(args).env_remove("HROTTI_URL").env_remove("NOTIFY_SOCKET");
         if let Some(url) = url {
             command.env("HROTTI_URL", url);
         }

@@ -17,6 +17,7 @@ use super::descriptors::{self, Descriptors};
 use super::loaded::Loaded;
 use super::logging;
 use super::stdout::Guard;
+use super::systemd;
 
 /// Runs until a signal ends it. The errors are those of the start, one line each; then nothing is running. `level` is
 /// the log level of the command line.
@@ -41,6 +42,8 @@ pub(crate) fn until_stopped(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
     let served = block_on(start(config, loaded, &descriptors)).and_then(|broker| {
+        let _reporter = systemd::report(&broker)
+            .map_err(|error| one("the thread that reports to systemd cannot be started", &error))?;
         wait(&broker, &mut signals)
             .map_err(|error| one("the broker cannot be stopped in good order", &error))
     });
@@ -175,6 +178,7 @@ fn wait(broker: &Broker, signals: &mut Signals) -> io::Result<()> {
             process::exit(128 + signal);
         }
         log::info!(target: "hrotti", "stopping; a second signal ends the program at once");
+        systemd::stopping();
         let (broker, done) = (broker.clone(), Done(handle.clone()));
         let stopping = thread::Builder::new().name("stop".to_owned()).spawn(move || {
             block_on(broker.stop());

@@ -19,6 +19,13 @@ impl EventLoops {
     pub(crate) fn spawn(&self, _future: impl Future<Output = ()> + Send + 'static) {
         match self.0 {}
     }
+
+    pub(crate) fn spawn_on_each<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        _future: impl FnMut() -> F,
+    ) {
+        match self.0 {}
+    }
 }
 
 /// Whether this thread is an event loop.

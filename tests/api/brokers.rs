@@ -1,8 +1,12 @@
 //! Several brokers, their end, and what may be done after it.
 
+use std::io;
+use std::sync::mpsc;
 use std::time::Duration;
 
-use hrotti::{Broker, ClientError, Limits, ListenerConfig, ListenerError, Message};
+use futures_lite::future;
+use hrotti::transport::Incoming;
+use hrotti::{Broker, ClientError, Limits, ListenerConfig, ListenerError, Message, Transport};
 
 use crate::peer::{ANY, Peer, block_on, in_time, listen};
 use crate::raw::{Connect, subscribe, until};
@@ -208,4 +212,39 @@ fn sessions_are_listed_with_what_they_hold() {
     let info = find();
     assert!(!info.connected);
     assert_eq!((info.subscriptions, info.waiting, info.inflight), (1, 3, 0));
+}
+
+/// A transport that holds the thread of its task until it is let go.
+struct Stuck {
+    has_begun: mpsc::Sender<()>,
+    release: mpsc::Receiver<()>,
+}
+
+impl Transport for Stuck {
+    async fn accept(&mut self) -> io::Result<Incoming> {
+        let _ = self.has_begun.send(());
+        let _ = self.release.recv();
+        std::future::pending().await
+    }
+
+    fn local_endpoint(&self) -> String {
+        "stuck".to_owned()
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_heartbeat_waits_for_a_stuck_event_loop() {
+    let broker = Broker::builder().event_loops(2).try_build().unwrap();
+    in_time(broker.heartbeat());
+    let ((has_begun, begun), (let_go, release)) = (mpsc::channel(), mpsc::channel());
+    block_on(broker.add_transport("stuck", Stuck { has_begun, release })).unwrap();
+    begun.recv().unwrap();
+    let mut beat = Box::pin(broker.heartbeat());
+    assert_eq!(block_on(future::poll_once(&mut beat)), None);
+    // The other loop has run its task by now, on any machine where this can fail at all.
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(block_on(future::poll_once(&mut beat)), None);
+    drop(let_go);
+    in_time(beat);
 }

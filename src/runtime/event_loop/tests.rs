@@ -388,3 +388,36 @@ fn a_socket_that_becomes_readable_waits_for_a_bounded_number_of_tasks() {
         assert!(waited <= TASKS_PER_TURN + 2 * PORTION, "{waited} tasks were polled before it");
     }
 }
+
+#[test]
+fn each_loop_runs_its_own_and_a_stuck_one_does_not() {
+    let loops = EventLoops::start(3).unwrap();
+    let (ran, seen) = mpsc::channel();
+    let name = || thread::current().name().map(str::to_owned);
+    let on_each = |loops: &EventLoops| {
+        let ran = ran.clone();
+        loops.spawn_on_each(move || {
+            let ran = ran.clone();
+            async move { ran.send(name()).unwrap() }
+        });
+    };
+    on_each(&loops);
+    let mut names: Vec<_> =
+        (0..3).map(|_| seen.recv_timeout(SOON).unwrap().expect("a name")).collect();
+    names.sort();
+    assert_eq!(names, ["hrotti-loop-0", "hrotti-loop-1", "hrotti-loop-2"]);
+
+    let (release, held) = mpsc::channel::<()>();
+    let (began, has_begun) = mpsc::channel();
+    loops.spawn(async move {
+        began.send(()).unwrap();
+        let _ = held.recv();
+    });
+    has_begun.recv_timeout(SOON).unwrap();
+    on_each(&loops);
+    let others: Vec<_> = (0..2).map(|_| seen.recv_timeout(SOON).unwrap()).collect();
+    assert!(!others.contains(&Some("hrotti-loop-0".to_owned())), "{others:?}");
+    assert!(seen.try_recv().is_err());
+    drop(release);
+    assert_eq!(seen.recv_timeout(SOON).unwrap().as_deref(), Some("hrotti-loop-0"));
+}
