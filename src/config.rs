@@ -163,10 +163,12 @@ impl fmt::Display for Config {
     }
 }
 
-/// The stream for each kind of log record.
+/// The format of log records, and the stream for each kind of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Logging {
+    /// How a record is written. Default `text`.
+    pub format: LogFormat,
     /// Records at level info. Default `stdout`.
     pub info: Stream,
     /// The packets and ends of connections: target `hrotti::protocol`, levels debug and trace. Default `discard`.
@@ -180,11 +182,38 @@ pub struct Logging {
 impl Default for Logging {
     fn default() -> Logging {
         Logging {
+            format: LogFormat::Text,
             info: Stream::Stdout,
             protocol: Stream::Discard,
             error: Stream::Stdout,
             debug: Stream::Discard,
         }
+    }
+}
+
+/// How log records are written, each as one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: time, level, target and message.
+    Text,
+    /// For programs: a JSON object with `level` (trace 10, debug 20, info 30, warn 40, error 50), `time` (milliseconds
+    /// since 1970) and `msg`.
+    Json,
+}
+
+impl LogFormat {
+    const ALL: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
+
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+
+    fn named(name: &str) -> Option<LogFormat> {
+        LogFormat::ALL.into_iter().find(|format| format.name() == name)
     }
 }
 

@@ -595,7 +595,7 @@ fn a_standard_output_that_nobody_reads_ends_nothing() {
         "unread.json",
         r#"{"listeners": {"tcp": {"url": "tcp://127.0.0.1:0"}}, "logging": {"error": "stderr"}}"#,
     );
-    // The first prints by femme, the second by the program's own logger.
+    // To one stream, and to both.
     for (args, url) in [(&["-v"][..], Some("tcp://127.0.0.1:0")), (&["-v", "-conf", &path], None)] {
         let mut program = Running::start(args, url);
         let (_, endpoint) = program.listening();

@@ -29,6 +29,7 @@ pub(super) enum Kind {
     Listener(&'static ListenerKey),
     Url,
     Origins,
+    LogFormat,
     Stream { get: fn(&Logging) -> Stream, set: fn(&mut Logging, Stream), meaning: &'static str },
 }
 
@@ -47,6 +48,7 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
         .chain(ACCESS_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Access(key) }))
         .chain(limits.iter().map(limit))
         .chain([Key { path: "workers", kind: Kind::Workers }])
+        .chain([Key { path: "logging.format", kind: Kind::LogFormat }])
         .chain(streams())
 }
 
@@ -84,6 +86,10 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
                 (number(limit, &config.limits), number(limit, &Limits::default()))
             }
             Kind::Workers => (config.workers.to_string(), "1".to_owned()),
+            Kind::LogFormat => (
+                config.logging.format.name().to_owned(),
+                Logging::default().format.name().to_owned(),
+            ),
             Kind::Stream { get, .. } => {
                 (get(&config.logging).name().to_owned(), get(&Logging::default()).name().to_owned())
             }
@@ -176,6 +182,14 @@ fn columns(key: &Key) -> [String; 5] {
             "one or more, such as `https://example.org`".to_owned(),
             "pages of any origin".to_owned(),
             "requests from pages of other origins are answered 403".to_owned(),
+        ],
+        Kind::LogFormat => [
+            "how log records are written, each as one line".to_owned(),
+            "format".to_owned(),
+            "`text` (time, level, target, message) or `json` (`level`, `time` in milliseconds, `msg`)"
+                .to_owned(),
+            "`text`".to_owned(),
+            String::new(),
         ],
         Kind::Stream { get, meaning, .. } => [
             (*meaning).to_owned(),

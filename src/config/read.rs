@@ -11,7 +11,7 @@ use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
 use super::listener_keys::ListenerDraft;
 use super::values::whole_number;
-use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
+use super::{Config, ConfigError, ConfigErrors, LogFormat, Logging, Stream};
 use crate::access::AccessConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
@@ -228,6 +228,7 @@ impl<'a> Reader<'a> {
                 self.workers = workers.unwrap_or(NonZeroUsize::MIN);
             }),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
+            Kind::LogFormat => log_format(value).map(|format| self.logging.format = format),
             Kind::Access(key) => (key.read)(&mut self.access, value),
             Kind::Listener(key) => match self.drafts.last_mut() {
                 Some(draft) => (key.read)(&mut draft.settings, value),
@@ -356,6 +357,16 @@ fn stream(value: &Json) -> Result<Stream, String> {
             Stream::named(name).ok_or_else(|| format!("{value} is no stream; write {known}"))
         }
         _ => Err(format!("must be a string, not {} ({value}); write {known}", value.kind())),
+    }
+}
+
+fn log_format(value: &Json) -> Result<LogFormat, String> {
+    let remedy = "write \"text\" or \"json\"";
+    match value {
+        Json::String(name) => {
+            LogFormat::named(name).ok_or_else(|| format!("{value} is no format of a log; {remedy}"))
+        }
+        _ => Err(format!("must be a string, not {} ({value}); {remedy}", value.kind())),
     }
 }
 

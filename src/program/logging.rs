@@ -1,6 +1,6 @@
-//! The log. femme prints the records if a single level describes the configuration. If some records go to the
-//! standard error, or a level is discarded while a lower one is kept, a small logger of our own prints them. Neither
-//! waits for the reader of a stream: see [`super::lines`] and [`super::stdout`].
+//! The log. femme prints the records as JSON if a single level describes the configuration. For text, or if some records
+//! go to the standard error, or a level is discarded while a lower one is kept, a small logger of our own prints them.
+//! Neither waits for the reader of a stream: see [`super::lines`] and [`super::stdout`].
 
 use std::fmt;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hrotti::config::{Logging, Stream};
+use hrotti::config::{LogFormat, Logging, Stream};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::lines::Lines;
@@ -84,17 +84,17 @@ fn is_protocol(target: &str) -> bool {
 /// The system gives no descriptor or thread for the standard error.
 pub(crate) fn start(streams: &Logging, level: Option<LevelFilter>) -> io::Result<Printer> {
     let routes = Routes::new(streams, level);
-    let level = routes.level;
-    if Printer::of(&routes, SystemTime::now()) == Printer::Femme {
+    let (level, printer) = (routes.level, Printer::of(&routes, SystemTime::now()));
+    if printer == Printer::Femme {
         femme::with_level(level);
-        return Ok(Printer::Femme);
+        return Ok(printer);
     }
     let output = Arc::new(File::from(io::stderr().as_fd().try_clone_to_owned()?));
-    let stderr = Lines::start("stderr", output, Printer::Router.lost_line())?;
+    let stderr = Lines::start("stderr", output, printer.lost_line())?;
     if log::set_boxed_logger(Box::new(Router { routes, stderr })).is_ok() {
         log::set_max_level(level);
     }
-    Ok(Printer::Router)
+    Ok(printer)
 }
 
 /// The logger that prints the records.
@@ -103,27 +103,40 @@ pub(crate) enum Printer {
     /// femme, which by itself waits for a full standard output and panics on a closed one.
     Femme,
     /// Our own logger.
-    Router,
+    Router(LogFormat),
 }
 
 impl Printer {
-    /// femme panics on every record while the clock is before 1970.
+    /// femme writes JSON in release builds only, and panics on every record while the clock is before 1970.
     fn of(routes: &Routes, now: SystemTime) -> Printer {
-        if routes.is_plain() && now >= UNIX_EPOCH { Printer::Femme } else { Printer::Router }
+        let format = routes.streams.format;
+        let femme_has_it = format == LogFormat::Json && !cfg!(debug_assertions);
+        if femme_has_it && routes.is_plain() && now >= UNIX_EPOCH {
+            Printer::Femme
+        } else {
+            Printer::Router(format)
+        }
     }
 
     /// The format of its line about lost lines.
     pub(crate) fn lost_line(self) -> fn(u64) -> String {
         match self {
-            // femme writes JSON in release builds.
-            Printer::Femme if cfg!(debug_assertions) => |count| format!("hrotti {}\n", lost(count)),
-            Printer::Femme => |count| {
-                let time = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
-                format!("{{\"level\":40,\"time\":{time},\"msg\":\"{}\"}}\n", lost(count))
+            Printer::Femme | Printer::Router(LogFormat::Json) => |count| {
+                json_line(
+                    SystemTime::now(),
+                    Level::Warn,
+                    "hrotti",
+                    &format_args!("{}", lost(count)),
+                )
             },
-            Printer::Router => {
-                |count| line(Level::Warn, "hrotti", &format_args!("{}", lost(count)))
-            }
+            Printer::Router(LogFormat::Text) => |count| {
+                text_line(
+                    SystemTime::now(),
+                    Level::Warn,
+                    "hrotti",
+                    &format_args!("{}", lost(count)),
+                )
+            },
         }
     }
 }
@@ -143,7 +156,11 @@ impl Log for Router {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let text = || line(record.level(), record.target(), record.args());
+        let line = match self.routes.streams.format {
+            LogFormat::Text => text_line,
+            LogFormat::Json => json_line,
+        };
+        let text = || line(SystemTime::now(), record.level(), record.target(), record.args());
         match self.routes.stream(record.metadata()) {
             // One record, one line, one write. It goes through the pipe of `super::stdout`, which takes all.
             Stream::Stdout => drop(io::stdout().lock().write_all(text().as_bytes())),
@@ -157,8 +174,28 @@ impl Log for Router {
     }
 }
 
-fn line(level: Level, target: &str, message: &fmt::Arguments<'_>) -> String {
-    format!("{level:<5} {target} {message}\n")
+/// Milliseconds since 1970.
+fn millis(at: SystemTime) -> u128 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+}
+
+fn text_line(at: SystemTime, level: Level, target: &str, message: &fmt::Arguments<'_>) -> String {
+    // The type refuses times before 1970.
+    let time = humantime::format_rfc3339_millis(at.max(UNIX_EPOCH));
+    format!("{time} {level:<5} {target} {message}\n")
+}
+
+/// A line as femme writes it.
+fn json_line(at: SystemTime, level: Level, _: &str, message: &fmt::Arguments<'_>) -> String {
+    let number = match level {
+        Level::Trace => 10,
+        Level::Debug => 20,
+        Level::Info => 30,
+        Level::Warn => 40,
+        Level::Error => 50,
+    };
+    let message = serde_json::Value::String(message.to_string());
+    format!("{{\"level\":{number},\"time\":{},\"msg\":{message}}}\n", millis(at))
 }
 
 #[cfg(test)]
@@ -228,9 +265,25 @@ mod tests {
     #[test]
     fn a_clock_before_1970_ends_no_log() {
         let second = std::time::Duration::from_secs(1);
-        let plain = Routes::new(&Logging::default(), None);
-        assert_eq!(Printer::of(&plain, UNIX_EPOCH + second), Printer::Femme);
-        assert_eq!(Printer::of(&plain, UNIX_EPOCH - second), Printer::Router);
+        let before = UNIX_EPOCH - second;
+        let mut json = Logging::default();
+        json.format = LogFormat::Json;
+        let printer = Printer::of(&Routes::new(&json, None), before);
+        assert_eq!(printer, Printer::Router(LogFormat::Json));
+        let text = text_line(before, Level::Warn, "hrotti", &format_args!("x"));
+        assert_eq!(text, "1970-01-01T00:00:00.000Z WARN  hrotti x\n");
+    }
+
+    #[test]
+    fn femme_prints_json_in_release_builds() {
+        let mut json = Logging::default();
+        json.format = LogFormat::Json;
+        let now = UNIX_EPOCH + std::time::Duration::from_secs(1);
+        let printer = |logging: &Logging| Printer::of(&Routes::new(logging, None), now);
+        assert_eq!(printer(&Logging::default()), Printer::Router(LogFormat::Text));
+        assert_eq!(printer(&json) == Printer::Femme, !cfg!(debug_assertions));
+        json.error = Stream::Stderr;
+        assert_eq!(printer(&json), Printer::Router(LogFormat::Json));
     }
 
     #[test]
@@ -240,19 +293,24 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_level_target_and_message() {
-        let text = line(Level::Warn, "hrotti", &format_args!("{} of {:?}", 1, "a\nb"));
-        assert_eq!(text, "WARN  hrotti 1 of \"a\\nb\"\n");
+    fn a_line_has_time_level_target_and_message_and_is_one_line_in_both_formats() {
+        let at = UNIX_EPOCH + std::time::Duration::from_millis(1_764_367_857_123);
+        let text = text_line(at, Level::Warn, "hrotti", &format_args!("{} of {:?}", 1, "a\nb"));
+        assert_eq!(text, "2025-11-28T22:10:57.123Z WARN  hrotti 1 of \"a\\nb\"\n");
+        let json = json_line(at, Level::Info, "hrotti", &format_args!("a \"b\"\nc"));
+        assert_eq!(json, "{\"level\":30,\"time\":1764367857123,\"msg\":\"a \\\"b\\\"\\nc\"}\n");
     }
 
     #[test]
     fn lost_lines_are_told_as_the_printer_prints() {
-        let text = Printer::Router.lost_line()(7);
-        assert!(
-            text.starts_with("WARN  hrotti 7 lines were lost") && text.ends_with('\n'),
-            "{text}"
-        );
-        let text = Printer::Femme.lost_line()(7);
-        assert!(text.contains("7 lines were lost") && text.ends_with('\n'), "{text}");
+        let text = Printer::Router(LogFormat::Text).lost_line()(7);
+        assert!(text.contains("WARN  hrotti 7 lines were lost") && text.ends_with('\n'), "{text}");
+        for printer in [Printer::Femme, Printer::Router(LogFormat::Json)] {
+            let text = printer.lost_line()(7);
+            let line: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(line["level"], 40, "{text}");
+            assert!(line["msg"].as_str().is_some_and(|msg| msg.starts_with("7 lines were lost")));
+            assert!(text.ends_with('\n'), "{text}");
+        }
     }
 }

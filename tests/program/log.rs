@@ -17,16 +17,18 @@ fn ping(endpoint: &str) {
     }
 }
 
-/// The first prints by femme, the others by the program's own logger, to one stream or both.
+/// As text and as JSON (in release builds by femme), and to both streams.
 fn each_logger(mut test: impl FnMut(Running, String)) {
     let configuration = |name: &str, logging: &str| {
         let listeners = r#"{"tcp": {"url": "tcp://127.0.0.1:0"}}"#;
         file(name, format!(r#"{{"listeners": {listeners}, "logging": {logging}}}"#))
     };
-    let stdout = configuration("log-out.json", r#"{"protocol": "stdout", "error": "stderr"}"#);
-    for (args, url) in
-        [(&["-vv"][..], Some("tcp://127.0.0.1:0")), (&["-vv", "-conf", &stdout], None)]
-    {
+    let json = configuration("log-json.json", r#"{"format": "json"}"#);
+    let both = configuration("log-out.json", r#"{"protocol": "stdout", "error": "stderr"}"#);
+    let url = Some("tcp://127.0.0.1:0");
+    let json = ["-vv", "-conf", &json];
+    let both = ["-vv", "-conf", &both];
+    for (args, url) in [(&["-vv"][..], url), (&json, None), (&both, None)] {
         let mut program = Running::start(args, url);
         let (_, endpoint) = program.listening();
         test(program, endpoint);

@@ -32,10 +32,7 @@ fn readiness_the_watchdog_and_the_stop_are_told() {
     let mut running = Running::launch(command);
     running.listening();
     let ready = until(&socket, "READY=1");
-    assert!(
-        ready.contains("STATUS=serving 0 connections on 1 listeners; 0 Sessions"),
-        "{ready:?}"
-    );
+    assert!(ready.contains("STATUS=serving 0 connections on 1 listeners; 0 Sessions"), "{ready:?}");
     for _ in 0..3 {
         until(&socket, "WATCHDOG=1");
     }
