@@ -18,7 +18,7 @@ use crate::packet::{
     Ack, Auth, Connect, Disconnect, FromClient, PacketId, ProtocolVersion, Publish, QoS,
     ReasonCode, Subscribe, Unsubscribe,
 };
-use crate::session::{Departure, Terms};
+use crate::session::Terms;
 use crate::time::Timestamp;
 
 /// The action of the broker that a packet requests.
@@ -43,7 +43,7 @@ pub(crate) enum Action<'p> {
     Unsubscribe(Unsubscribe<'p>),
     /// DISCONNECT: the Client closes.
     Leave {
-        departure: Departure,
+        reason: ReasonCode,
         session_expiry_secs: Option<u32>,
     },
 }
@@ -189,6 +189,11 @@ impl Connection {
     /// `SubscriptionOptions::of_bridge`.
     pub(crate) fn is_bridge(&self) -> bool {
         self.bridge
+    }
+
+    /// In seconds, after the Server has set its own; 0 is off.
+    pub(crate) fn keep_alive_secs(&self) -> u16 {
+        self.keep_alive_secs
     }
 
     pub(crate) fn version(&self) -> ProtocolVersion {
@@ -585,13 +590,10 @@ fn known_reason(known: bool) -> ReasonCode {
     if known { ReasonCode::SUCCESS } else { ReasonCode::PACKET_IDENTIFIER_NOT_FOUND }
 }
 
-/// DISCONNECT (section 3.14): 0x00, or any in 3.x, discards the Will (MQTT-3.14.4-3).
+/// DISCONNECT (section 3.14): 0x00, which any has in 3.x, discards the Will (MQTT-3.14.4-3).
 fn leave<'p>(disconnect: Disconnect) -> Action<'p> {
-    let normal = disconnect.reason == ReasonCode::SUCCESS;
-    Action::Leave {
-        departure: if normal { Departure::Normal } else { Departure::Lost },
-        session_expiry_secs: disconnect.session_expiry_secs,
-    }
+    let Disconnect { reason, session_expiry_secs } = disconnect;
+    Action::Leave { reason, session_expiry_secs }
 }
 
 /// An empty Client Identifier: never in 3.1, in 3.1.1 only with Clean Session 1 (MQTT-3.1.3-8).

@@ -12,6 +12,7 @@ pub(crate) mod errand;
 mod explain;
 mod fetching;
 mod holder;
+pub(crate) mod origin;
 pub(crate) mod outbox;
 mod policy_change;
 pub(crate) mod registry;

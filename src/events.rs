@@ -1,6 +1,7 @@
 //! What happens to a broker, as values: the events that [`Broker::events`](crate::Broker::events) streams.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,9 +9,11 @@ use std::time::SystemTime;
 use async_broadcast::RecvError;
 
 use crate::access::Rule;
+use crate::error::Fault;
 use crate::ledger::DropReason;
 use crate::packet::{ProtocolVersion, QoS};
 use crate::reason_code::ReasonCode;
+use crate::session::Departure;
 
 /// Something that happened to a broker. Texts that come from Clients are as they came: escape them where they are shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,22 +147,52 @@ pub struct ClientOrigin {
 }
 
 /// Why a Network Connection with an accepted CONNECT ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DisconnectCause {
     /// The Client sent DISCONNECT with this Reason Code (3.x: 0x00).
     ByClient(ReasonCode),
-    /// The Client closed the transport, or it broke, without DISCONNECT.
-    Lost(String),
-    /// The Server ended it with this Reason Code, for this reason.
+    /// The stream ended or broke without DISCONNECT: what failed, and the error of the transport if there was one.
+    Lost(&'static str, Option<io::ErrorKind>),
+    /// The Server ended it, for this reason. A Client of MQTT 5 is sent the Reason Code, if the stream still takes it.
     ByServer(ReasonCode, &'static str),
+}
+
+impl DisconnectCause {
+    /// The Reason Code in the terms of MQTT 5: the Client's, or the Server's; `None` if the Network Connection was lost.
+    #[must_use]
+    pub fn code(&self) -> Option<ReasonCode> {
+        match self {
+            DisconnectCause::ByClient(code) | DisconnectCause::ByServer(code, _) => Some(*code),
+            DisconnectCause::Lost(..) => None,
+        }
+    }
+
+    /// What the end means for the Will: DISCONNECT with 0x00 discards it (MQTT-3.14.4-3).
+    pub(crate) fn departure(&self) -> Departure {
+        match self {
+            DisconnectCause::ByClient(ReasonCode::SUCCESS) => Departure::Normal,
+            DisconnectCause::ByClient(_)
+            | DisconnectCause::Lost(..)
+            | DisconnectCause::ByServer(..) => Departure::Lost,
+        }
+    }
+}
+
+impl From<Fault> for DisconnectCause {
+    fn from(fault: Fault) -> DisconnectCause {
+        DisconnectCause::ByServer(fault.reason(), fault.detail())
+    }
 }
 
 impl fmt::Display for DisconnectCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DisconnectCause::ByClient(code) => write!(f, "DISCONNECT by the Client ({code})"),
-            DisconnectCause::Lost(why) => write!(f, "connection lost: {}", why.escape_debug()),
+            DisconnectCause::Lost(what, None) => write!(f, "connection lost: {what}"),
+            DisconnectCause::Lost(what, Some(error)) => {
+                write!(f, "connection lost: {what}: {error}")
+            }
             DisconnectCause::ByServer(code, why) => write!(f, "{why} ({code})"),
         }
     }
@@ -202,6 +235,59 @@ impl Events {
             Ok(event) => Some(Ok(event)),
             Err(RecvError::Overflowed(lost)) => Some(Err(Lagged(lost))),
             Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MQTT-3.14.4-3: only DISCONNECT with 0x00 discards the Will.
+    #[test]
+    fn each_cause_has_its_code_its_text_and_its_effect_on_the_will() {
+        let code = ReasonCode::KEEP_ALIVE_TIMEOUT;
+        let reset = Some(io::ErrorKind::ConnectionReset);
+        for (cause, told, departure, text) in [
+            (
+                DisconnectCause::ByClient(ReasonCode::SUCCESS),
+                Some(ReasonCode::SUCCESS),
+                Departure::Normal,
+                "DISCONNECT by the Client (0x00 Success)",
+            ),
+            (
+                DisconnectCause::ByClient(ReasonCode::DISCONNECT_WITH_WILL),
+                Some(ReasonCode::DISCONNECT_WITH_WILL),
+                Departure::Lost,
+                "DISCONNECT by the Client (0x04 Disconnect with Will Message)",
+            ),
+            (
+                DisconnectCause::Lost("the end", None),
+                None,
+                Departure::Lost,
+                "connection lost: the end",
+            ),
+            (
+                DisconnectCause::Lost("the stream cannot be read", reset),
+                None,
+                Departure::Lost,
+                "connection lost: the stream cannot be read: connection reset",
+            ),
+            (
+                Fault::Server(code, "too late").into(),
+                Some(code),
+                Departure::Lost,
+                "too late (0x8D Keep Alive timeout)",
+            ),
+            (
+                Fault::Protocol("two CONNECTs").into(),
+                Some(ReasonCode::PROTOCOL_ERROR),
+                Departure::Lost,
+                "two CONNECTs (0x82 Protocol Error)",
+            ),
+        ] {
+            assert_eq!((cause.code(), cause.departure()), (told, departure), "{cause}");
+            assert_eq!(cause.to_string(), text);
         }
     }
 }

@@ -214,7 +214,7 @@ impl From<CertificateNames> for PeerIdentity {
 /// The listener that accepted a peer, shared by all its peers.
 #[derive(Debug)]
 pub(crate) struct AcceptedBy {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) rules: ListenerRules,
     /// Tells the listeners of one broker apart; not 0.
     pub(crate) number: u32,

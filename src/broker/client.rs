@@ -19,9 +19,10 @@ use crate::engine::registry::Claim;
 use crate::engine::session_cell::{Link, Owner, SessionCell};
 use crate::engine::state::Engine;
 use crate::engine::timers::Mailbox;
+use crate::events::DisconnectCause;
 use crate::message::Message;
 use crate::packet::{ProtocolVersion, ReasonCode, SubscriptionOptions};
-use crate::session::{Departure, Terms};
+use crate::session::Terms;
 use crate::subscription::Subscription;
 use crate::topic::TopicFilter;
 
@@ -356,7 +357,8 @@ impl Stream for Client {
 impl Drop for Client {
     fn drop(&mut self) {
         let now = self.engine.now();
-        self.engine.leave_session(&self.cell, self.epoch, Departure::Normal, now);
+        let cause = DisconnectCause::ByClient(ReasonCode::SUCCESS);
+        self.engine.leave_session(&self.cell, self.epoch, cause, now);
     }
 }
 

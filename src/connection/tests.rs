@@ -67,8 +67,8 @@ fn word(action: &Action<'_>) -> String {
         Action::Subscribe(subscribe) => format!("subscribe {}", subscribe.packet_id.get()),
         Action::Unsubscribe(packet) => format!("unsubscribe {}", packet.packet_id.get()),
         Action::Authenticate { again, data } => format!("auth {again} {}", data.len()),
-        Action::Leave { departure, session_expiry_secs } => {
-            format!("leave {departure:?} {session_expiry_secs:?}")
+        Action::Leave { reason, session_expiry_secs } => {
+            format!("leave {reason:?} {session_expiry_secs:?}")
         }
     }
 }
@@ -131,7 +131,7 @@ fn rows(version: ProtocolVersion) -> Vec<(Vec<u8>, &'static str)> {
         (packet(0x82, &[vec![0, 9], none.clone(), string("f"), vec![1]]), "subscribe 9"),
         (packet(0xA2, &[vec![0, 9], none, string("f")]), "unsubscribe 9"),
         (vec![0xC0, 0], "none"),
-        (vec![0xE0, 0], "leave Normal None"),
+        (vec![0xE0, 0], "leave 0x00 Success None"),
     ]
 }
 
@@ -643,12 +643,12 @@ fn an_answer_that_the_client_cannot_take_ends_it_mqtt_3_1_2_24() {
 fn disconnect_discards_the_will_or_not_mqtt_3_14_4_3() {
     let expiry = section(&[property(0x11, &[0, 0, 0, 5])]);
     for (bytes, expected) in [
-        (vec![0xE0, 0], "leave Normal None"),
-        (vec![0xE0, 1, 0], "leave Normal None"),
-        (vec![0xE0, 1, 4], "leave Lost None"),
-        (vec![0xE0, 1, 0x80], "leave Lost None"),
-        (packet(0xE0, &[vec![0], expiry.clone()]), "leave Normal Some(5)"),
-        (packet(0xE0, &[vec![4], expiry]), "leave Lost Some(5)"),
+        (vec![0xE0, 0], "leave 0x00 Success None"),
+        (vec![0xE0, 1, 0], "leave 0x00 Success None"),
+        (vec![0xE0, 1, 4], "leave 0x04 Disconnect with Will Message None"),
+        (vec![0xE0, 1, 0x80], "leave 0x80 Unspecified error None"),
+        (packet(0xE0, &[vec![0], expiry.clone()]), "leave 0x00 Success Some(5)"),
+        (packet(0xE0, &[vec![4], expiry]), "leave 0x04 Disconnect with Will Message Some(5)"),
     ] {
         assert_eq!(handle(&mut connected(V5), &bytes).0.unwrap(), expected);
     }

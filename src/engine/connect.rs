@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::access::{Asker, Denied, Rules, Subject};
 use super::holder::{Holder, Succession};
+use super::origin::Origin;
 use super::registry::Claim;
-use super::session_cell::{Link, Owner, SessionCell};
+use super::session_cell::{CellState, Link, Owner, SessionCell};
 use super::session_end::taken_over;
 use super::state::Engine;
 use crate::access::{Identity, Refusal, Rule};
@@ -40,6 +42,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) assigned: bool,
     /// `None` without a policy.
     pub(crate) identity: Option<Identity>,
+    /// In seconds, after the Server has set its own; 0 is off.
+    pub(crate) keep_alive_secs: u16,
     /// The rules that accepted it.
     pub(crate) rules: &'a Rules,
 }
@@ -74,7 +78,7 @@ impl Engine {
         let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
         let terms = Connection::terms(connect, &self.limits);
         let holder = Holder::new(admitted.identity.as_ref(), mount);
-        let holder = holder.as_deref();
+        let (holder, wall) = (holder.as_deref(), self.host.wall());
         loop {
             let fresh = connect.clean_start && !assigned;
             let Claimed { cell, present } = self.claim(admitted, holder, peer, fresh)?;
@@ -107,10 +111,8 @@ impl Engine {
             };
             connack(&accepted, &mut first);
             state.session.append_protocol(epoch, &mut first);
-            if let Some(before) = state.link.replace(link.clone()) {
-                // Under the lock: a Network Connection that finds another epoch finds the order, too.
-                before.mailbox.order(taken_over(torn));
-            }
+            let origin = Origin::new(connect, admitted.keep_alive_secs, peer, wall);
+            hand_over(&mut state, link.clone(), torn, origin, wall);
             state.subject = subject.take();
             cell.set_barred(false);
             cell.set_holder(holder);
@@ -228,6 +230,17 @@ impl Engine {
         }
         within
     }
+}
+
+/// Gives the Session to a new Network Connection, and orders the one that had it to close. Called with the lock held: a
+/// Network Connection that finds another epoch finds the order, too.
+fn hand_over(state: &mut CellState, link: Link, torn: bool, origin: Origin, wall: SystemTime) {
+    if let Some(before) = state.link.replace(link) {
+        let order = taken_over(torn);
+        before.mailbox.order(order);
+        state.depart(order.fault().into(), wall);
+    }
+    state.arrive(origin);
 }
 
 /// The whole Topic Name of one that a Client of this listener has sent.

@@ -25,9 +25,9 @@ use crate::budget::Budget;
 use crate::connection::{Action, Connection, Topic};
 use crate::counters::count_one;
 use crate::error::Fault;
+use crate::events::DisconnectCause;
 use crate::packet::encode::AckKind;
 use crate::packet::{Ack, Connect, PacketId, Publish, QoS, ReasonCode};
-use crate::session::Departure;
 use crate::session::inflight::{Acknowledged, Arrival};
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
@@ -50,12 +50,27 @@ const FLUSH_STEPS: usize = 2_000;
 pub(crate) enum End {
     /// The Server closes it: a packet broke a rule, a deadline has passed, or an order came.
     Fault(Fault),
-    /// The Client sent DISCONNECT.
-    Left(Departure),
-    /// The stream has ended, or no further packet may be sent; the reason for the log.
-    Broken(&'static str),
+    /// The Client sent DISCONNECT with this Reason Code.
+    Left(ReasonCode),
+    /// The peer has ended the stream, at this moment of the connection.
+    Ended(&'static str),
+    /// The Server cuts the stream for this reason, because no further packet may be sent or would be read.
+    Cut(ReasonCode, &'static str),
     /// The stream is broken: the operation that failed, and the error.
     Io(&'static str, io::ErrorKind),
+}
+
+impl End {
+    /// What is told of the end of a Network Connection with an accepted CONNECT.
+    pub(crate) fn cause(&self) -> DisconnectCause {
+        match *self {
+            End::Fault(fault) => fault.into(),
+            End::Left(code) => DisconnectCause::ByClient(code),
+            End::Ended(when) => DisconnectCause::Lost(when, None),
+            End::Cut(code, why) => DisconnectCause::ByServer(code, why),
+            End::Io(what, error) => DisconnectCause::Lost(what, Some(error)),
+        }
+    }
 }
 
 impl From<Fault> for End {
@@ -221,8 +236,8 @@ impl Dispatch {
                 }
                 Ok(())
             }
-            Ok(Action::Leave { departure, session_expiry_secs }) => {
-                self.disconnect(departure, session_expiry_secs)
+            Ok(Action::Leave { reason, session_expiry_secs }) => {
+                self.disconnect(reason, session_expiry_secs)
             }
         }
     }
@@ -351,7 +366,8 @@ impl Dispatch {
         if self.connection.is_connected() {
             Ok(())
         } else {
-            Err(End::Broken("CONNACK exceeds the Client's Maximum Packet Size"))
+            let detail = "MQTT-3.1.2-24: CONNACK exceeds the Client's Maximum Packet Size";
+            Err(End::Cut(ReasonCode::PACKET_TOO_LARGE, detail))
         }
     }
 
@@ -552,10 +568,9 @@ impl Dispatch {
     pub(crate) fn ordered_end(&self) -> Option<End> {
         match self.link.mailbox.ordered()? {
             Order::ShuttingDown if self.session.is_some() => None,
-            Order::TakenOverMidPacket => {
-                Some(End::Broken("taken over by another Network Connection amid a packet"))
+            order @ (Order::TakenOverMidPacket | Order::Abort) => {
+                Some(End::Cut(order.fault().reason(), order.fault().detail()))
             }
-            Order::Abort => Some(End::Broken("the deadline of the stop has passed")),
             order => Some(End::Fault(order.fault())),
         }
     }
@@ -563,7 +578,8 @@ impl Dispatch {
     /// The end of a Network Connection whose Session belongs to another one. The order has been given already, under
     /// the lock under which the Session was taken.
     fn taken_over(&self) -> End {
-        self.ordered_end().unwrap_or(End::Broken("the Session has ended"))
+        self.ordered_end()
+            .unwrap_or(End::Cut(ReasonCode::SESSION_TAKEN_OVER, "the Session has ended"))
     }
 
     fn halted(&self, halt: Halt) -> End {
@@ -575,7 +591,7 @@ impl Dispatch {
 
     fn disconnect(
         &mut self,
-        departure: Departure,
+        reason: ReasonCode,
         session_expiry_secs: Option<u32>,
     ) -> Result<(), End> {
         if let Some(secs) = session_expiry_secs {
@@ -586,17 +602,13 @@ impl Dispatch {
                 return Err(Fault::Protocol(text).into());
             }
         }
-        Err(End::Left(departure))
+        Err(End::Left(reason))
     }
 
     /// Leaves the Session. Returns the last bytes for the peer, including answers and a reason if this end allows
     /// them.
     pub(crate) fn end(&mut self, end: End, now: Timestamp) -> Outgoing {
-        let departure = match end {
-            End::Left(departure) => departure,
-            End::Fault(_) | End::Broken(_) | End::Io(..) => Departure::Lost,
-        };
-        let mut last = self.leave_session(departure, now).unwrap_or_default();
+        let mut last = self.leave_session(end.cause(), now).unwrap_or_default();
         match end {
             End::Fault(fault) => {
                 self.log_end(&fault);
@@ -605,8 +617,7 @@ impl Dispatch {
                 self.connection.refuse(fault, last.buffer());
             }
             End::Left(_) => last.buffer().append(&mut self.answers),
-            End::Broken(reason) => self.log_end(&reason),
-            End::Io(what, error) => self.log_end(&format_args!("{what}: {error}")),
+            End::Ended(_) | End::Cut(..) | End::Io(..) => self.log_end(&end.cause()),
         }
         last
     }
@@ -614,7 +625,7 @@ impl Dispatch {
     /// Leaves the Session, if it has one. Parked work continues in an errand.
     pub(crate) fn leave_session(
         &mut self,
-        departure: Departure,
+        cause: DisconnectCause,
         now: Timestamp,
     ) -> Option<Outgoing> {
         self.fetching = None;
@@ -632,7 +643,7 @@ impl Dispatch {
         }
         self.engine.counts.connections.fetch_sub(1, Ordering::AcqRel);
         leave_listener(self.peer.accepted_by().map(|listener| &**listener));
-        let left = self.engine.leave_session(&held.cell, held.epoch, departure, now);
+        let left = self.engine.leave_session(&held.cell, held.epoch, cause, now);
         if let Some(identity) = &held.identity {
             self.engine.access.disconnected(&held.cell.client_id, identity, &self.peer);
         }

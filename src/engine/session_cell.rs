@@ -3,15 +3,18 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 
 use super::access::{AccessControl, Asker, Denied, Permit, Subject, TakenOver};
 use super::holder::{Holder, Succession, succession};
+use super::origin::Origin;
 use super::share::Group;
 use super::timers::Mailbox;
 use crate::access::{Action, Preparing};
+use crate::events::DisconnectCause;
 use crate::session::Session;
 use crate::sync::lock;
 use crate::transport::TryWrite;
@@ -30,6 +33,8 @@ pub(crate) struct CellState {
     pub(crate) link: Option<Link>,
     /// Who the Client is for the access rules, also while it is away. `None` without a policy.
     pub(crate) subject: Option<Box<Subject>>,
+    /// `None` of a client in process.
+    origin: Option<Origin>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
     /// The tick in which the wheel looks at this Session next.
@@ -87,6 +92,7 @@ impl SessionCell {
                 session,
                 link: None,
                 subject: None,
+                origin: None,
                 touched: 0,
                 next_look: u64::MAX,
                 shares: None,
@@ -240,6 +246,24 @@ impl CellState {
     /// Whether the Session still belongs to this Network Connection.
     pub(crate) fn is_held_by(&self, epoch: u64) -> bool {
         self.session.epoch() == epoch && self.session.is_attached()
+    }
+
+    /// The present Network Connection of the Session, or the last one; `None` of a client in process.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the inspection of Sessions reads it"))]
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    /// Notes that a Network Connection has the Session now.
+    pub(crate) fn arrive(&mut self, origin: Origin) {
+        self.origin = Some(origin.after(self.origin.take()));
+    }
+
+    /// Notes why the present Network Connection leaves the Session.
+    pub(crate) fn depart(&mut self, cause: DisconnectCause, wall: SystemTime) {
+        if let Some(origin) = &mut self.origin {
+            origin.leave(cause, wall);
+        }
     }
 
     /// Notes that the Session is a member of `group`.

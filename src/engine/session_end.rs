@@ -11,10 +11,11 @@ use super::session_cell::{CellState, SessionCell};
 use super::state::{Ended, Engine};
 use super::timers::Order;
 use crate::budget::Budget;
+use crate::events::DisconnectCause;
 use crate::message::Message;
+use crate::session::Session;
 use crate::session::outgoing::Outgoing;
 use crate::session::queue::Delivery;
-use crate::session::{Departure, Session};
 use crate::sync::lock;
 use crate::time::Timestamp;
 
@@ -31,14 +32,15 @@ impl Engine {
         self: &Arc<Self>,
         cell: &Arc<SessionCell>,
         epoch: u64,
-        departure: Departure,
+        cause: DisconnectCause,
         now: Timestamp,
     ) -> Option<Outgoing> {
         let (left, will) = {
             cell.keep_others_from_writing(epoch);
             let mut state = cell.lock_between_writes();
-            let mut left = state.session.detach(epoch, departure, now)?;
+            let mut left = state.session.detach(epoch, cause.departure(), now)?;
             state.link = None;
+            state.depart(cause, self.host.wall());
             cell.set_connected(&state, false);
             self.watch_expiry(cell, &mut state, now);
             let will = self.judge_will(cell, &mut state, left.will.take());

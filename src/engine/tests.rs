@@ -15,6 +15,7 @@ use super::state::Engine;
 use super::timers::Mailbox;
 use crate::access::Action;
 use crate::budget::Budget;
+use crate::events::DisconnectCause;
 use crate::host::Host;
 use crate::host::by_hand::ByHand;
 use crate::ledger::FilterReason;
@@ -22,12 +23,13 @@ use crate::limits::Limits;
 use crate::message::Message;
 use crate::packet::{ProtocolVersion, PublishProperties, QoS, ReasonCode, SubscriptionOptions};
 use crate::session::outgoing::Outgoing;
-use crate::session::{Departure, Session, Terms};
+use crate::session::{Session, Terms};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 
 const NOW: Timestamp = Timestamp(0);
+const LOST: DisconnectCause = DisconnectCause::Lost("the peer ended the stream", None);
 
 fn engine_with(access: AccessControl) -> (Arc<Engine>, Arc<ByHand>) {
     let tasks = Arc::new(ByHand::default());
@@ -311,7 +313,7 @@ fn a_member_that_is_away_and_may_not_receive_is_not_picked() {
     for cell in &members {
         subscribe(&engine, cell, "$share/g/t");
         let (epoch, _before) = cell.lock().session.attach(terms(), 60, None);
-        engine.leave_session(cell, epoch, Departure::Lost, NOW);
+        engine.leave_session(cell, epoch, LOST, NOW);
     }
     let mut batch = Batch::default();
     batch.begin(&engine);
@@ -408,7 +410,7 @@ fn a_member_whose_user_was_removed_is_not_picked_until_it_is_let_in_again() {
         cell.lock().subject = Some(Subject::new(identity(id)));
         subscribe(&engine, &cell, "$share/g/t");
         let (epoch, _before) = cell.lock().session.attach(terms(), 60, None);
-        engine.leave_session(&cell, epoch, Departure::Lost, NOW);
+        engine.leave_session(&cell, epoch, LOST, NOW);
         cell
     });
     let waiting = || [0, 1].map(|member: usize| members[member].lock().session.waiting_len());

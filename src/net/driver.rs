@@ -25,9 +25,9 @@ use crate::engine::session_cell::Link;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::error::Fault;
+use crate::events::DisconnectCause;
 use crate::packet::ReasonCode;
 use crate::packet::frame::Frame;
-use crate::session::Departure;
 use crate::time::Timestamp;
 use crate::transport::{ByteStream, PeerInfo};
 
@@ -42,6 +42,10 @@ const PINGREQ: u8 = 0xC0;
 
 /// The packet type of PUBLISH (section 2.1.2).
 const PUBLISH: u8 = 3;
+
+/// The end of a Network Connection whose task was dropped in the middle: it panicked, or its executor has ended.
+const TASK_ENDED: DisconnectCause =
+    DisconnectCause::ByServer(ReasonCode::UNSPECIFIED_ERROR, "the task of the connection ended");
 
 /// The steps that taking one packet costs beside its bytes.
 const PACKET_STEPS: usize = 1;
@@ -197,7 +201,7 @@ impl Driver {
                 Ok(Poll::Pending)
             }
             Poll::Ready(Err(error)) => Err(End::Io("the stream cannot be read", error.kind())),
-            Poll::Ready(Ok(Read::End)) => Err(End::Broken("the peer ended the stream")),
+            Poll::Ready(Ok(Read::End)) => Err(End::Ended("the peer ended the stream")),
             Poll::Ready(Ok(Read::Packet(packet))) => {
                 self.last_heard_at = now;
                 self.take(&packet, Some(&packet), buffers, budget, now)?;
@@ -305,7 +309,8 @@ impl Driver {
         let counts = &self.engine().counts;
         if self.connect_by <= now {
             count_one(&counts.connects_timed_out);
-            return Err(End::Broken("connect_timeout: no CONNECT arrived in time"));
+            let detail = "connect_timeout: no CONNECT arrived in time";
+            return Err(End::Cut(ReasonCode::UNSPECIFIED_ERROR, detail));
         }
         if self.incoming.deadline() <= now {
             count_one(&counts.packets_timed_out);
@@ -326,7 +331,8 @@ impl Driver {
             return Ok(());
         }
         count_one(&self.engine().counts.writes_stalled);
-        Err(End::Broken("write_stall_timeout: the peer does not read"))
+        let detail = "write_stall_timeout: the peer does not read";
+        Err(End::Cut(ReasonCode::UNSPECIFIED_ERROR, detail))
     }
 
     /// Whether reading pauses because the peer does not take its answers. Application Messages that wait for it are
@@ -498,7 +504,7 @@ impl Driver {
                 Err(End::Io("the stream cannot be read", error.kind()))
             }
             Some(Poll::Ready(Ok(0))) if self.incoming.is_empty() => {
-                Err(End::Broken("the peer ended the stream before its CONNECT was decided"))
+                Err(End::Ended("the peer ended the stream before its CONNECT was decided"))
             }
             Some(Poll::Ready(Ok(0))) => {
                 self.half_closed = true;
@@ -602,7 +608,10 @@ impl Driver {
         let (counts, max) = (&engine.counts, engine.limits.unauthenticated_bytes_max);
         if !self.incoming.account(&counts.unauthenticated_bytes, max) {
             count_one(&counts.unauthenticated_bytes_refused);
-            return Err(End::Broken("unauthenticated_bytes_max is reached"));
+            return Err(End::Cut(
+                ReasonCode::QUOTA_EXCEEDED,
+                "unauthenticated_bytes_max is reached",
+            ));
         }
         Ok(())
     }
@@ -616,7 +625,7 @@ impl Driver {
         self.phase = Phase::Closing(Box::new(match end {
             End::Fault(_) => Closing::new(last, now),
             End::Left(_) => Closing::after_disconnect(last, now),
-            End::Broken(_) | End::Io(..) => Closing::broken(),
+            End::Ended(_) | End::Cut(..) | End::Io(..) => Closing::broken(),
         }));
     }
 }
@@ -650,7 +659,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let now = self.engine().now();
         self.incoming.release(&self.dispatch.engine.counts.unauthenticated_bytes);
-        self.dispatch.leave_session(Departure::Lost, now);
+        self.dispatch.leave_session(TASK_ENDED, now);
     }
 }
 

@@ -51,6 +51,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "holder",
             "timers",
             "share",
+            "origin",
             "session_cell",
             "send_context",
             "outbox",

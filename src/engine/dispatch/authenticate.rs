@@ -112,7 +112,9 @@ impl Dispatch {
                 return Err(Fault::Refused(ReasonCode::BAD_AUTHENTICATION_METHOD, detail).into());
             }
             let assigned = assigned.is_some();
-            let admitted = Admitted { client_id, assigned, identity: None, rules: &rules };
+            let keep_alive_secs = self.connection.keep_alive_secs();
+            let (identity, rules) = (None, &rules);
+            let admitted = Admitted { client_id, assigned, identity, keep_alive_secs, rules };
             return self.open(connect, &admitted, now);
         };
         let client_id: Arc<str> = client_id.into();
@@ -238,11 +240,14 @@ impl Dispatch {
         }
         let Undecided { header, body, client_id, assigned, rules, .. } = undecided;
         let Ok(connect) = decode_connect(header, &body) else {
-            return Err(End::Broken("a CONNECT that was read once cannot be read again"));
+            let detail = "a CONNECT that was read once cannot be read again";
+            return Err(End::Cut(ReasonCode::UNSPECIFIED_ERROR, detail));
         };
         self.connection.grant(&connect, data)?;
         let identity = Some(identity);
-        let admitted = Admitted { client_id: &client_id, assigned, identity, rules: &rules };
+        let keep_alive_secs = self.connection.keep_alive_secs();
+        let (client_id, rules) = (&*client_id, &rules);
+        let admitted = Admitted { client_id, assigned, identity, keep_alive_secs, rules };
         self.open(&connect, &admitted, now)?;
         match &mut self.authentication {
             Some(kept) if kept.method.is_some() || ends.is_some() => kept.ends = ends,
