@@ -114,6 +114,8 @@ pub(crate) struct Dispatch {
     session: Option<Held>,
     /// Answers to the Client that are not written yet.
     pub(crate) answers: Vec<u8>,
+    /// Messages of the Client that its Session does not count yet.
+    published: u32,
     routes: RouteCache,
     parked: Option<Box<Parked>>,
     authentication: Option<Box<Authentication>>,
@@ -133,6 +135,7 @@ impl Dispatch {
             link,
             session: None,
             answers: Vec::new(),
+            published: 0,
             routes: RouteCache::default(),
             parked: None,
             authentication: None,
@@ -303,6 +306,7 @@ impl Dispatch {
     /// Flushes the batch of this turn, or parks it. Returns whether the queue of a subscriber that is not slow is
     /// still half full: then the task yields.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.count_published();
         if self.parked.is_some() {
             return false;
         }
@@ -316,6 +320,15 @@ impl Dispatch {
                 self.park(None, turn);
                 false
             }
+        }
+    }
+
+    /// Has the Session count the messages of a batch, so that no single one costs anything that other threads see.
+    fn count_published(&mut self) {
+        if self.published > 0
+            && let Some(held) = &self.session
+        {
+            held.cell.count_published(u64::from(std::mem::take(&mut self.published)));
         }
     }
 
@@ -389,6 +402,7 @@ impl Dispatch {
             self.connection.acknowledge(qos, id, ReasonCode::SUCCESS, "", &mut self.answers);
             return Ok(());
         }
+        self.published += 1;
         let arriving = Arriving {
             topic: &name,
             payload: publish.payload,
@@ -571,7 +585,7 @@ impl Dispatch {
             order @ (Order::TakenOverMidPacket | Order::Abort) => {
                 Some(End::Cut(order.fault().reason(), order.fault().detail()))
             }
-            order => Some(End::Fault(order.fault())),
+            order => Some(End::Fault(self.link.mailbox.fault(order))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! One Session incarnation and its lock: it never moves, whether its Client is connected or away.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
@@ -71,6 +71,8 @@ pub(crate) struct SessionCell {
     holder: Mutex<Option<Box<Holder>>>,
     /// The Session has ended: its subscriptions are void, though some may still be in the tree.
     ended: AtomicBool,
+    /// Messages that its Client has published.
+    published: AtomicU64,
     /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
     /// changes in one order. Before the tree in the order of locks.
     subscribing: Mutex<()>,
@@ -87,6 +89,7 @@ impl SessionCell {
             barred: AtomicBool::new(false),
             holder: Mutex::new(None),
             ended: AtomicBool::new(false),
+            published: AtomicU64::new(0),
             subscribing: Mutex::new(()),
             state: Mutex::new(CellState {
                 session,
@@ -231,6 +234,15 @@ impl SessionCell {
     /// Notes whether the access rules would let the Client in. Called with the lock held.
     pub(crate) fn set_barred(&self, barred: bool) {
         self.barred.store(barred, Ordering::Relaxed);
+    }
+
+    /// Counts messages that the Client has published. Called once for a batch.
+    pub(crate) fn count_published(&self, messages: u64) {
+        self.published.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -154,6 +154,16 @@ impl Listeners {
         all.iter().find(|listener| *listener.by.name == *name).map(|listener| listener.tls.clone())
     }
 
+    /// The most peers of one listener that have not sent CONNECT.
+    pub(crate) fn most_handshakes(&self) -> usize {
+        let all = lock(&self.all);
+        let before_connect = all.iter().map(|listener| {
+            let connected = listener.by.connections.load(Ordering::Acquire);
+            lock(&listener.connections).len().saturating_sub(connected)
+        });
+        before_connect.max().unwrap_or_default()
+    }
+
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {
         lock(&self.all).iter().map(|listener| listener.info()).collect()
     }

@@ -67,6 +67,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "due",
             "dispatch",
             "explain",
+            "inspect",
         ],
     ),
     (
@@ -83,7 +84,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "listener",
         ],
     ),
-    ("broker", &["session_info", "lifecycle", "client", "explain"]),
+    ("broker", &["session_info", "lifecycle", "client", "explain", "inspect"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.
