@@ -20,7 +20,7 @@ use crate::listener_config::{ListenerConfig, ListenerConfigError};
 use crate::listener_rules::ListenerRules;
 use crate::net::listener::{ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
-use crate::transport::Transport;
+use crate::transport::{ListeningSocket, Transport};
 
 mod client;
 mod explain;
@@ -469,6 +469,31 @@ impl Broker {
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
         self.listening().infos()
+    }
+
+    /// The listeners with duplicates of their sockets, for another process that takes them over. A listener on a
+    /// transport without sockets has none. The addresses stay bound until this broker and every duplicate are gone.
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use hrotti::{Broker, Limits, ListenerConfig};
+    ///
+    /// let (old, new) = (Broker::new(100), Broker::new(100));
+    /// let config = ListenerConfig::new("tcp://127.0.0.1:0")?;
+    /// let endpoint = block_on(old.add_listener("tcp", config.clone()))?;
+    /// for (name, sockets) in old.listening_sockets()? {
+    ///     let bound = block_on(config.adopt(sockets, &Limits::default()))?;
+    ///     assert_eq!(block_on(new.add_transport(&name, bound))?, endpoint);
+    /// }
+    /// block_on(old.stop());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
+    pub fn listening_sockets(&self) -> io::Result<Vec<(String, Vec<ListeningSocket>)>> {
+        let all = self.listening().sockets().into_iter();
+        all.map(|(name, sockets)| Ok((name, sockets.duplicate()?))).collect()
     }
 
     /// Makes a client inside this process with the Client Identifier `id`, 1 to 65 535 bytes (MQTT-3.1.3-4). While

@@ -117,7 +117,7 @@ pub use network::{Network, NetworkError};
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
-pub use transport::Transport;
+pub use transport::{ListeningSocket, Transport};
 
 /// The programs in the README, as tests.
 #[cfg(doctest)]

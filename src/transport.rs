@@ -16,7 +16,9 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::listener_rules::{ListenerRules, MountPoint};
+pub use listening::{ListeningSocket, ListeningSockets};
 
+pub(crate) mod listening;
 pub mod memory;
 pub mod proxy_protocol;
 mod socket;
@@ -105,6 +107,12 @@ pub trait Transport: Send + 'static {
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<tls::TlsHandle> {
         None
+    }
+
+    /// The listening sockets, for [`Broker::listening_sockets`](crate::Broker::listening_sockets). The default
+    /// implementation has none: then the listener is not handed over.
+    fn sockets(&self) -> ListeningSockets {
+        ListeningSockets::default()
     }
 }
 

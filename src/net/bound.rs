@@ -5,14 +5,16 @@ use std::io;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::network::Network;
+#[cfg(unix)]
+use crate::transport::listening::unfit;
 use crate::transport::proxy_protocol::ProxyProtocol;
-use crate::transport::tcp::TcpTransport;
+use crate::transport::tcp::{TcpTransport, look_up};
 #[cfg(feature = "tls")]
 use crate::transport::tls::{TlsHandle, TlsMaterial, TlsTransport};
 #[cfg(unix)]
 use crate::transport::unix::UnixTransport;
 use crate::transport::ws::{WsOver, WsTransport};
-use crate::transport::{Incoming, Transport};
+use crate::transport::{Incoming, ListeningSocket, ListeningSockets, Transport};
 
 /// The bound transport of a [`ListenerConfig`], as [`ListenerConfig::bind`] returns it. It accepts peers once
 /// [`Broker::add_transport`](crate::Broker::add_transport) has it.
@@ -70,6 +72,21 @@ impl Transport for Base {
             Base::Proxied(transport) => transport.local_endpoints(),
         }
     }
+
+    fn sockets(&self) -> ListeningSockets {
+        match self {
+            Base::Tcp(transport) => transport.sockets(),
+            Base::Proxied(transport) => transport.sockets(),
+        }
+    }
+}
+
+/// Where the sockets of a listener come from.
+enum Source {
+    /// They are bound now.
+    Address,
+    /// They listen already.
+    Sockets(Vec<ListeningSocket>),
 }
 
 impl ListenerConfig {
@@ -97,51 +114,121 @@ impl ListenerConfig {
     /// # Cancel safety
     /// A dropped call leaves nothing bound.
     pub async fn bind(&self, limits: &Limits) -> io::Result<BoundListener> {
+        self.listen(Source::Address, limits).await
+    }
+
+    /// As [`ListenerConfig::bind`], with sockets that listen already: those of a process that hands its listeners over,
+    /// or of a service manager. Whether they listen where this configuration says is for
+    /// [`ListenerConfig::fits`] to tell; it is not checked here. The permissions and the owner of a Unix socket's file
+    /// stay.
+    ///
+    /// ```
+    /// use futures_lite::future::block_on;
+    /// use hrotti::{Limits, ListenerConfig, ListeningSocket, Transport};
+    ///
+    /// let config = ListenerConfig::new("ws://127.0.0.1:0/mqtt")?;
+    /// let socket = ListeningSocket::Tcp(std::net::TcpListener::bind("127.0.0.1:0")?);
+    /// assert!(config.fits(&socket));
+    /// let adopted = block_on(config.adopt(vec![socket], &Limits::default()))?;
+    /// assert!(adopted.local_endpoint().ends_with("/mqtt"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ListenerConfig::bind`], without those of binding; [`io::ErrorKind::InvalidInput`] if there is no socket, or
+    /// one of another kind.
+    ///
+    /// # Cancel safety
+    /// A dropped call drops the sockets.
+    pub async fn adopt(
+        &self,
+        sockets: Vec<ListeningSocket>,
+        limits: &Limits,
+    ) -> io::Result<BoundListener> {
+        self.listen(Source::Sockets(sockets), limits).await
+    }
+
+    /// Whether a socket listens where [`ListenerConfig::bind`] would. A host name is looked up, which blocks; port 0
+    /// fits every port.
+    #[must_use]
+    pub fn fits(&self, socket: &ListeningSocket) -> bool {
+        match socket.address() {
+            None => {
+                let path = socket.path();
+                path.is_some() && path == self.socket_path()
+            }
+            Some(address) => {
+                let places = look_up(self.host(), self.port()).unwrap_or_default();
+                !self.is_unix()
+                    && places.iter().any(|place| {
+                        place.ip() == address.ip() && [0, address.port()].contains(&place.port())
+                    })
+            }
+        }
+    }
+
+    async fn listen(&self, source: Source, limits: &Limits) -> io::Result<BoundListener> {
         self.validate().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         if self.is_tls() {
-            return self.bind_with_files(limits).await;
+            return self.listen_with_files(source, limits).await;
         }
         if self.is_unix() {
-            return self.bind_file();
+            return self.listen_at_file(source);
         }
-        let (host, port) = (self.host(), self.port());
         let (path, origins) = (Some(self.path()), &self.origins);
         let forwarded_for = self.rules.forwarded_for.clone();
         Ok(BoundListener(match (&self.rules.proxy_protocol, self.is_websocket()) {
-            (None, false) => Kind::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits)),
+            (None, false) => Kind::Tcp(self.tcp(source, limits).await?),
             (None, true) => {
-                let ws = WsTransport::bind(host, port, path, origins.clone()).await?;
+                let ws = WsTransport::over(self.tcp(source, limits).await?, path, origins)?;
                 Kind::Ws(ws.with_limits(limits).with_forwarded_for(forwarded_for))
             }
-            (Some(proxies), false) => Kind::Proxied(self.bind_proxied(proxies, limits).await?),
+            (Some(proxies), false) => Kind::Proxied(self.proxied(source, proxies, limits).await?),
             (Some(proxies), true) => {
-                let proxied = self.bind_proxied(proxies, limits).await?;
+                let proxied = self.proxied(source, proxies, limits).await?;
                 let ws = WsOver::new(proxied, path, origins, limits)?;
                 Kind::ProxiedWs(ws.with_forwarded_for(forwarded_for))
             }
         }))
     }
 
-    async fn bind_proxied(
+    async fn tcp(&self, source: Source, limits: &Limits) -> io::Result<TcpTransport> {
+        let tcp = match source {
+            Source::Address => TcpTransport::bind(self.host(), self.port()).await?,
+            Source::Sockets(sockets) => TcpTransport::adopt(sockets)?,
+        };
+        Ok(tcp.with_limits(limits))
+    }
+
+    async fn proxied(
         &self,
+        source: Source,
         proxies: &[Network],
         limits: &Limits,
     ) -> io::Result<ProxyProtocol<TcpTransport>> {
-        let tcp = TcpTransport::bind(self.host(), self.port()).await?.with_limits(limits);
+        let tcp = self.tcp(source, limits).await?;
         Ok(ProxyProtocol::new(tcp, proxies.to_vec()).with_limits(limits))
     }
 
     #[cfg(feature = "tls")]
-    async fn bind_with_files(&self, limits: &Limits) -> io::Result<BoundListener> {
+    async fn listen_with_files(
+        &self,
+        source: Source,
+        limits: &Limits,
+    ) -> io::Result<BoundListener> {
         let missing = || io::Error::from(io::ErrorKind::InvalidInput);
         let material = self.tls.as_ref().ok_or_else(missing)?.load();
         let material =
             material.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.bind_with_tls(limits, &material).await
+        self.listen_with_tls(source, limits, &material).await
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn bind_with_files(&self, _limits: &Limits) -> io::Result<BoundListener> {
+    async fn listen_with_files(
+        &self,
+        _source: Source,
+        _limits: &Limits,
+    ) -> io::Result<BoundListener> {
         let text = "this program was built without TLS (the feature `tls`)";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
@@ -160,6 +247,33 @@ impl ListenerConfig {
         limits: &Limits,
         material: &TlsMaterial,
     ) -> io::Result<BoundListener> {
+        self.listen_with_tls(Source::Address, limits, material).await
+    }
+
+    /// As [`ListenerConfig::adopt`] and [`ListenerConfig::bind_with_tls`].
+    ///
+    /// # Errors
+    /// As both.
+    ///
+    /// # Cancel safety
+    /// A dropped call drops the sockets.
+    #[cfg(feature = "tls")]
+    pub async fn adopt_with_tls(
+        &self,
+        sockets: Vec<ListeningSocket>,
+        limits: &Limits,
+        material: &TlsMaterial,
+    ) -> io::Result<BoundListener> {
+        self.listen_with_tls(Source::Sockets(sockets), limits, material).await
+    }
+
+    #[cfg(feature = "tls")]
+    async fn listen_with_tls(
+        &self,
+        source: Source,
+        limits: &Limits,
+        material: &TlsMaterial,
+    ) -> io::Result<BoundListener> {
         let invalid = |error: Box<dyn std::error::Error + Send + Sync>| {
             io::Error::new(io::ErrorKind::InvalidInput, error)
         };
@@ -168,11 +282,8 @@ impl ListenerConfig {
             return Err(invalid("a listener without TLS has no certificate".into()));
         }
         let base = match &self.rules.proxy_protocol {
-            Some(proxies) => Base::Proxied(self.bind_proxied(proxies, limits).await?),
-            None => {
-                let tcp = TcpTransport::bind(self.host(), self.port()).await?;
-                Base::Tcp(tcp.with_limits(limits))
-            }
+            Some(proxies) => Base::Proxied(self.proxied(source, proxies, limits).await?),
+            None => Base::Tcp(self.tcp(source, limits).await?),
         };
         Ok(BoundListener(if self.is_websocket() {
             let tls = TlsTransport::for_websocket(base, material, limits);
@@ -186,7 +297,12 @@ impl ListenerConfig {
     }
 
     #[cfg(unix)]
-    fn bind_file(&self) -> io::Result<BoundListener> {
+    fn listen_at_file(&self, source: Source) -> io::Result<BoundListener> {
+        if let Source::Sockets(mut sockets) = source {
+            let socket = sockets.pop().filter(|_| sockets.is_empty());
+            let socket = socket.ok_or_else(|| unfit("a Unix listener needs one socket"))?;
+            return Ok(BoundListener(Kind::Unix(UnixTransport::adopt(socket)?)));
+        }
         let path = self.socket_path().ok_or(io::ErrorKind::InvalidInput)?;
         let socket = &self.socket;
         let owner = (socket.owner.as_deref(), socket.group.as_deref());
@@ -194,7 +310,7 @@ impl ListenerConfig {
     }
 
     #[cfg(not(unix))]
-    fn bind_file(&self) -> io::Result<BoundListener> {
+    fn listen_at_file(&self, _source: Source) -> io::Result<BoundListener> {
         let text = "there are no Unix sockets on this system";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
@@ -234,6 +350,10 @@ impl Transport for BoundListener {
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<TlsHandle> {
         each!(&self.0, transport => transport.tls())
+    }
+
+    fn sockets(&self) -> ListeningSockets {
+        each!(&self.0, transport => transport.sockets())
     }
 }
 
@@ -302,6 +422,71 @@ mod tests {
             } else {
                 assert_eq!(error.kind(), io::ErrorKind::Unsupported);
             }
+        }
+    }
+
+    /// The socket of `url`, bound and given up by one transport and taken by another one.
+    fn handed(url: &str) -> (ListenerConfig, BoundListener, String) {
+        let config = config(url);
+        let bound = block_on(config.bind(&Limits::default())).expect("a free place");
+        let (sockets, endpoint) = (bound.sockets(), bound.local_endpoint());
+        let handed = sockets.duplicate().expect("a descriptor is left");
+        assert!(handed.iter().all(|socket| config.fits(socket)), "{url}");
+        sockets.keep_files(true);
+        drop(bound);
+        let adopted = block_on(config.adopt(handed, &Limits::default())).expect(url);
+        assert!(sockets.duplicate().expect("nothing to do").is_empty(), "none is held open");
+        (config, adopted, endpoint)
+    }
+
+    #[test]
+    fn sockets_change_hands_with_the_peers_that_wait_in_them() {
+        for url in ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/mqtt", "tcp://*:0"] {
+            let (config, mut adopted, endpoint) = handed(url);
+            assert_eq!(adopted.local_endpoint(), endpoint);
+            let sockets = adopted.sockets().duplicate().expect("a descriptor is left");
+            let port = sockets[0].address().expect("TCP").port();
+            assert!(config.fits(&sockets[0]) && adopted.local_endpoints().len() == sockets.len());
+            drop(sockets);
+            let peer = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+            let incoming = block_on(adopted.accept()).expect("a peer waits");
+            assert_eq!(incoming.peer.address(), peer.local_addr().ok());
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_file_of_a_unix_socket_goes_with_the_last_that_has_it() {
+        let name = format!("hrotti-handed-{}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let (config, mut adopted, endpoint) = handed(&format!("unix://{}", path.display()));
+        assert_eq!(adopted.local_endpoint(), endpoint);
+        let _peer =
+            std::os::unix::net::UnixStream::connect(&path).expect("the file is still there");
+        assert!(block_on(adopted.accept()).is_ok());
+        let tcp = ListeningSocket::Tcp(std::net::TcpListener::bind("127.0.0.1:0").expect("free"));
+        assert!(!config.fits(&tcp));
+        assert!(block_on(config.adopt(vec![tcp], &Limits::default())).is_err());
+        assert!(block_on(config.adopt(Vec::new(), &Limits::default())).is_err());
+        drop(adopted);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn only_a_socket_that_listens_is_taken() {
+        use std::os::fd::OwnedFd;
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let socket = ListeningSocket::try_from(OwnedFd::from(listener)).expect("it listens");
+        assert!(!config("tcp://127.0.0.2:0").fits(&socket));
+        let (one, _other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let file = std::fs::File::open("/dev/null").expect("a file");
+        let others = [OwnedFd::from(peer.expect("listening")), one.into(), file.into()];
+        for other in others {
+            let error = ListeningSocket::try_from(other).expect_err("it does not listen");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
     }
 

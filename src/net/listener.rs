@@ -29,7 +29,7 @@ use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsHandle;
-use crate::transport::{AcceptedBy, Incoming, PeerInfo, Transport};
+use crate::transport::{AcceptedBy, Incoming, ListeningSockets, PeerInfo, Transport};
 
 /// The first pause after the transport could not accept.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -69,6 +69,7 @@ pub(crate) struct Listener {
     by: Arc<AcceptedBy>,
     endpoint: String,
     endpoints: Vec<String>,
+    sockets: ListeningSockets,
     /// The material of a TLS listener.
     #[cfg(feature = "tls")]
     tls: Option<TlsHandle>,
@@ -106,6 +107,7 @@ impl Listeners {
             }),
             endpoint: endpoint.clone(),
             endpoints: transport.local_endpoints(),
+            sockets: transport.sockets(),
             #[cfg(feature = "tls")]
             tls: transport.tls(),
             stop,
@@ -162,6 +164,13 @@ impl Listeners {
             lock(&listener.connections).len().saturating_sub(connected)
         });
         before_connect.max().unwrap_or_default()
+    }
+
+    /// The names of the listeners and their sockets.
+    pub(crate) fn sockets(&self) -> Vec<(String, ListeningSockets)> {
+        let named =
+            |listener: &Arc<Listener>| (listener.by.name.to_string(), listener.sockets.clone());
+        lock(&self.all).iter().map(named).collect()
     }
 
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {

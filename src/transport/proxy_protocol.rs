@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_io::AsyncRead;
 
-use super::{ByteStream, CertificateNames, Incoming, PeerInfo, Transport};
+use super::{ByteStream, CertificateNames, Incoming, ListeningSockets, PeerInfo, Transport};
 use crate::limits::Limits;
 use crate::network::Network;
 
@@ -103,6 +103,10 @@ impl<T: Transport> Transport for ProxyProtocol<T> {
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<super::tls::TlsHandle> {
         self.inner.tls()
+    }
+
+    fn sockets(&self) -> ListeningSockets {
+        self.inner.sockets()
     }
 }
 

@@ -4,11 +4,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::runtime::{self, Registered};
 use async_io::Async;
 
+use super::listening::{ListeningSocket, ListeningSockets, unfit};
 use super::socket::{Connected, SocketStream};
 use super::{Incoming, Transport};
 use crate::limits::Limits;
@@ -74,9 +76,33 @@ impl TcpTransport {
     /// A dropped call leaves nothing bound.
     pub async fn bind(host: &str, port: u16) -> io::Result<TcpTransport> {
         let addresses = addresses::look_up_async(host, port).await?;
-        let bound = addresses::listen(&addresses)?.into_iter().map(|listener| {
+        TcpTransport::of(addresses::listen(&addresses)?)
+    }
+
+    /// Takes sockets that listen already, such as those of a process that hands its listeners over.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if there is no socket, or one that is no TCP socket; errors of the operating system.
+    pub fn adopt(sockets: Vec<ListeningSocket>) -> io::Result<TcpTransport> {
+        if sockets.is_empty() {
+            return Err(unfit("a TCP listener needs a socket"));
+        }
+        let tcp = sockets.into_iter().map(|socket| match socket {
+            ListeningSocket::Tcp(listener) => Ok(listener),
+            #[cfg(unix)]
+            ListeningSocket::Unix(_) => Err(unfit("a Unix socket is no TCP socket")),
+        });
+        let mut listeners = tcp.collect::<io::Result<Vec<_>>>()?;
+        // As when they are bound: the first one is the one to show.
+        listeners.sort_by_key(|listener| listener.local_addr().is_ok_and(|at| at.is_ipv6()));
+        TcpTransport::of(listeners)
+    }
+
+    fn of(listeners: Vec<TcpListener>) -> io::Result<TcpTransport> {
+        let bound = listeners.into_iter().map(|listener| {
             let local = listener.local_addr()?;
-            Ok(Bound { listener: Listening::Reactor(Async::new(listener)?), local, drained: false })
+            let listener = Listening::Reactor(Async::new(Arc::new(listener))?);
+            Ok(Bound { listener, local, drained: false })
         });
         let sockets = bound.collect::<io::Result<_>>()?;
         let transport = TcpTransport {
@@ -116,10 +142,8 @@ impl TcpTransport {
     fn set_options(&self) {
         if options::ARE_INHERITED {
             for socket in &self.sockets {
-                match &socket.listener {
-                    Listening::Reactor(listener) => self.options.set(listener.get_ref()),
-                    Listening::Loop(listener) => self.options.set(listener.get_ref()),
-                    Listening::Nobody => {}
+                if let Some(listener) = socket.listener.get_ref() {
+                    self.options.set(&**listener);
                 }
             }
         }
@@ -192,6 +216,10 @@ impl Transport for TcpTransport {
     fn local_endpoints(&self) -> Vec<String> {
         self.local_addrs().iter().map(|local| format!("tcp://{local}")).collect()
     }
+
+    fn sockets(&self) -> ListeningSockets {
+        ListeningSockets::of_tcp(self.sockets.iter().filter_map(|socket| socket.listener.get_ref()))
+    }
 }
 
 impl fmt::Debug for TcpTransport {
@@ -217,8 +245,8 @@ fn concerns_one_peer(error: &io::Error) -> bool {
 
 /// A listening socket, watched by the event loop or the reactor of the task that accepted from it last.
 enum Listening {
-    Reactor(Async<TcpListener>),
-    Loop(Registered<TcpListener>),
+    Reactor(Async<Arc<TcpListener>>),
+    Loop(Registered<Arc<TcpListener>>),
     /// Between the two.
     Nobody,
 }
@@ -237,10 +265,8 @@ impl Bound {
                     Listening::Nobody => {}
                 }
             }
-            let socket = match &self.listener {
-                Listening::Reactor(listener) => listener.get_ref(),
-                Listening::Loop(listener) => listener.get_ref(),
-                Listening::Nobody => return Poll::Ready(Err(ErrorKind::NotConnected.into())),
+            let Some(socket) = self.listener.get_ref() else {
+                return Poll::Ready(Err(ErrorKind::NotConnected.into()));
             };
             let accepted = reserve.accept(socket);
             let none = |error: &io::Error| error.kind() == ErrorKind::WouldBlock;
@@ -253,6 +279,14 @@ impl Bound {
 }
 
 impl Listening {
+    fn get_ref(&self) -> Option<&Arc<TcpListener>> {
+        match self {
+            Listening::Reactor(listener) => Some(listener.get_ref()),
+            Listening::Loop(listener) => Some(listener.get_ref()),
+            Listening::Nobody => None,
+        }
+    }
+
     /// The event loop that this thread is watches the socket from now on.
     fn move_to_loop(&mut self) -> io::Result<()> {
         if let Listening::Reactor(_) = self

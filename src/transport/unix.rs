@@ -7,11 +7,13 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::listening::{KeptFile, ListeningSocket, ListeningSockets, unfit};
 use super::socket::{Connected, SocketStream};
 use super::{Incoming, PeerIdentity, PeerInfo, Transport};
 use crate::runtime::{self, Registered};
@@ -47,6 +49,8 @@ pub struct UnixTransport {
     path: PathBuf,
     /// Device and inode of the file, to know it again.
     file: (u64, u64),
+    /// The file stays when the transport is dropped.
+    kept: KeptFile,
     accepted: u64,
     /// The last accept found no peer: the next one waits for readiness first.
     drained: bool,
@@ -54,10 +58,20 @@ pub struct UnixTransport {
 
 /// A listening socket, watched by the event loop or the reactor of the task that accepted from it last.
 enum Listening {
-    Reactor(Async<UnixListener>),
-    Loop(Registered<UnixListener>),
+    Reactor(Async<Arc<UnixListener>>),
+    Loop(Registered<Arc<UnixListener>>),
     /// Between the two.
     Nobody,
+}
+
+impl Listening {
+    fn get_ref(&self) -> Option<&Arc<UnixListener>> {
+        match self {
+            Listening::Reactor(listener) => Some(listener.get_ref()),
+            Listening::Loop(listener) => Some(listener.get_ref()),
+            Listening::Nobody => None,
+        }
+    }
 }
 
 impl UnixTransport {
@@ -97,6 +111,7 @@ impl UnixTransport {
             listener: Listening::Nobody,
             path: path.to_owned(),
             file: (file.dev(), file.ino()),
+            kept: KeptFile::default(),
             accepted: 0,
             drained: false,
         };
@@ -106,8 +121,44 @@ impl UnixTransport {
             std::os::unix::fs::chown(path, owner, group)?;
         }
         socket.listen(BACKLOG)?;
-        bound.listener = Listening::Reactor(Async::new(UnixListener::from(socket))?);
+        bound.listener = Listening::Reactor(Async::new(Arc::new(UnixListener::from(socket)))?);
         Ok(bound)
+    }
+
+    /// Takes a socket that listens already, such as that of a process that hands its listeners over. From now on its file
+    /// belongs to this transport, which removes it when it is dropped; permissions and owner stay.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixListener;
+    /// use hrotti::ListeningSocket;
+    /// use hrotti::transport::unix::UnixTransport;
+    ///
+    /// let path = std::env::temp_dir().join(format!("hrotti-adopted-{}.sock", std::process::id()));
+    /// let listener = UnixListener::bind(&path)?;
+    /// # futures_lite::future::block_on(async {
+    /// let transport = UnixTransport::adopt(ListeningSocket::Unix(listener))?;
+    /// drop(transport);
+    /// assert!(!path.exists());
+    /// # std::io::Result::Ok(()) }).unwrap();
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if it is no Unix socket with a path; errors of the file system.
+    pub fn adopt(socket: ListeningSocket) -> io::Result<UnixTransport> {
+        let path = socket.path().ok_or_else(|| unfit("the socket has no path"))?;
+        let ListeningSocket::Unix(listener) = socket else {
+            return Err(unfit("a TCP socket is no Unix socket"));
+        };
+        let file = fs::symlink_metadata(&path)?;
+        Ok(UnixTransport {
+            listener: Listening::Reactor(Async::new(Arc::new(listener))?),
+            path,
+            file: (file.dev(), file.ino()),
+            kept: KeptFile::default(),
+            accepted: 0,
+            drained: false,
+        })
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
@@ -119,12 +170,10 @@ impl UnixTransport {
                     Listening::Nobody => {}
                 }
             }
-            let accepted = match &self.listener {
-                Listening::Reactor(listener) => listener.get_ref().accept(),
-                Listening::Loop(listener) => listener.get_ref().accept(),
-                Listening::Nobody => return Poll::Ready(Err(ErrorKind::NotConnected.into())),
+            let Some(listener) = self.listener.get_ref() else {
+                return Poll::Ready(Err(ErrorKind::NotConnected.into()));
             };
-            match accepted {
+            match listener.accept() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
                 Err(error)
                     if matches!(
@@ -178,11 +227,20 @@ impl Transport for UnixTransport {
         let separator = if self.path.is_absolute() { "//" } else { "" };
         format!("unix:{separator}{}", percent_encoded(&self.path))
     }
+
+    fn sockets(&self) -> ListeningSockets {
+        self.listener.get_ref().map_or_else(ListeningSockets::default, |listener| {
+            ListeningSockets::of_unix(listener, &self.kept)
+        })
+    }
 }
 
 impl Drop for UnixTransport {
-    /// Removes the file, unless another one has taken its place.
+    /// Removes the file, unless another one has taken its place, or another process has the socket.
     fn drop(&mut self) {
+        if self.kept.is_kept() {
+            return;
+        }
         let is_own = |file: fs::Metadata| (file.dev(), file.ino()) == self.file;
         if fs::symlink_metadata(&self.path).is_ok_and(is_own) {
             let _ = fs::remove_file(&self.path);

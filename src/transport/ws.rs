@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::tcp::TcpTransport;
-use super::{ByteStream, Incoming, Transport};
+use super::{ByteStream, Incoming, ListeningSockets, Transport};
 use crate::limits::Limits;
 use crate::network::Network;
 use upgrade::{Rules, upgrade};
@@ -74,8 +74,20 @@ impl WsTransport {
         path: Option<&str>,
         origins: Vec<String>,
     ) -> io::Result<WsTransport> {
-        let rules = Arc::new(Rules::new(path, &origins)?);
-        Ok(WsTransport { tcp: TcpTransport::bind(host, port).await?, rules })
+        WsTransport::over(TcpTransport::bind(host, port).await?, path, &origins)
+    }
+
+    /// Serves peers of listening TCP sockets, such as [adopted](TcpTransport::adopt) ones, with path and origins as in
+    /// [`WsTransport::bind`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] if the path does not begin with `/`, or holds `?` or `#`.
+    pub fn over(
+        tcp: TcpTransport,
+        path: Option<&str>,
+        origins: &[String],
+    ) -> io::Result<WsTransport> {
+        Ok(WsTransport { tcp, rules: Arc::new(Rules::new(path, origins)?) })
     }
 
     /// As [`TcpTransport::with_limits`], and bounds the request of the upgrade by
@@ -194,6 +206,10 @@ impl<T: Transport> Transport for WsOver<T> {
     fn tls(&self) -> Option<super::tls::TlsHandle> {
         self.inner.tls()
     }
+
+    fn sockets(&self) -> ListeningSockets {
+        self.inner.sockets()
+    }
 }
 
 impl Transport for WsTransport {
@@ -217,5 +233,9 @@ impl Transport for WsTransport {
 
     fn local_endpoints(&self) -> Vec<String> {
         self.local_addrs().into_iter().map(|local| self.endpoint(local)).collect()
+    }
+
+    fn sockets(&self) -> ListeningSockets {
+        self.tcp.sockets()
     }
 }

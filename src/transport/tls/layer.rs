@@ -17,7 +17,9 @@ use super::{errors, names};
 use crate::limits::Limits;
 use crate::runtime;
 use crate::sync::lock;
-use crate::transport::{ByteStream, CertificateNames, Incoming, PeerInfo, Transport};
+use crate::transport::{
+    ByteStream, CertificateNames, Incoming, ListeningSockets, PeerInfo, Transport,
+};
 
 /// The protocols that Clients may offer by ALPN; the second is that of AWS IoT's clients.
 const MQTT: &[&[u8]] = &[b"mqtt", b"x-amzn-mqtt-ca"];
@@ -121,6 +123,10 @@ impl<T: Transport> Transport for TlsTransport<T> {
 
     fn tls(&self) -> Option<TlsHandle> {
         Some(self.handle())
+    }
+
+    fn sockets(&self) -> ListeningSockets {
+        self.inner.sockets()
     }
 }
 

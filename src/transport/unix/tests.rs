@@ -165,6 +165,7 @@ fn the_endpoint_is_a_url_that_names_the_same_file() {
             listener: Listening::Nobody,
             path: path.into(),
             file: (0, 0),
+            kept: KeptFile::default(),
             accepted: 0,
             drained: false,
         };
