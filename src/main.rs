@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use hrotti::config::Config;
 
 use self::program::args::{Args, Command, Usage};
-use self::program::{explain, loaded, passwd, serve};
+use self::program::{explain, loaded, manual, passwd, serve};
 
 mod program {
     pub(crate) mod args;
@@ -25,6 +25,7 @@ mod program {
     pub(crate) mod lines;
     pub(crate) mod loaded;
     pub(crate) mod logging;
+    pub(crate) mod manual;
     pub(crate) mod passwd;
     pub(crate) mod serve;
     pub(crate) mod stdout;
@@ -43,6 +44,13 @@ fn main() -> ExitCode {
         Err(Usage::Asked(text)) => return say(&text, ExitCode::SUCCESS),
         Err(Usage::Wrong(text)) => return complain(&text, 2),
     };
+    match args.command {
+        Some(Command::Manual) => return say(&manual::page(), ExitCode::SUCCESS),
+        Some(Command::Completions { shell }) => {
+            return say(&manual::completions(&shell), ExitCode::SUCCESS);
+        }
+        Some(Command::Explain(_) | Command::Passwd) | None => {}
+    }
     let url = env::var_os(VARIABLE).filter(|url| !url.is_empty());
     let ignored = args.conf.is_some() && url.is_some();
     let read = configuration(args.conf.as_deref(), url).and_then(|config| {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 use structopt::StructOpt;
-use structopt::clap::{AppSettings, ErrorKind};
+use structopt::clap::{AppSettings, ErrorKind, Shell};
 
 /// An MQTT server for versions 3.1, 3.1.1 and 5.0, over TCP and WebSocket.
 ///
@@ -57,6 +57,14 @@ pub(crate) enum Command {
     /// Make and change password files: see hrotti passwd --help
     // It has a command line of its own, which is read before this one.
     Passwd,
+    /// Print the manual page, in roff: hrotti manual | man -l -
+    Manual,
+    /// Print completions of the command line for a shell
+    Completions {
+        /// The shell: bash, zsh, fish, powershell or elvish
+        #[structopt(value_name = "SHELL", possible_values = &Shell::variants(), hide_possible_values = true)]
+        shell: String,
+    },
 }
 
 /// Say whether a Client may do something by the configuration, with the file and line of the rule that decides.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use hrotti::access::{HashMethod, PasswordHash, Secret};
 use structopt::StructOpt;
-use structopt::clap::{AppSettings, ErrorKind};
+use structopt::clap::{App, AppSettings, ErrorKind};
 
 mod edit;
 mod prompt;
@@ -62,6 +62,11 @@ struct Options {
     /// The password, with -b
     #[structopt(value_name = "PASSWORD", parse(from_os_str))]
     password: Option<OsString>,
+}
+
+/// The command line, for the manual page and completions.
+pub(crate) fn command_line() -> App<'static, 'static> {
+    Options::clap()
 }
 
 /// Runs the command with the arguments behind `passwd`. Exit codes: 0 if the file is as it was asked for; 1 for an
