@@ -48,7 +48,7 @@
 //!
 //! Sessions and retained messages are held in memory only and end with the broker. Without a policy
 //! ([`BrokerBuilder::policy`]) every Client may do everything that the protocol allows. Files of users and rules are
-//! read when [`access::AccessConfig::load`] is called, and not again by themselves. TLS has no pre-shared keys and reads
+//! read when [`access::AccessConfig::load`] or [`Server::reload`] is called, and not again by themselves. TLS has no pre-shared keys and reads
 //! no encrypted private keys.
 //!
 //! # Versions

@@ -17,9 +17,10 @@ use hrotti::config::Config;
 use hrotti::server::{Loaded, ServerErrors};
 
 use self::program::args::{Args, Command, Usage};
-use self::program::{explain, passwd, serve};
+use self::program::{against, explain, passwd, serve};
 
 mod program {
+    pub(crate) mod against;
     pub(crate) mod args;
     pub(crate) mod descriptors;
     pub(crate) mod explain;
@@ -65,6 +66,12 @@ fn main() -> ExitCode {
         return match explain::answer(&config, &loaded, question) {
             Ok(answer) => say(&answer.text, ExitCode::from(answer.code)),
             Err(problem) => complain(&problem, explain::NO_ANSWER),
+        };
+    }
+    if let Some(old) = args.against.as_deref() {
+        return match against::lines_of_file(old, &config) {
+            Ok(lines) => say(&lines, ExitCode::SUCCESS),
+            Err(problem) => complain(&problem, 1),
         };
     }
     if args.check {

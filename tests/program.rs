@@ -20,6 +20,9 @@ mod descriptors;
 mod explain;
 #[path = "program/log.rs"]
 mod log;
+#[cfg(unix)]
+#[path = "program/reload.rs"]
+mod reload;
 #[cfg(target_os = "linux")]
 #[path = "program/stopped.rs"]
 mod stopped;
