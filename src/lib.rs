@@ -28,6 +28,7 @@
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
+//! | run a broker by a configuration, and change it while it runs | [`Server`] |
 //! | test a client or an embedding program | `testing` (feature of the same name) |
 //!
 //! # Guarantees
@@ -47,7 +48,7 @@
 //!
 //! Sessions and retained messages are held in memory only and end with the broker. Without a policy
 //! ([`BrokerBuilder::policy`]) every Client may do everything that the protocol allows. Files of users and rules are
-//! read when [`access::AccessConfig::load`] is called, and not again by themselves. TLS has no pre-shared keys and reads
+//! read when [`access::AccessConfig::load`] or [`Server::reload`] is called, and not again by themselves. TLS has no pre-shared keys and reads
 //! no encrypted private keys.
 //!
 //! # Versions
@@ -88,6 +89,7 @@ mod packet;
 mod reason_code;
 mod retained;
 mod runtime;
+pub mod server;
 mod session;
 mod spelling;
 mod subscription;
@@ -115,6 +117,7 @@ pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
 pub use network::{Network, NetworkError};
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+pub use server::Server;
 pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use transport::{ListeningSocket, Transport};

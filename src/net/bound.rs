@@ -42,6 +42,50 @@ enum Kind {
     Unix(UnixTransport),
 }
 
+/// What a TLS listener shows and demands.
+#[cfg(feature = "tls")]
+pub(crate) type Material = TlsMaterial;
+/// There is none in this build.
+#[cfg(not(feature = "tls"))]
+#[derive(Debug, Clone)]
+pub(crate) enum Material {}
+
+/// Where a listener is bound.
+#[derive(Debug)]
+pub(crate) enum Place {
+    New,
+    /// These sockets listen already.
+    Sockets(Vec<ListeningSocket>),
+    /// Beside the Unix socket that listens there, whose place is taken later.
+    Beside,
+}
+
+/// A listener that is bound.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) transport: BoundListener,
+    /// Further handles of its TCP sockets, by which another transport can take them over.
+    pub(crate) sockets: Vec<ListeningSocket>,
+}
+
+impl BoundListener {
+    /// Puts a Unix socket that was bound beside another one in its place.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn take_place(&mut self, config: &ListenerConfig) -> io::Result<()> {
+        match (&mut self.0, config.socket_path()) {
+            #[cfg(unix)]
+            (Kind::Unix(socket), Some(path)) => socket.take_place(&path),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn invalid(error: Box<dyn std::error::Error + Send + Sync>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
 /// What TLS is built on.
 #[cfg(feature = "tls")]
 #[derive(Debug)]
@@ -81,14 +125,6 @@ impl Transport for Base {
     }
 }
 
-/// Where the sockets of a listener come from.
-enum Source {
-    /// They are bound now.
-    Address,
-    /// They listen already.
-    Sockets(Vec<ListeningSocket>),
-}
-
 impl ListenerConfig {
     /// Binds the address without accepting peers, so that a program can bind several listeners before any of them
     /// accepts. `limits` has the TCP keep-alive settings; see [`TcpTransport::with_limits`]. A TLS listener reads its
@@ -114,7 +150,7 @@ impl ListenerConfig {
     /// # Cancel safety
     /// A dropped call leaves nothing bound.
     pub async fn bind(&self, limits: &Limits) -> io::Result<BoundListener> {
-        self.listen(Source::Address, limits).await
+        self.listen(Place::New, limits).await
     }
 
     /// As [`ListenerConfig::bind`], with sockets that listen already: those of a process that hands its listeners over,
@@ -145,7 +181,7 @@ impl ListenerConfig {
         sockets: Vec<ListeningSocket>,
         limits: &Limits,
     ) -> io::Result<BoundListener> {
-        self.listen(Source::Sockets(sockets), limits).await
+        self.listen(Place::Sockets(sockets), limits).await
     }
 
     /// Whether a socket listens where [`ListenerConfig::bind`] would. A host name is looked up, which blocks; port 0
@@ -167,66 +203,74 @@ impl ListenerConfig {
         }
     }
 
-    async fn listen(&self, source: Source, limits: &Limits) -> io::Result<BoundListener> {
-        self.validate().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    /// Listens with the files that the configuration names.
+    async fn listen(&self, place: Place, limits: &Limits) -> io::Result<BoundListener> {
+        self.validate().map_err(|error| invalid(error.into()))?;
         if self.is_tls() {
-            return self.listen_with_files(source, limits).await;
+            return self.listen_with_files(place, limits).await;
         }
+        Ok(self.bind_at(place, limits, None).await?.transport)
+    }
+
+    /// Binds a listener whose configuration is valid.
+    pub(crate) async fn bind_at(
+        &self,
+        place: Place,
+        limits: &Limits,
+        material: Option<&Material>,
+    ) -> io::Result<Bound> {
         if self.is_unix() {
-            return self.listen_at_file(source);
+            return Ok(Bound { transport: self.bind_file(place)?, sockets: Vec::new() });
         }
-        let (path, origins) = (Some(self.path()), &self.origins);
-        let forwarded_for = self.rules.forwarded_for.clone();
-        Ok(BoundListener(match (&self.rules.proxy_protocol, self.is_websocket()) {
-            (None, false) => Kind::Tcp(self.tcp(source, limits).await?),
-            (None, true) => {
-                let ws = WsTransport::over(self.tcp(source, limits).await?, path, origins)?;
-                Kind::Ws(ws.with_limits(limits).with_forwarded_for(forwarded_for))
+        let tcp = match place {
+            Place::Sockets(sockets) => TcpTransport::adopt(sockets)?,
+            Place::New | Place::Beside => TcpTransport::bind(self.host(), self.port()).await?,
+        };
+        let sockets = tcp.sockets().duplicate()?;
+        let tcp = tcp.with_limits(limits);
+        let kind = match (material, self.is_tls()) {
+            (Some(material), true) => self.with_tls_over(tcp, limits, material)?,
+            (None, false) => self.over(tcp, limits)?,
+            (None, true) => return Err(invalid("a TLS listener needs a certificate".into())),
+            (Some(_), false) => {
+                return Err(invalid("a listener without TLS has no certificate".into()));
             }
-            (Some(proxies), false) => Kind::Proxied(self.proxied(source, proxies, limits).await?),
+        };
+        Ok(Bound { transport: BoundListener(kind), sockets })
+    }
+
+    fn over(&self, tcp: TcpTransport, limits: &Limits) -> io::Result<Kind> {
+        let (path, origins) = (self.path(), &self.origins);
+        let forwarded_for = self.rules.forwarded_for.clone();
+        let proxied = |proxies: &[Network], tcp| {
+            ProxyProtocol::new(tcp, proxies.to_vec()).with_limits(limits)
+        };
+        Ok(match (&self.rules.proxy_protocol, self.is_websocket()) {
+            (None, false) => Kind::Tcp(tcp),
+            (None, true) => {
+                let ws = WsTransport::over(tcp, Some(path), origins)?.with_limits(limits);
+                Kind::Ws(ws.with_forwarded_for(forwarded_for))
+            }
+            (Some(proxies), false) => Kind::Proxied(proxied(proxies, tcp)),
             (Some(proxies), true) => {
-                let proxied = self.proxied(source, proxies, limits).await?;
-                let ws = WsOver::new(proxied, path, origins, limits)?;
+                let ws = WsOver::new(proxied(proxies, tcp), Some(path), origins, limits)?;
                 Kind::ProxiedWs(ws.with_forwarded_for(forwarded_for))
             }
-        }))
-    }
-
-    async fn tcp(&self, source: Source, limits: &Limits) -> io::Result<TcpTransport> {
-        let tcp = match source {
-            Source::Address => TcpTransport::bind(self.host(), self.port()).await?,
-            Source::Sockets(sockets) => TcpTransport::adopt(sockets)?,
-        };
-        Ok(tcp.with_limits(limits))
-    }
-
-    async fn proxied(
-        &self,
-        source: Source,
-        proxies: &[Network],
-        limits: &Limits,
-    ) -> io::Result<ProxyProtocol<TcpTransport>> {
-        let tcp = self.tcp(source, limits).await?;
-        Ok(ProxyProtocol::new(tcp, proxies.to_vec()).with_limits(limits))
+        })
     }
 
     #[cfg(feature = "tls")]
-    async fn listen_with_files(
-        &self,
-        source: Source,
-        limits: &Limits,
-    ) -> io::Result<BoundListener> {
+    async fn listen_with_files(&self, place: Place, limits: &Limits) -> io::Result<BoundListener> {
         let missing = || io::Error::from(io::ErrorKind::InvalidInput);
         let material = self.tls.as_ref().ok_or_else(missing)?.load();
-        let material =
-            material.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.listen_with_tls(source, limits, &material).await
+        let material = material.map_err(|error| invalid(error.into()))?;
+        self.listen_with_tls(place, limits, &material).await
     }
 
     #[cfg(not(feature = "tls"))]
     async fn listen_with_files(
         &self,
-        _source: Source,
+        _place: Place,
         _limits: &Limits,
     ) -> io::Result<BoundListener> {
         let text = "this program was built without TLS (the feature `tls`)";
@@ -247,7 +291,7 @@ impl ListenerConfig {
         limits: &Limits,
         material: &TlsMaterial,
     ) -> io::Result<BoundListener> {
-        self.listen_with_tls(Source::Address, limits, material).await
+        self.listen_with_tls(Place::New, limits, material).await
     }
 
     /// As [`ListenerConfig::adopt`] and [`ListenerConfig::bind_with_tls`].
@@ -264,28 +308,34 @@ impl ListenerConfig {
         limits: &Limits,
         material: &TlsMaterial,
     ) -> io::Result<BoundListener> {
-        self.listen_with_tls(Source::Sockets(sockets), limits, material).await
+        self.listen_with_tls(Place::Sockets(sockets), limits, material).await
     }
 
     #[cfg(feature = "tls")]
     async fn listen_with_tls(
         &self,
-        source: Source,
+        place: Place,
         limits: &Limits,
         material: &TlsMaterial,
     ) -> io::Result<BoundListener> {
-        let invalid = |error: Box<dyn std::error::Error + Send + Sync>| {
-            io::Error::new(io::ErrorKind::InvalidInput, error)
-        };
         self.validate_without_tls().map_err(|error| invalid(error.into()))?;
-        if !self.is_tls() {
-            return Err(invalid("a listener without TLS has no certificate".into()));
-        }
+        Ok(self.bind_at(place, limits, Some(material)).await?.transport)
+    }
+
+    #[cfg(feature = "tls")]
+    fn with_tls_over(
+        &self,
+        tcp: TcpTransport,
+        limits: &Limits,
+        material: &Material,
+    ) -> io::Result<Kind> {
         let base = match &self.rules.proxy_protocol {
-            Some(proxies) => Base::Proxied(self.proxied(source, proxies, limits).await?),
-            None => Base::Tcp(self.tcp(source, limits).await?),
+            Some(proxies) => {
+                Base::Proxied(ProxyProtocol::new(tcp, proxies.clone()).with_limits(limits))
+            }
+            None => Base::Tcp(tcp),
         };
-        Ok(BoundListener(if self.is_websocket() {
+        Ok(if self.is_websocket() {
             let tls = TlsTransport::for_websocket(base, material, limits);
             let tls = tls.map_err(|errors| invalid(errors.into()))?;
             let ws = WsOver::new(tls, Some(self.path()), &self.origins, limits)?;
@@ -293,24 +343,34 @@ impl ListenerConfig {
         } else {
             let tls = TlsTransport::new(base, material, limits);
             Kind::Tls(tls.map_err(|errors| invalid(errors.into()))?)
-        }))
+        })
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn with_tls_over(&self, _: TcpTransport, _: &Limits, no: &Material) -> io::Result<Kind> {
+        match *no {}
     }
 
     #[cfg(unix)]
-    fn listen_at_file(&self, source: Source) -> io::Result<BoundListener> {
-        if let Source::Sockets(mut sockets) = source {
-            let socket = sockets.pop().filter(|_| sockets.is_empty());
-            let socket = socket.ok_or_else(|| unfit("a Unix listener needs one socket"))?;
-            return Ok(BoundListener(Kind::Unix(UnixTransport::adopt(socket)?)));
-        }
+    fn bind_file(&self, place: Place) -> io::Result<BoundListener> {
         let path = self.socket_path().ok_or(io::ErrorKind::InvalidInput)?;
         let socket = &self.socket;
         let owner = (socket.owner.as_deref(), socket.group.as_deref());
-        Ok(BoundListener(Kind::Unix(UnixTransport::bind_as(&path, socket.mode, owner)?)))
+        let bound = match place {
+            Place::New => UnixTransport::bind_as(&path, socket.mode, owner)?,
+            Place::Beside => UnixTransport::bind_beside(&path, socket.mode, owner)?,
+            Place::Sockets(mut sockets) => {
+                let socket = sockets.pop().filter(|_| sockets.is_empty());
+                UnixTransport::adopt(
+                    socket.ok_or_else(|| unfit("a Unix listener needs one socket"))?,
+                )?
+            }
+        };
+        Ok(BoundListener(Kind::Unix(bound)))
     }
 
     #[cfg(not(unix))]
-    fn listen_at_file(&self, _source: Source) -> io::Result<BoundListener> {
+    fn bind_file(&self, _place: Place) -> io::Result<BoundListener> {
         let text = "there are no Unix sockets on this system";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
@@ -347,13 +407,13 @@ impl Transport for BoundListener {
         each!(&self.0, transport => transport.local_endpoints())
     }
 
+    fn sockets(&self) -> ListeningSockets {
+        each!(&self.0, transport => transport.sockets())
+    }
+
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<TlsHandle> {
         each!(&self.0, transport => transport.tls())
-    }
-
-    fn sockets(&self) -> ListeningSockets {
-        each!(&self.0, transport => transport.sockets())
     }
 }
 

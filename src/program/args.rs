@@ -26,6 +26,10 @@ pub(crate) struct Args {
     #[structopt(long)]
     pub(crate) check: bool,
 
+    /// With -check: print what would change from this file, a configuration or a list of settings from /api/v1/config
+    #[structopt(long, value_name = "PATH", parse(from_os_str), requires = "check")]
+    pub(crate) against: Option<PathBuf>,
+
     /// Log at this level and above: off, error, warn, info, debug or trace
     #[structopt(
         long,
@@ -224,6 +228,7 @@ mod tests {
             (&["file"], "file"),
             (&["-conf"], "--conf"),
             (&["-conf", "a", "-conf", "b"], "--conf"),
+            (&["--against", "a"], "--check"),
             (&["--log-level", "loud"], "loud"),
             (&["-v", "--log-level", "info"], "--log-level"),
         ] {

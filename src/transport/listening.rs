@@ -46,6 +46,18 @@ impl ListeningSocket {
         }
     }
 
+    /// A further handle of the same socket.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<ListeningSocket> {
+        Ok(match self {
+            ListeningSocket::Tcp(listener) => ListeningSocket::Tcp(listener.try_clone()?),
+            #[cfg(unix)]
+            ListeningSocket::Unix(listener) => ListeningSocket::Unix(listener.try_clone()?),
+        })
+    }
+
     /// The path of a Unix socket.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {

@@ -251,6 +251,15 @@ enum Listening {
     Nobody,
 }
 
+impl Drop for Bound {
+    /// The socket may have further handles.
+    fn drop(&mut self) {
+        if let Listening::Loop(listener) = &self.listener {
+            listener.unwatch();
+        }
+    }
+}
+
 impl Bound {
     fn poll_accept(
         &mut self,

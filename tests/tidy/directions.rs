@@ -35,6 +35,7 @@ const ROOMS: &[&str] = &[
     "engine",
     "net",
     "broker",
+    "server",
     "testing",
     "lib",
 ];
@@ -85,6 +86,7 @@ const PARTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("broker", &["session_info", "lifecycle", "client", "explain", "inspect"]),
+    ("server", &["loaded", "binding", "plan", "reload"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.

@@ -162,9 +162,10 @@ impl Broker {
             ledger: engine.ledger(),
             subscription_bytes: engine.subscription_bytes(),
         };
+        let in_force = engine.limits();
         let limits = LIMITS.iter().map(|key| LimitUse {
             name: key.path,
-            value: (key.get)(&engine.limits),
+            value: (key.get)(&in_force),
             unit: key.unit,
             meaning: key.meaning,
             used: figures.used(key.path).map(|used| u64::try_from(used).unwrap_or(u64::MAX)),

@@ -129,7 +129,7 @@ impl Dispatch {
             authentication_method: method.clone(),
             authentication_data: Secret::new(connect.authentication_data.unwrap_or_default()),
         };
-        let by = now.plus(engine.limits.connect_decision_timeout);
+        let by = now.plus(self.connection.limits().connect_decision_timeout);
         let connect = Undecided {
             header,
             body: Bytes::copy_from_slice(body),
@@ -156,7 +156,7 @@ impl Dispatch {
             return self.admit_when_ready(cx, now);
         }
         let Some(exchange) = &mut authentication.exchange else { return Ok(()) };
-        let steps_max = self.engine.limits.authentication_steps_max;
+        let steps_max = self.connection.limits().authentication_steps_max;
         let Poll::Ready(decided) = exchange.poll(cx, now, steps_max) else { return Ok(()) };
         if let Decided::Ask(data) = &decided {
             return Ok(self.connection.ask(data, &mut self.answers)?);
@@ -292,7 +292,7 @@ impl Dispatch {
             authentication_method: authentication.method.clone(),
             authentication_data: data,
         };
-        let by = now.plus(self.engine.limits.connect_decision_timeout);
+        let by = now.plus(self.connection.limits().connect_decision_timeout);
         authentication.exchange = Some(Exchange::begin(policy, shown, by));
         authentication.again = Some(rules);
         Ok(())
