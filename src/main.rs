@@ -19,6 +19,8 @@ use self::program::args::{Args, Command, Usage};
 use self::program::{explain, loaded, manual, passwd, serve};
 
 mod program {
+    #[cfg(unix)]
+    pub(crate) mod activation;
     pub(crate) mod args;
     pub(crate) mod descriptors;
     pub(crate) mod explain;

@@ -13,6 +13,7 @@ use log::LevelFilter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::activation::{self, Activated};
 use super::descriptors::{self, Descriptors};
 use super::loaded::Loaded;
 use super::logging;
@@ -41,7 +42,8 @@ pub(crate) fn until_stopped(
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
-    let served = block_on(start(config, loaded, &descriptors)).and_then(|broker| {
+    let activated = activation::take(config)?;
+    let served = block_on(start(config, loaded, &descriptors, activated)).and_then(|broker| {
         let _reporter = systemd::report(&broker)
             .map_err(|error| one("the thread that reports to systemd cannot be started", &error))?;
         wait(&broker, &mut signals)
@@ -53,18 +55,24 @@ pub(crate) fn until_stopped(
     served
 }
 
-/// Binds every listener, and only then lets the broker accept.
+/// Binds every listener, or takes its sockets from systemd, and only then lets the broker accept.
 async fn start(
     config: &Config,
     loaded: &Loaded,
     descriptors: &Descriptors,
+    mut activated: Activated,
 ) -> Result<Broker, Vec<String>> {
     let mut bound = Vec::new();
     let mut errors = Vec::new();
+    let limits = &config.limits;
     for ((name, listener), material) in config.listeners.iter().zip(&loaded.tls) {
-        let transport = match material {
-            Some(material) => listener.bind_with_tls(&config.limits, material).await,
-            None => listener.bind(&config.limits).await,
+        let transport = match (activated.remove(name), material) {
+            (Some(sockets), Some(material)) => {
+                listener.adopt_with_tls(sockets, limits, material).await
+            }
+            (Some(sockets), None) => listener.adopt(sockets, limits).await,
+            (None, Some(material)) => listener.bind_with_tls(limits, material).await,
+            (None, None) => listener.bind(limits).await,
         };
         match transport {
             Ok(transport) => bound.push((name, transport, listener.rules.clone())),
