@@ -66,7 +66,9 @@ async fn start(
     let mut errors = Vec::new();
     let limits = &config.limits;
     for ((name, listener), material) in config.listeners.iter().zip(&loaded.tls) {
-        let transport = match (activated.remove(name), material) {
+        let sockets = activated.remove(name);
+        let is_activated = sockets.is_some();
+        let transport = match (sockets, material) {
             (Some(sockets), Some(material)) => {
                 listener.adopt_with_tls(sockets, limits, material).await
             }
@@ -75,7 +77,11 @@ async fn start(
             (None, None) => listener.bind(limits).await,
         };
         match transport {
-            Ok(transport) => bound.push((name, transport, listener.rules.clone())),
+            Ok(transport) => {
+                // The file of a socket that systemd has bound is systemd's, too.
+                transport.sockets().keep_files(is_activated);
+                bound.push((name, transport, listener.rules.clone()));
+            }
             Err(error) => errors.extend(unbound(name, listener, &error)),
         }
     }
