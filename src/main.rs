@@ -16,12 +16,13 @@ use std::process::ExitCode;
 use hrotti::config::Config;
 
 use self::program::args::{Args, Command, Usage};
-use self::program::{explain, loaded, manual, passwd, serve};
+use self::program::{ctl, explain, loaded, manual, passwd, serve};
 
 mod program {
     #[cfg(unix)]
     pub(crate) mod activation;
     pub(crate) mod args;
+    pub(crate) mod ctl;
     pub(crate) mod descriptors;
     pub(crate) mod explain;
     pub(crate) mod lines;
@@ -46,10 +47,11 @@ fn main() -> ExitCode {
         Err(Usage::Asked(text)) => return say(&text, ExitCode::SUCCESS),
         Err(Usage::Wrong(text)) => return complain(&text, 2),
     };
-    match args.command {
+    match &args.command {
+        Some(Command::Ctl(command)) => return ctl::run(command),
         Some(Command::Manual) => return say(&manual::page(), ExitCode::SUCCESS),
         Some(Command::Completions { shell }) => {
-            return say(&manual::completions(&shell), ExitCode::SUCCESS);
+            return say(&manual::completions(shell), ExitCode::SUCCESS);
         }
         Some(Command::Explain(_) | Command::Passwd) | None => {}
     }
