@@ -17,11 +17,13 @@ use hrotti::config::Config;
 use hrotti::server::{Loaded, ServerErrors};
 
 use self::program::args::{Args, Command, Usage};
-use self::program::{against, explain, manual, passwd, serve};
+use self::program::{against, ctl, explain, manual, passwd, serve};
 
 mod program {
+    pub(crate) mod activation;
     pub(crate) mod against;
     pub(crate) mod args;
+    pub(crate) mod ctl;
     pub(crate) mod descriptors;
     pub(crate) mod explain;
     pub(crate) mod lines;
@@ -45,10 +47,11 @@ fn main() -> ExitCode {
         Err(Usage::Asked(text)) => return say(&text, ExitCode::SUCCESS),
         Err(Usage::Wrong(text)) => return complain(&text, 2),
     };
-    match args.command {
+    match &args.command {
+        Some(Command::Ctl(command)) => return ctl::run(command),
         Some(Command::Manual) => return say(&manual::page(), ExitCode::SUCCESS),
         Some(Command::Completions { shell }) => {
-            return say(&manual::completions(&shell), ExitCode::SUCCESS);
+            return say(&manual::completions(shell), ExitCode::SUCCESS);
         }
         Some(Command::Explain(_) | Command::Passwd) | None => {}
     }

@@ -1,6 +1,7 @@
 //! A broker that runs by a configuration: it is started from one, and another one is put in force without losing a
 //! connection.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +15,7 @@ use crate::listener_config::ListenerConfig;
 use crate::net::bound::{Bound, Material, Place};
 use crate::runtime;
 use crate::sync::lock;
-use crate::transport::ListeningSocket;
+use crate::transport::{ListeningSocket, Transport as _};
 
 mod binding;
 mod loaded;
@@ -25,6 +26,39 @@ pub use loaded::Loaded;
 
 use plan::Plan;
 use reload::{Reload, handles};
+
+/// Sockets that listen already, for the listeners of a configuration by their names: those of a service manager, or of a
+/// process that hands its listeners over.
+///
+/// ```
+/// use std::net::TcpListener;
+///
+/// use hrotti::ListeningSocket;
+/// use hrotti::server::Adopted;
+///
+/// let mut adopted = Adopted::default();
+/// adopted.add("tcp", ListeningSocket::Tcp(TcpListener::bind("127.0.0.1:0")?));
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Adopted {
+    sockets: BTreeMap<String, Vec<ListeningSocket>>,
+    keep_files: bool,
+}
+
+impl Adopted {
+    /// None yet, of an owner who removes the files of Unix sockets itself, such as systemd. Without this, a listener removes
+    /// its file when it stops.
+    #[must_use]
+    pub fn keeping_files() -> Adopted {
+        Adopted { keep_files: true, ..Adopted::default() }
+    }
+
+    /// Adds a socket for the listener of this name, which may have several. A listener without one is bound.
+    pub fn add(&mut self, listener: &str, socket: ListeningSocket) {
+        self.sockets.entry(listener.to_owned()).or_default().push(socket);
+    }
+}
 
 /// A [`Broker`] that runs by a [`Config`]: its listeners, limits, access rules, certificates.
 ///
@@ -186,10 +220,11 @@ impl Server {
     /// A dropped call leaves nothing bound.
     pub async fn start(config: Config, base: &Path) -> Result<Server, ServerErrors> {
         let loaded = Loaded::read(&config, base)?;
-        Server::start_with(config, loaded, base).await
+        Server::start_with(config, loaded, base, Adopted::default()).await
     }
 
-    /// As [`Server::start`], with files that were read from `base` for this configuration.
+    /// As [`Server::start`], with files that were read from `base` for this configuration, and with sockets that listen
+    /// already.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -200,12 +235,19 @@ impl Server {
         config: Config,
         loaded: Loaded,
         base: &Path,
+        mut adopted: Adopted,
     ) -> Result<Server, ServerErrors> {
         let (mut bound, mut errors) = (Vec::new(), Vec::new());
         for ((name, listener), material) in config.listeners.iter().zip(&loaded.tls) {
             let limits = &config.limits;
-            match binding::bind(name, listener, Place::New, limits, material.as_ref()).await {
-                Ok(one) => bound.push(one),
+            let sockets = adopted.sockets.remove(name);
+            let keep_files = sockets.is_some() && adopted.keep_files;
+            let place = sockets.map_or(Place::New, Place::Sockets);
+            match binding::bind(name, listener, place, limits, material.as_ref()).await {
+                Ok(one) => {
+                    one.transport.sockets().keep_files(keep_files);
+                    bound.push(one);
+                }
                 Err(error) => errors.extend(error.lines),
             }
         }

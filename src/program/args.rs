@@ -8,6 +8,8 @@ use log::LevelFilter;
 use structopt::StructOpt;
 use structopt::clap::{AppSettings, ErrorKind, Shell};
 
+use super::ctl::Ctl;
+
 /// An MQTT server for versions 3.1, 3.1.1 and 5.0, over TCP and WebSocket.
 ///
 /// `hrotti passwd` makes and changes password files, and `hrotti -conf FILE explain` says what a Client may do.
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     /// Make and change password files: see hrotti passwd --help
     // It has a command line of its own, which is read before this one.
     Passwd,
+    /// See and steer a running server through its admin listener
+    Ctl(Ctl),
     /// Print the manual page, in roff: hrotti manual | man -l -
     Manual,
     /// Print completions of the command line for a shell

@@ -9,11 +9,12 @@ use std::thread;
 use async_global_executor::GlobalExecutorConfig;
 use async_std::task::block_on;
 use hrotti::config::Config;
-use hrotti::server::{Loaded, Server, ServerErrors};
+use hrotti::server::{Adopted, Loaded, Server, ServerErrors};
 use log::LevelFilter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::activation;
 use super::descriptors::{self, Descriptors};
 use super::logging;
 use super::stdout::Guard;
@@ -48,7 +49,8 @@ pub(crate) fn until_stopped(order: Order, base: &Path) -> Result<(), Vec<String>
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
-    let served = block_on(start(order, base, &descriptors)).and_then(|server| {
+    let adopted = activation::take(config)?;
+    let served = block_on(start(order, base, &descriptors, adopted)).and_then(|server| {
         let _reporter = systemd::report(server.broker())
             .map_err(|error| one("the thread that reports to systemd cannot be started", &error))?;
         wait(&server, &mut signals)
@@ -60,15 +62,16 @@ pub(crate) fn until_stopped(order: Order, base: &Path) -> Result<(), Vec<String>
     served
 }
 
-/// Binds every listener, and only then accepts.
+/// Binds every listener, or takes its sockets from systemd, and only then accepts.
 async fn start(
     order: Order,
     base: &Path,
     descriptors: &Descriptors,
+    adopted: Adopted,
 ) -> Result<Server, Vec<String>> {
     let Order { config, loaded, source, .. } = order;
     let limits = config.limits.clone();
-    let started = Server::start_with(config, loaded, base).await;
+    let started = Server::start_with(config, loaded, base, adopted).await;
     let server = started.map_err(|errors| errors.lines().map(str::to_owned).collect::<Vec<_>>())?;
     server.set_source(source);
     for listener in server.listeners() {
@@ -118,8 +121,15 @@ fn reloads(server: &Server) -> io::Result<SyncSender<()>> {
     let server = server.clone();
     thread::Builder::new().name("reload".to_owned()).spawn(move || {
         for () in orders {
+            systemd::reloading();
             // The outcome is logged.
-            let _ = block_on(server.reload_from_source());
+            let status = match block_on(server.reload_from_source()) {
+                Ok(_) => "serving with the new configuration",
+                Err(_) => {
+                    "serving with the old configuration: the new one was refused, see the log"
+                }
+            };
+            systemd::reloaded(status);
         }
     })?;
     Ok(sender)

@@ -176,8 +176,9 @@ impl ListeningSockets {
         Ok(sockets)
     }
 
-    /// Has the files of Unix sockets stay when their transports are dropped, or not.
-    pub(crate) fn keep_files(&self, keep: bool) {
+    /// Has the files of Unix sockets stay when their transports are dropped, or not: the file of a socket that a service
+    /// manager has bound is the manager's. Default: the transport removes its file.
+    pub fn keep_files(&self, keep: bool) {
         for held in &self.0 {
             match held {
                 Held::Tcp(_) => {}
