@@ -165,6 +165,8 @@ impl SessionCell {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CellState> {
+        #[cfg(test)]
+        testing::LOCKED.with_borrow_mut(|locked| locked.push(self.key));
         lock(&self.state)
     }
 
@@ -287,6 +289,17 @@ impl CellState {
         if let Some(link) = &self.link {
             link.mailbox.wake();
         }
+    }
+}
+
+/// For tests that count how often Sessions are locked.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::RefCell;
+
+    thread_local! {
+        /// The keys of the Sessions that this thread has locked, in order.
+        pub(crate) static LOCKED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     }
 }
 
