@@ -292,17 +292,6 @@ impl CellState {
     }
 }
 
-/// For tests that count how often Sessions are locked.
-#[cfg(test)]
-pub(crate) mod testing {
-    use std::cell::RefCell;
-
-    thread_local! {
-        /// The keys of the Sessions that this thread has locked, in order.
-        pub(crate) static LOCKED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-    }
-}
-
 fn address(group: &Arc<Group<SessionCell>>) -> usize {
     Arc::as_ptr(group).addr()
 }
@@ -313,5 +302,16 @@ impl fmt::Debug for SessionCell {
             .field("key", &self.key)
             .field("client_id", &self.client_id)
             .finish_non_exhaustive()
+    }
+}
+
+/// For tests that count how often Sessions are locked.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::RefCell;
+
+    thread_local! {
+        /// The keys of the Sessions that this thread has locked, in order.
+        pub(crate) static LOCKED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     }
 }

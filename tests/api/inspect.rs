@@ -166,7 +166,7 @@ fn no_session_that_stays_is_missing_or_twice_while_others_come_and_go() {
             assert!(found.windows(2).all(|two| two[0] < two[1]), "in order, none twice");
             let last = found.last().cloned().unwrap_or_default();
             let stayed: Vec<_> = found.iter().filter(|id| id.ends_with("stays")).collect();
-            let mut all: Vec<_> = staying.iter().map(|client| client.id()).collect();
+            let mut all: Vec<_> = staying.iter().map(Client::id).collect();
             all.sort_unstable();
             all.retain(|id| **id <= *last || limit != 7);
             assert_eq!(stayed, all, "limit {limit}");

@@ -46,8 +46,8 @@ fn turns<T>(future: impl Future<Output = T>) -> (T, Vec<usize>) {
 #[test]
 fn a_page_of_10_000_sessions_locks_those_of_the_page_alone() {
     let (broker, _clients) = crowded();
-    let mut query = SessionQuery::default();
-    query.page = PageRequest::new(150, 50).unwrap();
+    let page = PageRequest::new(150, 50).unwrap();
+    let mut query = SessionQuery { page, ..SessionQuery::default() };
     for (connected, search, found) in
         [(None, None, SESSIONS), (Some(true), None, SESSIONS), (None, Some(""), SESSIONS)]
     {
@@ -67,8 +67,8 @@ fn a_page_of_10_000_sessions_locks_those_of_the_page_alone() {
 #[test]
 fn a_question_that_needs_every_session_locks_each_once_in_many_turns() {
     let (broker, _clients) = crowded();
-    let mut query = SessionQuery::default();
-    query.order = SessionOrder::Waiting;
+    let order = SessionOrder::Waiting;
+    let mut query = SessionQuery { order, ..SessionQuery::default() };
     block_on(broker.publish(Message::new("to/4711", "x").unwrap())).unwrap();
     let (page, locked) = turns(broker.find_sessions(&query));
     assert_eq!((page.count, &*page.items[0].client_id), (SESSIONS, "4711"));
@@ -86,8 +86,8 @@ fn subscriptions_to_a_topic_lock_those_that_have_them_alone() {
     let (broker, clients) = crowded();
     let all = TopicFilter::new("to/+").unwrap();
     block_on(clients[7].subscribe(&all, SubscriptionOptions::default())).unwrap();
-    let mut query = SubscriptionQuery::default();
-    query.topic = Some("to/0042".parse().unwrap());
+    let topic = Some("to/0042".parse().unwrap());
+    let mut query = SubscriptionQuery { topic, ..SubscriptionQuery::default() };
     let (page, locked) = turns(broker.find_subscriptions(&query));
     let found: Vec<_> = page.items.iter().map(|one| &*one.client_id).collect();
     assert_eq!(found, ["0007", "0042"]);
