@@ -25,6 +25,7 @@
 //! | see the outcome of every message | [`Ledger`], [`Broker::sessions`] |
 //! | say who may connect and what Clients may do | [`access`] |
 //! | follow what happens | [`Broker::events`] |
+//! | search and steer a running broker | [`Broker::find_sessions`], [`Broker::find_subscriptions`], [`Broker::find_retained`], [`Broker::limits_in_use`], [`Broker::disconnect`], [`Broker::publish`] |
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |

@@ -9,13 +9,14 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::listener_rules::{ListenerRules, MountPoint};
+use crate::packet::ProtocolVersion;
 pub use listening::{ListeningSocket, ListeningSockets};
 
 pub(crate) mod listening;
@@ -100,6 +101,12 @@ pub trait Transport: Send + 'static {
     /// returns only that one.
     fn local_endpoints(&self) -> Vec<String> {
         vec![self.local_endpoint()]
+    }
+
+    /// The URL that it was configured by, such as `tcp://localhost`, for [`ListenerInfo::url`](crate::ListenerInfo). The
+    /// default implementation has none; that of a [`ListenerConfig`](crate::ListenerConfig) is its URL.
+    fn url(&self) -> Option<String> {
+        None
     }
 
     /// The handle of its TLS material, by which
@@ -219,6 +226,17 @@ impl From<CertificateNames> for PeerIdentity {
     }
 }
 
+/// The counts of one listener.
+#[derive(Debug, Default)]
+pub(crate) struct ListenerCounts {
+    /// Its Network Connections with an accepted CONNECT.
+    pub(crate) connections: AtomicUsize,
+    /// The same by version, the oldest first.
+    by_version: [AtomicUsize; 3],
+    /// Peers that its rules did not let in, and CONNECTs that they refused.
+    pub(crate) refused: AtomicU64,
+}
+
 /// The listener that accepted a peer, shared by all its peers.
 #[derive(Debug)]
 pub(crate) struct AcceptedBy {
@@ -226,22 +244,32 @@ pub(crate) struct AcceptedBy {
     pub(crate) rules: ListenerRules,
     /// Tells the listeners of one broker apart; not 0.
     pub(crate) number: u32,
-    /// Its Network Connections with an accepted CONNECT, whatever the rules were when they came.
-    pub(crate) connections: Arc<AtomicUsize>,
+    /// What is counted of it, whatever the rules are.
+    pub(crate) counts: Arc<ListenerCounts>,
     /// The same listener with the rules that have replaced these.
     successor: OnceLock<Arc<AcceptedBy>>,
 }
 
 impl AcceptedBy {
     pub(crate) fn new(name: &str, rules: ListenerRules, number: u32) -> AcceptedBy {
-        let (connections, successor) = (Arc::default(), OnceLock::new());
-        AcceptedBy { name: name.into(), rules, number, connections, successor }
+        let (counts, successor) = (Arc::default(), OnceLock::new());
+        AcceptedBy { name: name.into(), rules, number, counts, successor }
+    }
+
+    /// Its Network Connections with an accepted CONNECT of this version.
+    pub(crate) fn of_version(&self, version: ProtocolVersion) -> &AtomicUsize {
+        let [oldest, middle, newest] = &self.counts.by_version;
+        match version {
+            ProtocolVersion::V3_1 => oldest,
+            ProtocolVersion::V3_1_1 => middle,
+            ProtocolVersion::V5 => newest,
+        }
     }
 
     /// Replaces the rules: the peers find them as the [`AcceptedBy::latest`]. Called once for each value.
     pub(crate) fn replace(&self, rules: ListenerRules) -> Arc<AcceptedBy> {
-        let connections = self.connections.clone();
-        let next = AcceptedBy { connections, ..AcceptedBy::new(&self.name, rules, self.number) };
+        let counts = self.counts.clone();
+        let next = AcceptedBy { counts, ..AcceptedBy::new(&self.name, rules, self.number) };
         self.successor.get_or_init(|| Arc::new(next)).clone()
     }
 

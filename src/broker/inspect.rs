@@ -14,3 +14,6 @@ pub use pages::{Page, PageError, PageRequest};
 pub use retained::{RetainedInfo, RetainedQuery};
 pub use sessions::{QueuedMessage, SessionDetail, SessionOrder, SessionQuery};
 pub use subscriptions::{SubscriptionInfo, SubscriptionQuery};
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use crate::engine::session_cell::{CellState, SessionCell};
 use crate::events::DisconnectCause;
 use crate::ledger::Ledger;
 use crate::packet::ProtocolVersion;
+use crate::transport::PeerInfo;
 
 /// A Session as [`Broker::sessions`](crate::Broker::sessions) and [`Broker::find_sessions`](crate::Broker::find_sessions)
 /// return it. Texts are as Clients sent them; `Display` writes one line and escapes them.
@@ -93,7 +94,7 @@ pub(super) fn origin(state: &CellState) -> Origin {
     let peer = subject.peer();
     Origin {
         user_name: subject.identity().user_name().map(Arc::from),
-        address: peer.and_then(|peer| peer.address()),
+        address: peer.and_then(PeerInfo::address),
         listener: peer.map(|peer| Arc::from(peer.listener())),
         ..Origin::default()
     }

@@ -365,7 +365,7 @@ impl Dispatch {
             })
             .inspect_err(|_| {
                 counts.connections.fetch_sub(1, Ordering::AcqRel);
-                leave_listener(listener.as_deref());
+                leave_listener(listener.as_deref(), connect.version);
             })?;
         debug!(
             target: PROTOCOL_LOG,
@@ -658,7 +658,8 @@ impl Dispatch {
             }
         }
         self.engine.counts.connections.fetch_sub(1, Ordering::AcqRel);
-        leave_listener(self.peer.accepted_by().map(|listener| &**listener));
+        let listener = self.peer.accepted_by().map(|listener| &**listener);
+        leave_listener(listener, self.connection.version());
         let left = self.engine.leave_session(&held.cell, held.epoch, cause, now);
         if let Some(identity) = &held.identity {
             self.engine.access.disconnected(&held.cell.client_id, identity, &self.peer);

@@ -126,7 +126,7 @@ impl RetainedWalk {
         let last = last.map(Box::from);
         drop(retained);
         self.after = last;
-        budget.spend(RETAINED_STEPS - steps + 1);
+        budget.spend((RETAINED_STEPS - steps) * 2 + 1);
         done
     }
 

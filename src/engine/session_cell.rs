@@ -171,6 +171,8 @@ impl SessionCell {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CellState> {
+        #[cfg(test)]
+        testing::LOCKED.with_borrow_mut(|locked| locked.push(self.key));
         lock(&self.state)
     }
 
@@ -324,5 +326,16 @@ impl fmt::Debug for SessionCell {
             .field("key", &self.key)
             .field("client_id", &self.client_id)
             .finish_non_exhaustive()
+    }
+}
+
+/// For tests that count how often Sessions are locked.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::RefCell;
+
+    thread_local! {
+        /// The keys of the Sessions that this thread has locked, in order.
+        pub(crate) static LOCKED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     }
 }

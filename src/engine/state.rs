@@ -34,7 +34,7 @@ use crate::topic::TopicFilter;
 use crate::topic::tree::Tree;
 
 /// How often the books are read anew because a Session ended meanwhile.
-const LEDGER_READS_MAX: usize = 8;
+pub(crate) const LEDGER_READS_MAX: usize = 8;
 
 /// Retained messages that expire under one lock.
 const EXPIRED_AT_ONCE: usize = 256;
@@ -327,6 +327,12 @@ impl Engine {
             }
         }
         self.read_ledger()
+    }
+
+    /// The books that belong to no living Session, and how many Sessions have given theirs to them.
+    pub(crate) fn ended_books(&self) -> (Ledger, u64) {
+        let ended = self.sessions_ended.load(Ordering::Acquire);
+        (*lock(&self.books), ended)
     }
 
     fn read_ledger(&self) -> Ledger {

@@ -19,7 +19,7 @@ use crate::transport::{Incoming, ListeningSocket, ListeningSockets, Transport};
 /// The bound transport of a [`ListenerConfig`], as [`ListenerConfig::bind`] returns it. It accepts peers once
 /// [`Broker::add_transport`](crate::Broker::add_transport) has it.
 #[derive(Debug)]
-pub struct BoundListener(Kind);
+pub struct BoundListener(Kind, Box<str>);
 
 #[derive(Debug)]
 enum Kind {
@@ -236,7 +236,7 @@ impl ListenerConfig {
                 return Err(invalid("a listener without TLS has no certificate".into()));
             }
         };
-        Ok(Bound { transport: BoundListener(kind), sockets })
+        Ok(Bound { transport: BoundListener(kind, self.to_string().into()), sockets })
     }
 
     fn over(&self, tcp: TcpTransport, limits: &Limits) -> io::Result<Kind> {
@@ -366,7 +366,7 @@ impl ListenerConfig {
                 )?
             }
         };
-        Ok(BoundListener(Kind::Unix(bound)))
+        Ok(BoundListener(Kind::Unix(bound), self.to_string().into()))
     }
 
     #[cfg(not(unix))]
@@ -434,7 +434,7 @@ mod tests {
         let tcp =
             block_on(config("tcp://127.0.0.1:0").bind(&Limits::default())).expect("a free port");
         assert!(
-            matches!(tcp, BoundListener(Kind::Tcp(_)))
+            matches!(tcp, BoundListener(Kind::Tcp(_), _))
                 && tcp.local_endpoint().starts_with("tcp://127.0.0.1:")
         );
         let ws = block_on(config("ws://127.0.0.1:0/mqtt").bind(&Limits::default()))

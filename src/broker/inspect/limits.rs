@@ -6,8 +6,10 @@ use super::pages::Turns;
 use crate::broker::Broker;
 use crate::counters::Counters;
 use crate::engine::inspect::Cells;
+use crate::engine::state::LEDGER_READS_MAX;
 use crate::ledger::{DropReason, Ledger};
 use crate::limits::LIMITS;
+use crate::session::Session;
 
 /// The steps that a look at a Session costs.
 const LOOK_STEPS: usize = 4;
@@ -65,13 +67,14 @@ struct Most {
     inflight: usize,
     receiving: usize,
     handshakes: usize,
+    /// The books of all Sessions, of ended ones too.
+    ledger: Ledger,
 }
 
 /// What [`LimitUse::used`] and [`LimitUse::refused`] are made of.
 struct Figures {
     most: Most,
     counters: Counters,
-    ledger: Ledger,
     /// Bytes of all Topic Filters.
     subscription_bytes: usize,
 }
@@ -99,7 +102,7 @@ impl Figures {
     }
 
     fn refused(&self, name: &str) -> Option<u64> {
-        let Figures { counters, ledger, .. } = self;
+        let Figures { most: Most { ledger, .. }, counters, .. } = self;
         Some(match name {
             "maxQueueDepth" => ledger.dropped(DropReason::QueueFull),
             "limits.queueBytesMax" => ledger.dropped(DropReason::QueueBytes),
@@ -159,7 +162,6 @@ impl Broker {
         let figures = Figures {
             most,
             counters: engine.counters(),
-            ledger: engine.ledger(),
             subscription_bytes: engine.subscription_bytes(),
         };
         let in_force = engine.limits();
@@ -174,10 +176,25 @@ impl Broker {
         limits.collect()
     }
 
+    /// Reads every Session, and does so again if one has ended meanwhile: its books could be counted twice, or not at
+    /// all.
     async fn most_used(&self) -> Most {
         let (engine, mut turns) = (self.engine(), Turns::begin());
+        for _ in 1..LEDGER_READS_MAX {
+            let (_, ended) = engine.ended_books();
+            let most = self.read_most_used(&mut turns).await;
+            if engine.ended_books().1 == ended {
+                return most;
+            }
+        }
+        self.read_most_used(&mut turns).await
+    }
+
+    async fn read_most_used(&self, turns: &mut Turns) -> Most {
+        let engine = self.engine();
         let handshakes = self.listening().most_handshakes();
-        let mut most = Most { handshakes, ..Most::default() };
+        let (ledger, _) = engine.ended_books();
+        let mut most = Most { handshakes, ledger, ..Most::default() };
         let mut cells = Cells::default();
         while let Some(shard) = cells.next(engine, &mut turns.budget) {
             for cell in shard {
@@ -190,7 +207,11 @@ impl Broker {
 }
 
 impl Most {
-    fn look_at(&mut self, session: &crate::session::Session) {
+    fn look_at(&mut self, session: &Session) {
+        if session.has_ended() {
+            return;
+        }
+        self.ledger += session.ledger();
         let standing = session.standing();
         let subscription_bytes = session.subscription_bytes();
         for (most, value) in [

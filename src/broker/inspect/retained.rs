@@ -61,7 +61,7 @@ impl fmt::Display for RetainedInfo {
 
 impl Broker {
     /// Searches the retained messages, in the order of the bytes of their Topic Names. The time is in proportion to those
-    /// that match and the places where the search looks for them; they are locked for a tenth of a millisecond at a time,
+    /// that match and the places where the search looks for them; they are locked for a fraction of a millisecond at a time,
     /// and the call yields after each millisecond of work.
     ///
     /// ```
@@ -110,7 +110,7 @@ impl Broker {
 
     /// Removes the retained messages that a Topic Filter matches, and returns how many. `#` and `+` at its beginning match
     /// no Topic Name that begins with `$`: those are removed by a filter that begins with `$`. Nothing is published; a
-    /// message that is retained while the call runs may stay. They are locked for a tenth of a millisecond at a time,
+    /// message that is retained while the call runs may stay. They are locked for a fraction of a millisecond at a time,
     /// and the call yields after each millisecond of work.
     ///
     /// ```

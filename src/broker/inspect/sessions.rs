@@ -10,7 +10,7 @@ use crate::broker::session_info::{SessionInfo, origin};
 use crate::engine::inspect::Cells;
 use crate::engine::session_cell::SessionCell;
 use crate::message::Message;
-use crate::packet::QoS;
+use crate::packet::{PacketId, QoS};
 use crate::session::listing::Listed;
 use crate::time::Timestamp;
 
@@ -125,7 +125,7 @@ impl QueuedMessage {
         let retain = delivery.as_ref().is_some_and(|delivery| delivery.retain);
         let message = delivery.map(|delivery| delivery.message);
         let expires_in_secs = message.as_ref().and_then(|message| message.expiry_left_secs(now));
-        let packet_id = packet_id.map(|id| id.get());
+        let packet_id = packet_id.map(PacketId::get);
         QueuedMessage { message, qos, retain, waiting, packet_id, expires_in_secs }
     }
 }
