@@ -13,6 +13,7 @@ use crate::session::Session;
 use crate::session::replay::{Found, SendContext};
 use crate::sync::lock;
 use crate::time::Timestamp;
+use crate::traffic::TrafficCounts;
 
 /// The steps that a question costs whose answer is not that to the question before.
 const ASK_STEPS: usize = 8;
@@ -21,6 +22,7 @@ const ASK_STEPS: usize = 8;
 pub(crate) struct Sending<'a> {
     pub(crate) retained: &'a Mutex<Retained<Message>>,
     pub(crate) access: &'a AccessControl,
+    pub(crate) traffic: &'a TrafficCounts,
     pub(crate) asker: Asker<'a>,
     pub(crate) budget: &'a mut Budget,
 }

@@ -17,6 +17,7 @@ const ROOMS: &[&str] = &[
     "limits",
     "ledger",
     "counters",
+    "traffic",
     "message",
     "subscription",
     "retained",
