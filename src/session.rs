@@ -735,6 +735,12 @@ impl Session {
         self.queue.len() + self.unsent()
     }
 
+    /// Messages in the queue, and their bytes.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let (_, bytes, _) = self.queue.bounds();
+        (self.queue.len(), bytes)
+    }
+
     /// QoS 2 messages of the Client that are not released yet.
     pub(crate) fn received_len(&self) -> usize {
         self.received.len()
