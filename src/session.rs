@@ -692,11 +692,6 @@ impl Session {
         self.tail().map_or(0, Outgoing::answer_bytes)
     }
 
-    /// The packets of [`Session::tail_bytes`].
-    pub(crate) fn tail_packets(&self) -> usize {
-        self.tail().map_or(0, Outgoing::packets)
-    }
-
     fn tail(&self) -> Option<&Outgoing> {
         self.attached.as_ref().and_then(|attached| attached.tail.as_deref())
     }
@@ -733,12 +728,6 @@ impl Session {
     /// Messages offered and not accepted by a transport.
     pub(crate) fn waiting_len(&self) -> usize {
         self.queue.len() + self.unsent()
-    }
-
-    /// Messages in the queue, and their bytes.
-    pub(crate) fn queued(&self) -> (usize, usize) {
-        let (_, bytes, _) = self.queue.bounds();
-        (self.queue.len(), bytes)
     }
 
     /// QoS 2 messages of the Client that are not released yet.
