@@ -18,6 +18,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use crate::access::AccessConfig;
 use crate::limits::Limits;
@@ -44,6 +45,8 @@ pub use crate::limits::Holds;
 /// The name of the listener that [`Config::from_url`] and [`Config::default`] make: `envconfig`.
 pub const DEFAULT_LISTENER: &str = "envconfig";
 
+const DEFAULT_SYS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The program's whole configuration, checked.
 ///
 /// ```
@@ -69,6 +72,9 @@ pub struct Config {
     /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. While all are busy,
     /// connections wait. The program passes it to [`BrokerBuilder::event_loops`](crate::BrokerBuilder::event_loops).
     pub workers: NonZeroUsize,
+    /// The time between two publications of the topics below `$SYS/broker/`, 0 to a day; 0 is off. Default 10 s. The
+    /// program passes it to [`BrokerBuilder::sys_interval`](crate::BrokerBuilder::sys_interval).
+    pub sys_interval: Duration,
     /// Where log records go.
     pub logging: Logging,
 }
@@ -138,6 +144,7 @@ impl Config {
             access: AccessConfig::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
+            sys_interval: DEFAULT_SYS_INTERVAL,
             logging: Logging::default(),
         }
     }

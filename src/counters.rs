@@ -19,6 +19,13 @@ macro_rules! counters {
             $($(#[$counted_doc])* pub $counted: u64,)*
         }
 
+        impl Counters {
+            /// How often each limit refused something: the name of the field, and its number.
+            pub(crate) fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($counted), self.$counted),)*].into_iter()
+            }
+        }
+
         /// The counters as tasks change them.
         #[derive(Debug, Default)]
         pub(crate) struct Counts {
@@ -61,7 +68,9 @@ counters! {
         sessions,
         /// Subscriptions.
         subscriptions,
-        /// Retained messages.
+        /// Those of the subscriptions that are shared (section 4.8.2).
+        shared_subscriptions,
+        /// Retained messages, without the Server's own below `$SYS/broker/`.
         retained_messages,
         /// Bytes of retained messages, Topic Names included.
         retained_bytes,

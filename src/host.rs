@@ -97,6 +97,14 @@ impl Host {
         }
     }
 
+    /// The resident memory of the process in bytes, and the most that it was; `None` where that is not known.
+    pub(crate) fn resident_memory(&self) -> Option<(u64, u64)> {
+        match self {
+            Host::Stock { .. } => runtime::memory::resident(),
+            Host::Custom(_) => None,
+        }
+    }
+
     /// The seed of hash keys and assigned Client Identifiers; `None` draws them at random.
     pub(crate) fn seed(&self) -> Option<u64> {
         match self {

@@ -23,6 +23,7 @@
 //! | bound what Clients can make grow | [`Limits`], [`Broker::builder`], [`Counters`] |
 //! | publish and subscribe in process | [`Client`], [`Message`], [`TopicFilter`], [`SubscriptionOptions`] |
 //! | see the outcome of every message | [`Ledger`], [`Broker::sessions`] |
+//! | see what was moved | [`Traffic`] |
 //! | say who may connect and what Clients may do | [`access`] |
 //! | follow what happens | [`Broker::events`] |
 //! | search and steer a running broker | [`Broker::find_sessions`], [`Broker::find_subscriptions`], [`Broker::find_retained`], [`Broker::limits_in_use`], [`Broker::disconnect`], [`Broker::publish`] |
@@ -95,10 +96,12 @@ mod session;
 mod spelling;
 mod subscription;
 mod sync;
+mod sys_topics;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
 mod topic;
+mod traffic;
 pub mod transport;
 
 pub use broker::{
@@ -117,10 +120,13 @@ pub use message::{Message, PropertyError};
 pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
 pub use network::{Network, NetworkError};
-pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+pub use packet::{
+    PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions,
+};
 pub use server::Server;
 pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
+pub use traffic::Traffic;
 pub use transport::{ListeningSocket, Transport};
 
 /// The programs in the README, as tests.

@@ -38,9 +38,13 @@ mod raw;
 mod rules;
 #[path = "api/statements.rs"]
 mod statements;
+#[path = "api/sys.rs"]
+mod sys;
 #[cfg(feature = "tls")]
 #[path = "api/tls.rs"]
 mod tls;
 #[cfg(all(feature = "jwt", feature = "scram", feature = "http-access"))]
 #[path = "api/tokens.rs"]
 mod tokens;
+#[path = "api/traffic.rs"]
+mod traffic;

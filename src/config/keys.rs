@@ -2,15 +2,18 @@
 //! `-check`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::access_keys::{ACCESS_KEYS, AccessKey};
 use super::listener_keys::{LISTENER_KEYS, ListenerKey};
 use super::setting::{ANY_NAME, Setting, listener_key};
-use super::{Config, Logging, Stream};
+use super::{Config, DEFAULT_SYS_INTERVAL, Logging, Stream};
 use crate::limits::{Holds, LIMITS, LimitKey, Limits};
 
 /// More threads than any machine needs for connections.
 pub(super) const WORKERS_MAX: u64 = 256;
+/// A day.
+pub(super) const SYS_INTERVAL_SECS_MAX: u64 = 86_400;
 
 /// One key of the file.
 pub(super) struct Key {
@@ -22,6 +25,7 @@ pub(super) struct Key {
 pub(super) enum Kind {
     Limit(&'static LimitKey),
     Workers,
+    SysInterval,
     Access(&'static AccessKey),
     Listener(&'static ListenerKey),
     Url,
@@ -44,8 +48,11 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
         .chain(LISTENER_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Listener(key) }))
         .chain(ACCESS_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Access(key) }))
         .chain(limits.iter().map(limit))
-        .chain([Key { path: "workers", kind: Kind::Workers }])
-        .chain([Key { path: "logging.format", kind: Kind::LogFormat }])
+        .chain([
+            Key { path: "workers", kind: Kind::Workers },
+            Key { path: "sysIntervalSecs", kind: Kind::SysInterval },
+            Key { path: "logging.format", kind: Kind::LogFormat },
+        ])
         .chain(streams())
 }
 
@@ -81,7 +88,7 @@ fn holds(key: &Key) -> Holds {
         Kind::Listener(key) => key.holds,
         Kind::Origins => Holds::NewConnections,
         Kind::Url => Holds::NewListener,
-        Kind::Access(_) => Holds::AtOnce,
+        Kind::Access(_) | Kind::SysInterval => Holds::AtOnce,
         Kind::Workers | Kind::LogFormat | Kind::Stream { .. } => Holds::NextStart,
     }
 }
@@ -131,6 +138,7 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
         let unit = match &key.kind {
             Kind::Limit(limit) => format!(" {}", limit.unit),
             Kind::Workers => " threads".to_owned(),
+            Kind::SysInterval => " seconds".to_owned(),
             _ => String::new(),
         };
         let note = if value == default { " (default)" } else { "" };
@@ -143,6 +151,7 @@ fn value(key: &Key, config: &Config) -> Option<(String, String)> {
     Some(match &key.kind {
         Kind::Limit(limit) => (number(limit, &config.limits), number(limit, &Limits::default())),
         Kind::Workers => (config.workers.to_string(), "1".to_owned()),
+        Kind::SysInterval => (secs(config.sys_interval), secs(DEFAULT_SYS_INTERVAL)),
         Kind::LogFormat => {
             (config.logging.format.name().to_owned(), Logging::default().format.name().to_owned())
         }
@@ -172,6 +181,10 @@ pub(super) fn listener_settings(config: &Config) -> impl Iterator<Item = String>
             Some(format!("{} = {}", listener_key(key.path, name), (key.show)(listener)?))
         })
     })
+}
+
+fn secs(duration: Duration) -> String {
+    duration.as_secs().to_string()
 }
 
 fn number(limit: &LimitKey, limits: &Limits) -> String {
@@ -213,6 +226,13 @@ fn columns(key: &Key) -> [String; 5] {
             format!("1 to {WORKERS_MAX}"),
             "1".to_owned(),
             "connections wait while their thread is busy; a connection stays on one thread".to_owned(),
+        ],
+        Kind::SysInterval => [
+            "time between two publications of the topics below `$SYS/broker/`; 0 publishes nothing there".to_owned(),
+            "seconds".to_owned(),
+            format!("0 to {SYS_INTERVAL_SECS_MAX}"),
+            secs(DEFAULT_SYS_INTERVAL),
+            "what has changed is published".to_owned(),
         ],
         Kind::Url => [
             "the address of the listener NAME; HOST `*` is every interface; the default port is 1883 for tcp, 8883 \

@@ -2,17 +2,18 @@
 //! error to report all of them.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use serde_json::error::Category;
 
 use super::access_keys::incomplete;
 use super::errors::{escaped, nearest};
 use super::json::Json;
-use super::keys::{Key, Kind, WORKERS_MAX, keys, stream_names};
+use super::keys::{Key, Kind, SYS_INTERVAL_SECS_MAX, WORKERS_MAX, keys, stream_names};
 use super::listener_keys::ListenerDraft;
 use super::setting::ANY_NAME;
 use super::values::whole_number;
-use super::{Config, ConfigError, ConfigErrors, LogFormat, Logging, Stream};
+use super::{Config, ConfigError, ConfigErrors, DEFAULT_SYS_INTERVAL, LogFormat, Logging, Stream};
 use crate::access::AccessConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
@@ -131,6 +132,7 @@ struct Reader<'a> {
     access: AccessConfig,
     limits: Limits,
     workers: NonZeroUsize,
+    sys_interval: Duration,
     logging: Logging,
 }
 
@@ -144,6 +146,7 @@ impl<'a> Reader<'a> {
             access: AccessConfig::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
+            sys_interval: DEFAULT_SYS_INTERVAL,
             logging: Logging::default(),
         }
     }
@@ -228,6 +231,8 @@ impl<'a> Reader<'a> {
                 let workers = usize::try_from(number).ok().and_then(NonZeroUsize::new);
                 self.workers = workers.unwrap_or(NonZeroUsize::MIN);
             }),
+            Kind::SysInterval => whole_number(value, "seconds", 0, SYS_INTERVAL_SECS_MAX)
+                .map(|secs| self.sys_interval = Duration::from_secs(secs)),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
             Kind::LogFormat => log_format(value).map(|format| self.logging.format = format),
             Kind::Access(key) => (key.read)(&mut self.access, value),
@@ -295,8 +300,8 @@ impl<'a> Reader<'a> {
         {
             self.access.anonymous = Some(true);
         }
-        let Reader { access, limits, workers, logging, .. } = self;
-        Ok(Config { listeners, access, limits, workers, logging })
+        let Reader { access, limits, workers, sys_interval, logging, .. } = self;
+        Ok(Config { listeners, access, limits, workers, sys_interval, logging })
     }
 
     fn clashes(&mut self) {

@@ -31,6 +31,7 @@ use crate::packet::{Ack, Connect, PacketId, Publish, QoS, ReasonCode};
 use crate::session::inflight::{Acknowledged, Arrival};
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
+use crate::traffic::EndedBy;
 use crate::transport::PeerInfo;
 
 mod authenticate;
@@ -85,6 +86,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) out: &'a mut Outgoing,
     pub(crate) budget: &'a mut Budget,
     pub(crate) now: Timestamp,
+    /// Bytes of the payloads of PUBLISH packets that were taken.
+    pub(crate) payload_bytes: u64,
 }
 
 /// The Session of a Network Connection, unless another Network Connection has taken it over.
@@ -121,6 +124,15 @@ pub(crate) struct Dispatch {
     authentication: Option<Box<Authentication>>,
     /// What the parked packet waits for.
     fetching: Option<Box<Fetching>>,
+}
+
+/// By whom a Network Connection ended, for the counts.
+fn ended_by(cause: &DisconnectCause) -> EndedBy {
+    match cause {
+        DisconnectCause::ByClient(_) => EndedBy::Client,
+        DisconnectCause::Lost(..) => EndedBy::Loss,
+        DisconnectCause::ByServer(..) => EndedBy::Server,
+    }
 }
 
 impl Dispatch {
@@ -343,8 +355,8 @@ impl Dispatch {
     ) -> Result<(), End> {
         let engine = &self.engine;
         let counts = &engine.counts;
-        let full =
-            counts.connections.fetch_add(1, Ordering::AcqRel) >= engine.limits().connections_max;
+        let before = counts.connections.fetch_add(1, Ordering::AcqRel);
+        let full = before >= engine.limits().connections_max;
         // MQTT-3.1.4-3: a takeover exceeds the limit only until the previous Network Connection has closed.
         if full && !engine.registry.is_connected(admitted.client_id) {
             counts.connections.fetch_sub(1, Ordering::AcqRel);
@@ -359,9 +371,9 @@ impl Dispatch {
         let (connection, answers) = (&mut self.connection, &mut self.answers);
         let limits = connection.limits().clone();
         let opened = engine
-            .open(connect, &limits, admitted, &self.peer, &self.link, now, |accepted, out| {
-                out.append(answers); // the rest of an AUTH, if the Client was quick
-                connection.accept(accepted, out);
+            .open(connect, &limits, admitted, &self.peer, &self.link, now, |accepted, opening| {
+                opening.rest.append(answers); // of an AUTH, if the Client was quick
+                connection.accept(accepted, opening.packets);
             })
             .inspect_err(|_| {
                 counts.connections.fetch_sub(1, Ordering::AcqRel);
@@ -375,6 +387,7 @@ impl Dispatch {
             connect.version,
             if opened.session_present { "resumed" } else { "new" }
         );
+        engine.traffic.connected(before + 1);
         let identity = admitted.identity.clone();
         self.session = Some(Held { cell: opened.cell, epoch: opened.epoch, identity });
         if self.connection.is_connected() {
@@ -394,6 +407,7 @@ impl Dispatch {
         frozen: Option<&Bytes>,
         turn: &mut Turn<'_>,
     ) -> Result<(), End> {
+        turn.payload_bytes += publish.payload.len() as u64;
         let Some(held) = &self.session else { return Ok(()) };
         let name = mounted_name(self.peer.mount_point(), topic.as_str());
         self.engine.check_topic_name(&name, self.connection.limits())?;
@@ -629,16 +643,26 @@ impl Dispatch {
             End::Fault(fault) => {
                 self.log_end(&fault);
                 self.count_fault(fault);
-                last.buffer().append(&mut self.answers);
-                self.connection.refuse(fault, last.buffer());
+                self.append_answers(&mut last);
+                let mut refusal = Vec::new();
+                self.connection.refuse(fault, &mut refusal);
+                last.append_packets(&mut refusal);
             }
-            End::Left(_) => last.buffer().append(&mut self.answers),
+            End::Left(_) => self.append_answers(&mut last),
             End::Ended(_) | End::Cut(..) | End::Io(..) => self.log_end(&end.cause()),
         }
         last
     }
 
-    /// Leaves the Session, if it has one. Parked work continues in an errand.
+    fn append_answers(&mut self, last: &mut Outgoing) {
+        if self.connection.is_connected() {
+            last.append_packets(&mut self.answers);
+        } else {
+            last.buffer().append(&mut self.answers); // of an AUTH that was counted before
+        }
+    }
+
+    /// Leaves the Session, if it has one, and counts by whom the connection ends. Parked work continues in an errand.
     pub(crate) fn leave_session(
         &mut self,
         cause: DisconnectCause,
@@ -660,7 +684,9 @@ impl Dispatch {
         self.engine.counts.connections.fetch_sub(1, Ordering::AcqRel);
         let listener = self.peer.accepted_by().map(|listener| &**listener);
         leave_listener(listener, self.connection.version());
+        let by = ended_by(&cause);
         let left = self.engine.leave_session(&held.cell, held.epoch, cause, now);
+        self.engine.traffic.disconnected(left.as_ref().map_or(EndedBy::Takeover, |_| by));
         if let Some(identity) = &held.identity {
             self.engine.access.disconnected(&held.cell.client_id, identity, &self.peer);
         }

@@ -44,6 +44,7 @@ impl Engine {
                 }
             }
             Due::Retained => self.expire_retained(now, budget),
+            Due::Sys => self.look_at_sys(now),
         }
     }
 
@@ -66,7 +67,13 @@ impl Engine {
         };
         self.publish_leftovers(cell, will, Vec::new());
         if over {
-            self.end_session(cell, |session| session.is_over(now));
+            self.end_session(cell, |session| {
+                let over = session.is_over(now);
+                if over {
+                    self.traffic.session_expired();
+                }
+                over
+            });
         }
     }
 }

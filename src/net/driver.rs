@@ -29,7 +29,9 @@ use crate::events::DisconnectCause;
 use crate::limits::Limits;
 use crate::packet::ReasonCode;
 use crate::packet::frame::Frame;
+use crate::packet::kind::PacketCounts;
 use crate::time::Timestamp;
+use crate::traffic::Moved;
 use crate::transport::{ByteStream, PeerInfo};
 
 /// Rounds of write and read before other tasks have their turn.
@@ -141,7 +143,8 @@ impl Driver {
         for _ in 0..ROUNDS_PER_TURN {
             let now = self.engine().now();
             if let Phase::Closing(closing) = &mut self.phase {
-                return match closing.poll(cx, &mut self.stream, &mut buffers.read, now) {
+                let traffic = &self.dispatch.engine.traffic;
+                return match closing.poll(cx, &mut self.stream, &mut buffers.read, traffic, now) {
                     Poll::Ready(()) => TurnEnd::Done,
                     Poll::Pending => self.sleep(now),
                 };
@@ -175,7 +178,7 @@ impl Driver {
         self.dispatch.fetch(cx, now);
         if self.dispatch.is_parked() {
             let TurnBuffers { batch, out, .. } = &mut *buffers;
-            self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
+            self.dispatch.resume(&mut Turn { batch, out, budget, now, payload_bytes: 0 })?;
         }
         self.write(cx, buffers, budget, now)?;
         // Parked work continues in the next turn, unless it waits for the access policy.
@@ -456,6 +459,7 @@ impl Driver {
             match self.stream.with(|io| io.poll_write_vectored(cx, &slices)) {
                 Poll::Ready(Ok(0)) => return Err(cannot_write(&io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
+                    self.count_bytes(0, written);
                     self.dispatch.answers.drain(..written);
                     self.stalled_since = None;
                 }
@@ -521,8 +525,9 @@ impl Driver {
                 self.half_closed = true;
                 Ok(Poll::Pending)
             }
-            Some(Poll::Ready(Ok(_))) => {
+            Some(Poll::Ready(Ok(read))) => {
                 self.last_heard_at = now;
+                self.count_bytes(read, 0);
                 self.account()?;
                 Ok(Poll::Ready(()))
             }
@@ -541,8 +546,8 @@ impl Driver {
     ) -> Result<(), End> {
         let TurnBuffers { batch, out, .. } = &mut *buffers;
         batch.begin(&self.dispatch.engine);
-        let mut turn = Turn { batch, out, budget, now };
-        let mut rest = bytes;
+        let mut turn = Turn { batch, out, budget, now, payload_bytes: 0 };
+        let (mut rest, mut packets) = (bytes, PacketCounts::default());
         let outcome = loop {
             let frame = match self.dispatch.connection.next_frame(rest) {
                 Ok(frame) => frame,
@@ -562,6 +567,7 @@ impl Driver {
                 break Ok(());
             }
             self.incoming.finished();
+            packets.add(header, 1);
             turn.budget.spend(PACKET_STEPS);
             turn.budget.spend_bytes(body.len());
             if let Err(end) = self.dispatch.packet(header, body, frozen, &mut turn) {
@@ -575,9 +581,18 @@ impl Driver {
                 break self.keep_whole(rest);
             }
         };
+        let (bytes, payload_bytes) = (self.incoming.arrived() as u64, turn.payload_bytes);
         self.dispatch.flush(&mut turn);
+        self.dispatch.engine.traffic.received(&Moved { packets, payload_bytes, bytes });
         self.welcome();
         outcome
+    }
+
+    /// Counts bytes that are read or written beside the ordinary ways.
+    fn count_bytes(&self, read: usize, written: usize) {
+        let bytes = |bytes| Moved { bytes: bytes as u64, ..Moved::default() };
+        self.engine().traffic.received(&bytes(read));
+        self.engine().traffic.sent(&bytes(written));
     }
 
     /// Whether the Client may send one more message in this time. One that may not waits, and nothing behind it is
@@ -640,6 +655,10 @@ impl Driver {
             End::Ended(_) | End::Cut(..) | End::Io(..) => Closing::broken(),
         }));
     }
+}
+
+fn peer_ended() -> End {
+    End::Io("the peer ended the stream", io::ErrorKind::UnexpectedEof)
 }
 
 fn cannot_write(error: &io::Error) -> End {

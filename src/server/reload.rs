@@ -174,6 +174,7 @@ impl<'a> Reload<'a> {
         let Reload { shared, config, loaded, plan, ready, .. } = self;
         let broker = &shared.broker;
         broker.set_limits(config.limits.clone());
+        broker.set_sys_interval(config.sys_interval);
         broker.set_denied_publish(config.access.denied_publish.unwrap_or_default());
         for (index, step) in plan.steps.iter().enumerate() {
             let (name, listener) = &config.listeners[index];
