@@ -396,10 +396,7 @@ impl Broker {
             return Err(ListenerError::Stopped);
         }
         let engine = self.engine();
-        engine.announcer.announce(engine.host.wall(), || Happening::ListenerAdded {
-            name: name.to_owned(),
-            endpoints,
-        });
+        engine.announcer.announce(|| Happening::ListenerAdded { name: name.to_owned(), endpoints });
         Ok(endpoint)
     }
 
@@ -424,7 +421,7 @@ impl Broker {
         }
         let engine = self.engine();
         let stopped = || Happening::ListenerStopped { name: name.to_owned() };
-        engine.announcer.announce(engine.host.wall(), stopped);
+        engine.announcer.announce(stopped);
         Ok(())
     }
 
@@ -578,7 +575,7 @@ impl Broker {
     /// ```
     #[must_use]
     pub fn events(&self) -> Events {
-        self.engine().announcer.receive()
+        self.engine().receive_events()
     }
 
     /// Stops the broker within [`Limits::stop_timeout`]; see [`Broker::stop_within`].

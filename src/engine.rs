@@ -5,13 +5,16 @@ pub(crate) mod access;
 pub(crate) mod announce;
 mod authentication;
 pub(crate) mod batch;
+pub(crate) mod comings;
 mod connect;
 pub(crate) mod dispatch;
+mod drops;
 mod due;
 pub(crate) mod errand;
 mod explain;
 mod fetching;
 mod holder;
+mod log_lines;
 pub(crate) mod origin;
 pub(crate) mod outbox;
 mod policy_change;
@@ -24,6 +27,7 @@ pub(crate) mod share;
 pub(crate) mod state;
 mod subscribe;
 pub(crate) mod timers;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -44,8 +44,11 @@ const PARTS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "access",
+            "log_lines",
             "announce",
+            "comings",
+            "watch",
+            "access",
             "authentication",
             "fetching",
             "holder",
@@ -57,6 +60,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "outbox",
             "registry",
             "state",
+            "drops",
             "route",
             "batch",
             "errand",
