@@ -509,11 +509,17 @@ impl Decision {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.word())
+    }
+}
+
+impl Action {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
             Action::Publish => "publish",
             Action::Subscribe => "subscribe",
             Action::Unsubscribe => "unsubscribe",
             Action::Receive => "receive",
-        })
+        }
     }
 }

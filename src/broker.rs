@@ -473,10 +473,7 @@ impl Broker {
             return Err(ListenerError::Stopped);
         }
         let engine = self.engine();
-        engine.announcer.announce(engine.host.wall(), || Happening::ListenerAdded {
-            name: name.to_owned(),
-            endpoints,
-        });
+        engine.announcer.announce(|| Happening::ListenerAdded { name: name.to_owned(), endpoints });
         Ok(endpoint)
     }
 
@@ -511,7 +508,7 @@ impl Broker {
                 listener.gone().await;
             }
             let stopped = || Happening::ListenerStopped { name };
-            engine.announcer.announce(engine.host.wall(), stopped);
+            engine.announcer.announce(stopped);
         })
     }
 
@@ -708,7 +705,7 @@ impl Broker {
     /// ```
     #[must_use]
     pub fn events(&self) -> Events {
-        self.engine().announcer.receive()
+        self.engine().receive_events()
     }
 
     /// Returns when every event loop of the broker has run a task that was given to it now, so it does not return while a

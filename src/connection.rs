@@ -201,6 +201,11 @@ impl Connection {
         self.keep_alive_secs
     }
 
+    /// The version of the CONNECT, also of one that is refused; `None` before it.
+    pub(crate) fn asked_version(&self) -> Option<ProtocolVersion> {
+        self.version
+    }
+
     pub(crate) fn version(&self) -> ProtocolVersion {
         self.version.unwrap_or(ProtocolVersion::V3_1_1)
     }

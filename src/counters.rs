@@ -80,6 +80,8 @@ counters! {
         connections,
         /// Bytes held for peers whose CONNECT was not accepted yet.
         unauthenticated_bytes,
+        /// Sessions whose queue is long, after `slow_consumer_secs`.
+        slow_sessions,
     }
     counted {
         /// CONNECTs refused by `connections_max`.
@@ -157,6 +159,8 @@ counters! {
         identities_expired,
         /// Connections closed because the policy changed and would not let the Client in any more.
         policy_disconnects,
+        /// Alarms by `slow_consumer_percent` and `slow_consumer_secs`: Sessions whose queue became long and stayed so.
+        slow_alarms,
     }
 }
 

@@ -5,14 +5,17 @@ pub(crate) mod access;
 pub(crate) mod announce;
 mod authentication;
 pub(crate) mod batch;
+pub(crate) mod comings;
 mod connect;
 pub(crate) mod dispatch;
+mod drops;
 mod due;
 pub(crate) mod errand;
 mod explain;
 mod fetching;
 mod holder;
 pub(crate) mod inspect;
+mod log_lines;
 pub(crate) mod origin;
 pub(crate) mod outbox;
 mod policy_change;
@@ -26,6 +29,7 @@ pub(crate) mod state;
 mod subscribe;
 mod sys;
 pub(crate) mod timers;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use async_broadcast::RecvError;
@@ -204,6 +205,24 @@ impl fmt::Display for DisconnectCause {
 #[derive(Debug)]
 pub struct Events {
     receiver: async_broadcast::Receiver<Arc<Event>>,
+    _counted: Hearing,
+}
+
+/// A receiver's place in the count of receivers; its drop counts down.
+#[derive(Debug)]
+pub(crate) struct Hearing(Arc<AtomicUsize>);
+
+impl Hearing {
+    pub(crate) fn new(receivers: &Arc<AtomicUsize>) -> Hearing {
+        receivers.fetch_add(1, Ordering::Relaxed);
+        Hearing(receivers.clone())
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The number of events that a receiver lost because it lagged.
@@ -219,8 +238,8 @@ impl fmt::Display for Lagged {
 impl std::error::Error for Lagged {}
 
 impl Events {
-    pub(crate) fn of(receiver: async_broadcast::Receiver<Arc<Event>>) -> Events {
-        Events { receiver }
+    pub(crate) fn of(receiver: async_broadcast::Receiver<Arc<Event>>, counted: Hearing) -> Events {
+        Events { receiver, _counted: counted }
     }
 
     /// Waits for the next event. `None` after the broker has stopped.

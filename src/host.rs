@@ -47,6 +47,32 @@ pub(crate) enum Host {
     Custom(Arc<dyn CustomHost>),
 }
 
+/// The clock on the wall of a host.
+#[derive(Clone)]
+pub(crate) enum WallClock {
+    System,
+    #[cfg_attr(
+        not(any(test, feature = "testing")),
+        allow(dead_code, reason = "simulations alone have one")
+    )]
+    Custom(Arc<dyn CustomHost>),
+}
+
+impl WallClock {
+    pub(crate) fn read(&self) -> SystemTime {
+        match self {
+            WallClock::System => SystemTime::now(),
+            WallClock::Custom(host) => host.wall(),
+        }
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallClock")
+    }
+}
+
 impl Host {
     pub(crate) fn stock(event_loops: Option<EventLoops>) -> Host {
         Host::Stock { clock: Clock::new(), event_loops }
@@ -62,8 +88,16 @@ impl Host {
     /// The clock on the wall.
     pub(crate) fn wall(&self) -> SystemTime {
         match self {
-            Host::Stock { .. } => SystemTime::now(),
+            Host::Stock { .. } => WallClock::System.read(),
             Host::Custom(host) => host.wall(),
+        }
+    }
+
+    /// The clock on the wall alone.
+    pub(crate) fn wall_clock(&self) -> WallClock {
+        match self {
+            Host::Stock { .. } => WallClock::System,
+            Host::Custom(host) => WallClock::Custom(host.clone()),
         }
     }
 

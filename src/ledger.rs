@@ -80,6 +80,9 @@ reasons! {
 const DROP_REASONS: usize = DropReason::ALL.len();
 const FILTER_REASONS: usize = FilterReason::ALL.len();
 
+/// Dropped messages by reason.
+pub(crate) type Drops = [u64; DROP_REASONS];
+
 /// Counts of messages that were offered to Sessions, and of their outcomes.
 ///
 /// [`Broker::ledger`](crate::Broker::ledger) returns the ledger of the broker,
@@ -112,7 +115,7 @@ pub struct Ledger {
     pub inflight: u64,
     /// Messages whose Message Expiry Interval passed before delivery began (MQTT-3.3.2-5).
     pub expired: u64,
-    dropped: [u64; DROP_REASONS],
+    dropped: Drops,
     filtered: [u64; FILTER_REASONS],
 }
 
@@ -147,6 +150,17 @@ impl Ledger {
     pub fn balances(&self) -> bool {
         let ended = self.delivered + self.expired + self.dropped_total() + self.filtered_total();
         self.offered == ended + self.waiting + self.inflight
+    }
+
+    /// Tells the drops that are not among `told`, by reason, and adds them there.
+    pub(crate) fn tell_drops(&self, told: &mut Drops, mut tell: impl FnMut(DropReason, u64)) {
+        for (&reason, told) in DropReason::ALL.iter().zip(told) {
+            let new = self.dropped(reason).saturating_sub(*told);
+            if new > 0 {
+                *told += new;
+                tell(reason, new);
+            }
+        }
     }
 
     /// One more message was offered.

@@ -169,6 +169,13 @@ pub struct Limits {
     /// TLS sessions that a listener keeps for resumption. Default 4 096, range 0 to 1 000 000; 0 keeps none. At the
     /// limit the oldest is forgotten, and its Client shakes hands in full.
     pub tls_sessions_max: usize,
+    /// The share of `max_queue_depth` at which the queue of a Session is long, in per cent, rounded up to whole messages.
+    /// Default 50, range 1 to 100. A queue that is long for `slow_consumer_secs` raises an alarm: a line in the log, an
+    /// event, and a count. The alarm is over as soon as the queue is shorter than half of this share.
+    pub slow_consumer_percent: u16,
+    /// For how long the queue of a Session has to be long before the alarm, in seconds. Default 10, range 0 to 86 400; 0
+    /// raises no alarm. Long queues are looked at once a second.
+    pub slow_consumer_secs: u32,
 }
 
 impl Default for Limits {
@@ -219,6 +226,8 @@ impl Default for Limits {
             address_connects_per_sec_max: 0,
             bans_max: 100_000,
             tls_sessions_max: 4_096,
+            slow_consumer_percent: 50,
+            slow_consumer_secs: 10,
         }
     }
 }
@@ -501,6 +510,12 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.tlsSessionsMax", tls_sessions_max, "sessions", 0..=1_000_000, NewConnections,
         "TLS sessions that a listener keeps for resumption; 0 keeps none",
         "the oldest is forgotten, and its Client shakes hands in full"),
+    limit!("limits.slowConsumerPercent", slow_consumer_percent, "per cent", 1..=100, AtOnce,
+        "share of `maxQueueDepth` at which the queue of a Session is long",
+        "an alarm after `limits.slowConsumerSecs`, until the queue is shorter than half of it"),
+    limit!("limits.slowConsumerSecs", slow_consumer_secs, "seconds", 0..=86_400, AtOnce,
+        "time for which the queue of a Session may be long; 0 raises no alarm",
+        "an alarm: a line in the log, an event and a count"),
 ];
 
 #[cfg(test)]

@@ -480,17 +480,13 @@ impl Server {
                 let lines: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 let said = if lines.is_empty() { "no change".to_owned() } else { lines.join("; ") };
                 log::info!(target: "hrotti", "reloaded: {said}");
-                engine
-                    .announcer
-                    .announce(engine.host.wall(), || Happening::Reloaded { changes: lines });
+                engine.announcer.announce(|| Happening::Reloaded { changes: lines });
             }
             Err(errors) => {
                 let said = errors.0.join("; ");
                 log::error!(target: "hrotti", "not reloaded, what was in force stays: {said}");
                 let errors = errors.0.clone();
-                engine
-                    .announcer
-                    .announce(engine.host.wall(), || Happening::ReloadFailed { errors });
+                engine.announcer.announce(|| Happening::ReloadFailed { errors });
             }
         }
         done

@@ -741,6 +741,11 @@ impl Session {
         self.received.len()
     }
 
+    /// The books without the numbers of messages that wait or are in flight now.
+    pub(crate) fn books(&self) -> &Ledger {
+        &self.books
+    }
+
     /// The books, with the numbers of messages that wait or are in flight now.
     pub(crate) fn ledger(&self) -> Ledger {
         let mut ledger = self.books;

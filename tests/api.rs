@@ -16,6 +16,8 @@ mod books;
 mod brokers;
 #[path = "api/client.rs"]
 mod client;
+#[path = "api/events.rs"]
+mod events;
 #[path = "api/explain.rs"]
 mod explain;
 #[path = "api/hostile.rs"]

@@ -110,7 +110,7 @@ impl Lifecycle {
             }
         }
         engine.end_all_sessions();
-        engine.announcer.close();
+        engine.end_events();
     }
 
     fn deadline(&self) -> Timestamp {

@@ -6,7 +6,7 @@
 //! that are reserved for the Server are checked here with or without a policy.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
@@ -14,11 +14,14 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use log::{Level, log, log_enabled, warn};
 
+use super::announce::Announcer;
+use super::log_lines::{LineLimit, Shown};
 use crate::access::{
     Action, Decision, DeniedPublish, Identity, Policy, Preparing, Present, Refusal, Request, Rule,
     Validity,
 };
 use crate::counters::{Counts, count_one};
+use crate::events::Happening;
 use crate::reason_code::ReasonCode;
 use crate::runtime::contain;
 use crate::sync::{read, write};
@@ -36,9 +39,6 @@ const REMEMBERED_BYTES_MAX: usize = 1_024;
 
 /// Lines about denials in one second.
 const LOG_LINES_MAX: u32 = 10;
-
-/// The bytes of a Client Identifier, a user name or a Topic Name that a log line shows.
-const SHOWN_BYTES_MAX: usize = 200;
 
 /// Why a message may not be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +216,9 @@ pub(crate) struct AccessControl {
     /// Whether a denied PUBLISH of MQTT 3.x closes its Network Connection.
     denied_publish_closes: AtomicBool,
     pub(crate) counts: Arc<Counts>,
-    log: DenialLog,
+    log: LineLimit<LOG_LINES_MAX>,
+    /// `None` before a broker has them.
+    announcer: Option<Arc<Announcer>>,
     /// A task asks for each identity whether it is still current.
     pub(crate) rechecking: AtomicBool,
 }
@@ -240,6 +242,11 @@ impl AccessControl {
 
     pub(crate) fn denied_publish_closes(&self) -> bool {
         self.denied_publish_closes.load(Ordering::Relaxed)
+    }
+
+    /// Announces denials there.
+    pub(crate) fn announcing(self, announcer: &Arc<Announcer>) -> AccessControl {
+        AccessControl { announcer: Some(announcer.clone()), ..self }
     }
 
     #[cfg(test)]
@@ -475,7 +482,7 @@ impl AccessControl {
 
     // ---- What was denied -------------------------------------------------------------------------
 
-    /// Every denial of an action comes here: it is counted and logged.
+    /// Every denial of an action comes here: it is counted, announced and logged.
     fn denied(&self, denial: &Denial<'_>) {
         let counts = &self.counts;
         let (count, level) = match denial.action {
@@ -485,6 +492,9 @@ impl AccessControl {
             Action::Receive => (&counts.receives_denied, Level::Debug),
         };
         count_one(count);
+        if let Some(announcer) = &self.announcer {
+            announcer.announce(|| denial.event());
+        }
         if log_enabled!(target: ACCESS_LOG, level) && (level != Level::Warn || self.log.admits()) {
             log!(target: ACCESS_LOG, level, "{denial}");
         }
@@ -517,7 +527,9 @@ impl AccessControl {
 
     /// Writes how many lines were held back, once a second. Called with every tick.
     pub(crate) fn tick(&self, now: Timestamp) {
-        self.log.tick(now);
+        if let Some(lines) = self.log.tick(now) {
+            warn!(target: ACCESS_LOG, "{lines} more denials in the last second");
+        }
     }
 }
 
@@ -531,6 +543,17 @@ struct Denial<'a> {
     rule: Option<&'a Rule>,
 }
 
+impl Denial<'_> {
+    fn event(&self) -> Happening {
+        Happening::Denied {
+            client_id: self.client_id.into(),
+            action: self.action.word(),
+            topic: self.topic.to_owned(),
+            rule: self.rule.cloned().unwrap_or(NO_RULE),
+        }
+    }
+}
+
 impl fmt::Display for Denial<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (client, user, topic) = (Shown(self.client_id), User(self.user), Shown(self.topic));
@@ -539,6 +562,7 @@ impl fmt::Display for Denial<'_> {
     }
 }
 
+const NO_RULE: Rule = Rule::named("no rule allows it");
 const HOST: &str = "the program that runs the broker";
 const NO_POLICY: &str = "the broker has no access rules";
 const IDENTITY_ENDED: Rule = Rule::named("the identity of the Client has ended");
@@ -565,58 +589,6 @@ impl fmt::Debug for AccessControl {
     }
 }
 
-/// Keeps a flood of denials from becoming a flood of lines (pitfall 18).
-#[derive(Debug, Default)]
-struct DenialLog {
-    lines: AtomicU32,
-    held_back: AtomicU64,
-    /// The beginning of the present second, in milliseconds.
-    since: AtomicU64,
-}
-
-impl DenialLog {
-    /// Whether one more line may be written in this second.
-    fn admits(&self) -> bool {
-        let admitted = self.lines.load(Ordering::Relaxed) < LOG_LINES_MAX
-            && self.lines.fetch_add(1, Ordering::Relaxed) < LOG_LINES_MAX;
-        if !admitted {
-            self.held_back.fetch_add(1, Ordering::Relaxed);
-        }
-        admitted
-    }
-
-    fn tick(&self, now: Timestamp) {
-        if now.millis_since(Timestamp(self.since.load(Ordering::Relaxed))) < 1_000 {
-            return;
-        }
-        self.since.store(now.0, Ordering::Relaxed);
-        if self.lines.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        self.lines.store(0, Ordering::Relaxed);
-        let held_back = self.held_back.swap(0, Ordering::Relaxed);
-        if held_back > 0 {
-            warn!(target: ACCESS_LOG, "{held_back} more denials in the last second");
-        }
-    }
-}
-
-/// A text from a Client, escaped, and not at any length.
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = prefix_end(self.0, SHOWN_BYTES_MAX);
-        let shown = self.0.get(..end).unwrap_or_default();
-        write!(f, "{shown:?}{}", if end < self.0.len() { "…" } else { "" })
-    }
-}
-
-/// The end of the longest prefix of at most `max` bytes.
-fn prefix_end(text: &str, max: usize) -> usize {
-    (0..=max.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0)
-}
-
 struct User<'a>(Option<&'a str>);
 
 impl fmt::Display for User<'_> {
@@ -634,7 +606,7 @@ impl fmt::Display for Because<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(rule) => rule.fmt(f),
-            None => f.write_str("no rule allows it"),
+            None => NO_RULE.fmt(f),
         }
     }
 }

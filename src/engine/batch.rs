@@ -349,6 +349,7 @@ impl Batch {
                 self.count(Outcome::Dropped(DropReason::SessionEnded));
             }
         }
+        engine.watch_queue(&target.cell, &mut state, now);
     }
 
     /// Offers a message to one Session, under a lock that the caller holds and gets back. A full queue is flushed
@@ -428,8 +429,9 @@ impl Batch {
                 turn.get_or_insert(member);
                 continue;
             }
-            let (state, accepted) =
+            let (mut state, accepted) =
                 self.offer_locked(engine, &member.cell, state, delivery, now, budget);
+            engine.watch_queue(&member.cell, &mut state, now);
             drop(state);
             if accepted.is_some() {
                 return;

@@ -9,9 +9,11 @@ use std::task::Context;
 use bytes::Bytes;
 use log::{debug, log_enabled, trace};
 
+use self::asked::Asked;
 use self::authenticate::Authentication;
 use super::access::Denied;
 use super::batch::{Arriving, Batch, Flush, Heard, Publishing, Routed, Unasked};
+use super::comings::Agreed;
 use super::connect::{Admitted, mounted_name};
 use super::errand::Errand;
 use super::fetching::Fetching;
@@ -34,6 +36,7 @@ use crate::time::Timestamp;
 use crate::traffic::EndedBy;
 use crate::transport::PeerInfo;
 
+mod asked;
 mod authenticate;
 mod listener;
 
@@ -115,6 +118,8 @@ pub(crate) struct Dispatch {
     pub(crate) peer: PeerInfo,
     pub(crate) link: Link,
     session: Option<Held>,
+    /// Whose CONNECT is not accepted.
+    asked: Option<Box<Asked>>,
     /// Answers to the Client that are not written yet.
     pub(crate) answers: Vec<u8>,
     /// Messages of the Client that its Session does not count yet.
@@ -146,6 +151,7 @@ impl Dispatch {
             peer,
             link,
             session: None,
+            asked: None,
             answers: Vec::new(),
             published: 0,
             routes: RouteCache::default(),
@@ -231,8 +237,12 @@ impl Dispatch {
             }
             Ok(Action::Authenticate { again, data }) => self.auth(again, data, turn.now),
             Ok(Action::Open(connect)) => {
-                self.check_rules_of_listener(&connect)?;
-                self.connect(header, body, &connect, turn.now)
+                let checked = self.check_rules_of_listener(&connect);
+                let opened = checked.and_then(|()| self.connect(header, body, &connect, turn.now));
+                if opened.is_err() && self.session.is_none() {
+                    self.note_asked(connect.client_id, None);
+                }
+                opened
             }
             Ok(Action::Subscribe(subscribe)) => {
                 let (version, bridge) = (self.connection.version(), self.connection.is_bridge());
@@ -379,17 +389,17 @@ impl Dispatch {
                 counts.connections.fetch_sub(1, Ordering::AcqRel);
                 leave_listener(listener.as_deref(), connect.version);
             })?;
-        debug!(
-            target: PROTOCOL_LOG,
-            "{} is {:?}, MQTT {}, Session {}",
-            self.peer,
-            opened.cell.client_id,
-            connect.version,
-            if opened.session_present { "resumed" } else { "new" }
-        );
         engine.traffic.connected(before + 1);
         let identity = admitted.identity.clone();
-        self.session = Some(Held { cell: opened.cell, epoch: opened.epoch, identity });
+        self.asked = None;
+        let held = Held { cell: opened.cell, epoch: opened.epoch, identity };
+        let agreed = Agreed {
+            clean_start: connect.clean_start,
+            session_present: opened.session_present,
+            keep_alive_secs: admitted.keep_alive_secs,
+        };
+        self.engine.comings.connected(self.comer_with(&held), agreed);
+        self.session = Some(held);
         if self.connection.is_connected() {
             Ok(())
         } else {
@@ -638,6 +648,7 @@ impl Dispatch {
     /// Leaves the Session. Returns the last bytes for the peer, including answers and a reason if this end allows
     /// them.
     pub(crate) fn end(&mut self, end: End, now: Timestamp) -> Outgoing {
+        self.tell_refusal(end);
         let mut last = self.leave_session(end.cause(), now).unwrap_or_default();
         match end {
             End::Fault(fault) => {
@@ -690,6 +701,7 @@ impl Dispatch {
         if let Some(identity) = &held.identity {
             self.engine.access.disconnected(&held.cell.client_id, identity, &self.peer);
         }
+        self.engine.comings.disconnected(self.comer_with(&held), cause);
         left
     }
 

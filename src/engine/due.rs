@@ -19,6 +19,8 @@ impl Engine {
         let mut budget = Budget::of_a_turn();
         let now = self.now();
         self.access.tick(now);
+        self.comings.tick(now);
+        self.queue_alarm.tick(now);
         for due in self.wheel.take_due(now) {
             // A panic keeps no other item from its turn (pitfall 16).
             let _done = contain("an item of the timer wheel", || self.look(due, now, &mut budget));
@@ -27,6 +29,7 @@ impl Engine {
                 budget = Budget::of_a_turn();
             }
         }
+        self.tell_some_drops().await;
     }
 
     fn look(self: &Arc<Self>, due: Due<SessionCell>, now: Timestamp, budget: &mut Budget) {
@@ -61,6 +64,7 @@ impl Engine {
             let will = if over { None } else { state.session.take_due_will(now) };
             let will = self.judge_will(cell, &mut state, will);
             if !over {
+                self.look_at_queue(cell, &mut state, now);
                 self.watch_expiry(cell, &mut state, now);
             }
             (will, over)

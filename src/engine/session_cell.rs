@@ -13,8 +13,10 @@ use super::holder::{Holder, Succession, succession};
 use super::origin::Origin;
 use super::share::Group;
 use super::timers::Mailbox;
+use super::watch::{Mark, Watch};
 use crate::access::{Action, Preparing};
 use crate::events::DisconnectCause;
+use crate::ledger::DropReason;
 use crate::session::Session;
 use crate::sync::lock;
 use crate::transport::TryWrite;
@@ -35,6 +37,8 @@ pub(crate) struct CellState {
     pub(crate) subject: Option<Box<Subject>>,
     /// `None` of a client in process.
     origin: Option<Origin>,
+    /// What is watched of the queue; most have nothing to watch.
+    watch: Option<Box<Watch>>,
     /// The last publisher's batch that touched this Session.
     pub(crate) touched: u64,
     /// The tick in which the wheel looks at this Session next.
@@ -96,6 +100,7 @@ impl SessionCell {
                 link: None,
                 subject: None,
                 origin: None,
+                watch: None,
                 touched: 0,
                 next_look: u64::MAX,
                 shares: None,
@@ -277,6 +282,29 @@ impl CellState {
     pub(crate) fn depart(&mut self, cause: DisconnectCause, wall: SystemTime) {
         if let Some(origin) = &mut self.origin {
             origin.leave(cause, wall);
+        }
+    }
+
+    /// The mark of a queue that is long.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.watch.as_ref()?.mark
+    }
+
+    pub(super) fn set_mark(&mut self, mark: Mark) {
+        self.watch.get_or_insert_default().mark = Some(mark);
+    }
+
+    pub(super) fn end_mark(&mut self) -> Option<Mark> {
+        let mark = self.watch.as_mut()?.mark.take();
+        self.watch.take_if(|watch| watch.is_idle());
+        mark
+    }
+
+    /// Tells the drops that are not told yet, by reason.
+    pub(super) fn note_drops(&mut self, tell: impl FnMut(DropReason, u64)) {
+        let books = self.session.books();
+        if self.watch.is_some() || books.dropped_total() > 0 {
+            books.tell_drops(&mut self.watch.get_or_insert_default().told, tell);
         }
     }
 

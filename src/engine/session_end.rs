@@ -79,6 +79,7 @@ impl Engine {
             }
             let torn = state.is_amid_packet();
             let (will, handed_on) = state.session.end();
+            self.end_watch(cell, &mut state);
             self.inherit_books(state.session.ledger());
             cell.set_ended();
             cell.set_connected(&state, false);

@@ -14,15 +14,17 @@ use ahash::RandomState;
 
 use super::access::AccessControl;
 use super::announce::Announcer;
+use super::comings::Comings;
 use super::registry::Registry;
 use super::send_context::{Kept, Sending};
 use super::session_cell::{CellState, SessionCell};
 use super::share::Group;
 use super::timers::{Due, TICK_MILLIS, Wheel, tick_of};
+use super::watch::QueueAlarm;
 use crate::budget::Budget;
 use crate::counters::{Counters, Counts, count_one};
 use crate::host::Host;
-use crate::ledger::Ledger;
+use crate::ledger::{DropReason, Drops, Ledger};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::retained::Retained;
@@ -63,6 +65,14 @@ pub(crate) struct Ended {
     pub(crate) subscriptions: <Subscriptions as IntoIterator>::IntoIter,
 }
 
+/// The books of ended Sessions, and of messages that belong to no Session.
+#[derive(Default)]
+pub(super) struct Books {
+    pub(super) all: Ledger,
+    /// The drops among them that were told while their Session lasted, or since.
+    told: Drops,
+}
+
 /// One broker.
 pub(crate) struct Engine {
     limits: RwLock<Arc<Limits>>,
@@ -70,7 +80,9 @@ pub(crate) struct Engine {
     pending_max: AtomicUsize,
     pub(crate) host: Host,
     pub(crate) access: AccessControl,
-    pub(crate) announcer: Announcer,
+    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) comings: Comings,
+    pub(super) queue_alarm: QueueAlarm,
     pub(crate) hasher: RandomState,
     pub(crate) registry: Registry,
     pub(crate) tree: RwLock<Tree<Subscriber, Arc<Group<SessionCell>>>>,
@@ -85,7 +97,11 @@ pub(crate) struct Engine {
     pub(crate) counts: Arc<Counts>,
     pub(crate) traffic: TrafficCounts,
     /// The books of ended Sessions, and of messages that belong to no Session.
-    pub(super) books: Mutex<Ledger>,
+    pub(super) books: Mutex<Books>,
+    /// Held while a receiver of events is made.
+    pub(super) listening: Mutex<()>,
+    /// The shard of the registry whose Sessions are asked next for what they dropped.
+    pub(super) drops_shard: AtomicUsize,
     /// Counts what was added to the books of Sessions that ended.
     pub(super) sessions_ended: AtomicU64,
     /// Numbers publishers' batches.
@@ -112,13 +128,16 @@ impl Engine {
             Some(seed) => RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0),
         };
         let seed = hasher.hash_one(0u8);
+        let announcer = Arc::new(Announcer::new(host.wall_clock()));
         Engine {
             began: host.now(),
             host,
             counts: access.counts.clone(),
             traffic: TrafficCounts::default(),
-            access,
-            announcer: Announcer::new(),
+            queue_alarm: QueueAlarm::new(&limits, &announcer, &access.counts),
+            access: access.announcing(&announcer),
+            comings: Comings::new(&announcer),
+            announcer,
             registry: Registry::new(&hasher),
             tree: RwLock::new(Tree::new(seed)),
             generation: AtomicU64::new(1),
@@ -129,7 +148,9 @@ impl Engine {
             )),
             retained_look: AtomicU64::new(u64::MAX),
             wheel: Wheel::default(),
-            books: Mutex::new(Ledger::default()),
+            books: Mutex::default(),
+            listening: Mutex::default(),
+            drops_shard: AtomicUsize::new(0),
             sessions_ended: AtomicU64::new(0),
             batches: AtomicU64::new(1),
             assigned: AtomicU64::new(0),
@@ -157,6 +178,7 @@ impl Engine {
     pub(crate) fn set_limits(&self, limits: Limits) {
         lock(&self.retained).set_bounds(limits.retained_messages_max, limits.retained_bytes_max);
         self.pending_max.store(pending_max(&limits), Ordering::Relaxed);
+        self.queue_alarm.set_limits(&limits);
         *write(&self.limits) = Arc::new(limits);
     }
 
@@ -320,13 +342,62 @@ impl Engine {
         now: Timestamp,
     ) {
         let at = state.session.next_deadline();
-        if at == Timestamp::NEVER {
-            return;
+        if at != Timestamp::NEVER {
+            self.look_at(cell, state, at, now);
         }
+    }
+
+    fn look_at(
+        &self,
+        cell: &Arc<SessionCell>,
+        state: &mut CellState,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
         let tick = tick_of(at, now);
         if tick < state.next_look {
             state.next_look = tick;
             self.wheel.schedule(tick, Due::Session(Arc::downgrade(cell)));
+        }
+    }
+
+    /// Marks a queue that has become long, and has the wheel look at it.
+    #[inline]
+    pub(super) fn watch_queue(
+        &self,
+        cell: &Arc<SessionCell>,
+        state: &mut CellState,
+        now: Timestamp,
+    ) {
+        if self.queue_alarm.is_long(state.session.waiting_len()) {
+            self.mark_queue(cell, state, now);
+        }
+    }
+
+    #[cold]
+    fn mark_queue(&self, cell: &Arc<SessionCell>, state: &mut CellState, now: Timestamp) {
+        if state.mark().is_none() {
+            let mark = self.queue_alarm.mark(state.session.waiting_len(), now);
+            state.set_mark(mark);
+            self.look_at(cell, state, mark.look_at, now);
+        }
+    }
+
+    /// Looks at a marked queue.
+    pub(super) fn look_at_queue(
+        &self,
+        cell: &Arc<SessionCell>,
+        state: &mut CellState,
+        now: Timestamp,
+    ) {
+        let Some(mark) = state.mark() else { return };
+        let waiting = state.session.waiting_len();
+        match self.queue_alarm.look(&cell.client_id, mark, waiting, now) {
+            None => drop(state.end_mark()),
+            Some(mark) => {
+                state.set_mark(mark);
+                self.look_at(cell, state, mark.look_at, now);
+            }
         }
     }
 
@@ -335,7 +406,7 @@ impl Engine {
     /// Adds the counts of a batch that belong to no Session.
     pub(crate) fn count(&self, tally: &mut Ledger) {
         if tally.offered > 0 {
-            *lock(&self.books) += std::mem::take(tally);
+            lock(&self.books).all += std::mem::take(tally);
         }
     }
 
@@ -355,11 +426,18 @@ impl Engine {
     /// The books that belong to no living Session, and how many Sessions have given theirs to them.
     pub(crate) fn ended_books(&self) -> (Ledger, u64) {
         let ended = self.sessions_ended.load(Ordering::Acquire);
-        (*lock(&self.books), ended)
+        (lock(&self.books).all, ended)
+    }
+
+    /// Tells the drops of messages that belong to no Session and are not told yet, by reason.
+    pub(super) fn note_drops_of_none(&self, tell: impl FnMut(DropReason, u64)) {
+        let mut books = lock(&self.books);
+        let Books { all, told } = &mut *books;
+        all.tell_drops(told, tell);
     }
 
     fn read_ledger(&self) -> Ledger {
-        let mut sum = *lock(&self.books);
+        let mut sum = lock(&self.books).all;
         for cell in self.registry.snapshot() {
             let state = cell.lock();
             if !state.session.has_ended() {
@@ -397,7 +475,12 @@ impl Engine {
     /// Adds the books of an ended Session. Called with its lock held, so that its messages are counted in exactly one
     /// place at any moment.
     pub(crate) fn inherit_books(&self, ledger: Ledger) {
-        *lock(&self.books) += ledger;
+        let mut books = lock(&self.books);
+        books.all += ledger;
+        ledger.tell_drops(&mut Drops::default(), |reason, messages| {
+            books.told[reason as usize] += messages;
+        });
+        drop(books);
         self.sessions_ended.fetch_add(1, Ordering::Release);
     }
 }

@@ -12,6 +12,7 @@ use crate::access::{Action, Preparing};
 use crate::budget::Budget;
 use crate::counters::count_one;
 use crate::error::Fault;
+use crate::events::Happening;
 use crate::listener_rules::{ListenerRules, MountPoint};
 use crate::packet::decode::{SubscribeEntries, UnsubscribeEntries};
 use crate::packet::{
@@ -350,6 +351,12 @@ impl Engine {
             state.join(group);
         }
         let new = state.session.subscribe(filter.clone(), subscription);
+        drop(state);
+        self.announcer.announce(|| Happening::Subscribed {
+            client_id: cell.client_id.clone(),
+            filter: filter.as_str().to_owned(),
+            qos: subscription.options.qos,
+        });
         // A message that is retained from now on finds the subscription in the tree.
         let replayed =
             replays_retained(&filter, subscription.options, new) && !self.nothing_is_retained();
@@ -377,10 +384,15 @@ impl Engine {
             group.remove(cell.key);
             state.leave(&group);
         }
-        Ok(match state.session.unsubscribe(filter) {
-            true => ReasonCode::SUCCESS,
-            false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-        })
+        if !state.session.unsubscribe(filter) {
+            return Ok(ReasonCode::NO_SUBSCRIPTION_EXISTED);
+        }
+        drop(state);
+        self.announcer.announce(|| Happening::Unsubscribed {
+            client_id: cell.client_id.clone(),
+            filter: filter.as_str().to_owned(),
+        });
+        Ok(ReasonCode::SUCCESS)
     }
 }
 

@@ -166,7 +166,7 @@ impl Engine {
                 }
             }
         }
-        survey.ledger += *lock(&self.books);
+        survey.ledger += lock(&self.books).all;
         survey
     }
 }

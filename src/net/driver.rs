@@ -657,10 +657,6 @@ impl Driver {
     }
 }
 
-fn peer_ended() -> End {
-    End::Io("the peer ended the stream", io::ErrorKind::UnexpectedEof)
-}
-
 fn cannot_write(error: &io::Error) -> End {
     End::Io("the stream cannot be written", error.kind())
 }

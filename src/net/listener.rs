@@ -15,18 +15,19 @@ use async_channel::{Receiver, Sender};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use futures_lite::future;
 use hashbrown::HashMap;
-use log::{debug, info, warn};
+use log::{info, warn};
 
 use super::driver::{Admission, Driver};
 use super::rates::AddressRates;
 use crate::counters::count_one;
+use crate::engine::comings::Comer;
 use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::limits::Limits;
 use crate::listener_rules::ListenerRules;
 use crate::network::Network;
-use crate::packet::ProtocolVersion;
+use crate::packet::{ProtocolVersion, ReasonCode};
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
 #[cfg(feature = "tls")]
@@ -38,6 +39,11 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 
 /// The longest pause after the transport could not accept, several times in a row.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// Why a peer is refused before its CONNECT.
+const NETWORK: &str = "the listener lets in no peer of this network";
+const RATE: &str = "address_connects_per_sec_max: the address connects too often";
+const LATE: &str = "handshake_timeout: the handshake was not finished in time";
 
 /// Peers that are accepted before other tasks of the same thread have their turn.
 const ACCEPTED_PER_TURN: u64 = 16;
@@ -296,7 +302,7 @@ impl Listener {
         if !self.by().rules.lets_in(address) {
             count_one(&engine.counts.networks_refused);
             count_one(&self.by().counts.refused);
-            debug!("listener {:?} lets in no peer of the network of {peer}", self.name);
+            self.refused(engine, peer, ReasonCode::NOT_AUTHORIZED, NETWORK);
             return false;
         }
         let Some(address) = address else { return true };
@@ -305,9 +311,16 @@ impl Listener {
         if !admits {
             count_one(&engine.counts.address_connects_refused);
             count_one(&self.by().counts.refused);
-            debug!("listener {:?}: {peer} connects too often", self.name);
+            self.refused(engine, peer, ReasonCode::CONNECTION_RATE_EXCEEDED, RATE);
         }
         admits
+    }
+
+    /// Tells that a peer is refused before its CONNECT.
+    fn refused(&self, engine: &Engine, peer: &PeerInfo, code: ReasonCode, why: &str) {
+        let mut peer = peer.clone();
+        peer.set_listener(&self.by());
+        engine.comings.refused(Comer::unknown(&peer), code, why);
     }
 
     /// Stops accepting peers.
@@ -525,12 +538,18 @@ async fn shake_hands(
             } else {
                 &counts.handshakes_failed
             });
-            debug!("{peer}: the handshake failed: {}", escaped(&error));
+            let code = match exhausted {
+                true => ReasonCode::SERVER_UNAVAILABLE,
+                false => ReasonCode::UNSPECIFIED_ERROR,
+            };
+            let why = format!("the handshake failed: {error}");
+            guard.listener.refused(&engine, &peer, code, &why);
             return None;
         }
         None => {
             if !stopped.is_closed() {
                 count_one(&engine.counts.handshakes_timed_out);
+                guard.listener.refused(&engine, &peer, ReasonCode::UNSPECIFIED_ERROR, LATE);
             }
             return None;
         }
@@ -550,11 +569,6 @@ async fn contained<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T
             .unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
     })
     .await
-}
-
-/// An error may quote what the peer sent.
-fn escaped(error: &io::Error) -> String {
-    error.to_string().escape_debug().collect()
 }
 
 /// A connection's entry in the books of its listener; its drop removes the entry.

@@ -1,6 +1,7 @@
 //! A log without a reader: traffic continues, signals end the program, and lost lines are reported.
 
 use std::io::{BufRead, Read, Write};
+use std::net::TcpStream;
 
 use super::{Running, connect, file};
 
@@ -44,6 +45,44 @@ fn a_log_that_nobody_reads_stops_neither_traffic_nor_the_end() {
         assert_eq!(end.join().expect("the program's end"), Some(0));
         drop(out); // open until now, and not read
     });
+}
+
+/// The lines of the log about clients, each without what stands before the text.
+fn lines_about<'a>(out: &'a str, what: &str) -> Vec<&'a str> {
+    let lines = out.lines().filter(|line| line.contains(what));
+    lines.map(|line| line.split_once("client ").map_or(line, |(_, text)| text)).collect()
+}
+
+#[test]
+fn each_client_that_comes_and_goes_is_a_line_and_a_flood_of_them_is_a_number() {
+    let mut program = Running::start(&[], Some("tcp://127.0.0.1:0"));
+    let (_, endpoint) = program.listening();
+    let mut one = connect(&endpoint);
+    one.write_all(b"\xE0\x00").expect("DISCONNECT");
+    assert_eq!(one.read(&mut [0; 9]).expect("the end"), 0);
+    let address = endpoint.trim_start_matches("tcp://");
+    let mut flood: Vec<_> =
+        (0..200).map(|_| TcpStream::connect(address).expect("a listener")).collect();
+    for (number, client) in flood.iter_mut().enumerate() {
+        let id = format!("{number:04}");
+        client
+            .write_all(
+                &[&b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04"[..], id.as_bytes()].concat(),
+            )
+            .expect("CONNECT");
+    }
+    // The number comes with a tick after the second is over.
+    let mut out = String::new();
+    while !out.contains(" more clients connected or disconnected in the last second") {
+        assert_ne!(program.out.read_line(&mut out).expect("UTF-8"), 0, "the log ended: {out}");
+    }
+    program.signal("TERM");
+    out.push_str(&program.end().out);
+    let came = lines_about(&out, " connected from ");
+    let went = lines_about(&out, " disconnected: ");
+    assert!(came[0].contains("from 127.0.0.1:") && came[0].contains("(MQTT 3.1.1, "), "{out}");
+    assert!(went[0].ends_with("disconnected: DISCONNECT by the Client (0x00 Success)"), "{out}");
+    assert!(came.len() < 201, "{out}");
 }
 
 #[test]

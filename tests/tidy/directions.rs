@@ -47,8 +47,11 @@ const PARTS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "access",
+            "log_lines",
             "announce",
+            "comings",
+            "watch",
+            "access",
             "authentication",
             "fetching",
             "holder",
@@ -60,6 +63,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "outbox",
             "registry",
             "state",
+            "drops",
             "route",
             "batch",
             "errand",

@@ -131,6 +131,7 @@ impl Dispatch {
             authentication_data: Secret::new(connect.authentication_data.unwrap_or_default()),
         };
         let by = now.plus(self.connection.limits().connect_decision_timeout);
+        self.note_asked(client_id.clone(), user.as_ref());
         let connect = Undecided {
             header,
             body: Bytes::copy_from_slice(body),
@@ -344,8 +345,10 @@ impl Dispatch {
     // ---- Refusals and ends -----------------------------------------------------------------------
 
     /// The fault that tells the Client of a refusal, which is counted and logged. `None`: of a re-authentication.
-    fn refused(&self, refusal: &Refusal, connect: Option<&Undecided>) -> Fault {
-        let access = &self.engine.access;
+    fn refused(&mut self, refusal: &Refusal, connect: Option<&Undecided>) -> Fault {
+        let engine = self.engine.clone();
+        let access = &engine.access;
+        self.note_rule(refusal.rule());
         let Some(connect) = connect else {
             let id = self.session.as_ref().map_or("", |held| &held.cell.client_id);
             access.refused(id, None, &self.peer, refusal);

@@ -21,6 +21,7 @@ use crate::transport::Transport;
 use crate::transport::memory::{MemoryStream, MemoryTransport};
 
 mod access;
+mod events;
 mod origin;
 mod routes;
 

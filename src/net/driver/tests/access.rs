@@ -13,7 +13,7 @@ use crate::reason_code::ReasonCode;
 const METHOD: &str = "PLAY";
 
 /// CONNECT of MQTT 5 without Keep Alive, with Clean Start, and with these properties.
-fn connect_with(client_id: &str, properties: &[Vec<u8>], user: Option<&str>) -> Vec<u8> {
+pub(super) fn connect_with(client_id: &str, properties: &[Vec<u8>], user: Option<&str>) -> Vec<u8> {
     let flags = 0b10 | if user.is_some() { 0x80 } else { 0 };
     let mut parts = vec![string("MQTT"), vec![5, flags, 0, 0], section(properties)];
     parts.push(string(client_id));
@@ -34,7 +34,7 @@ fn auth(reason: u8, data: &[u8]) -> Vec<u8> {
 }
 
 /// CONNECT of MQTT 3.1.1.
-fn old(client_id: &str) -> Vec<u8> {
+pub(super) fn old(client_id: &str) -> Vec<u8> {
     packet(0x10, &[string("MQTT"), vec![4, 2, 0, 0], string(client_id)])
 }
 
