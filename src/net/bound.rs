@@ -407,6 +407,10 @@ impl Transport for BoundListener {
         each!(&self.0, transport => transport.local_endpoints())
     }
 
+    fn url(&self) -> Option<String> {
+        Some(self.1.to_string())
+    }
+
     fn sockets(&self) -> ListeningSockets {
         each!(&self.0, transport => transport.sockets())
     }
