@@ -2,14 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::session_cell::{CellState, SessionCell};
 use crate::events::DisconnectCause;
 use crate::ledger::Ledger;
 use crate::packet::ProtocolVersion;
-use crate::transport::PeerInfo;
 
 /// A Session as [`Broker::sessions`](crate::Broker::sessions) and [`Broker::find_sessions`](crate::Broker::find_sessions)
 /// return it. Texts are as Clients sent them; `Display` writes one line and escapes them.
@@ -29,8 +27,8 @@ pub struct SessionInfo {
     pub address: Option<SocketAddr>,
     /// The name of the listener through which the Client came last. `None` of a client in process.
     pub listener: Option<String>,
-    /// The protocol version of the present Network Connection; `None` while the Client is not connected. An
-    /// in-process client has MQTT 5.
+    /// The protocol version of the present Network Connection; while the Client is away, of the last one. An in-process
+    /// client has MQTT 5.
     pub version: Option<ProtocolVersion>,
     /// When the Client connected last.
     pub connected_at: Option<SystemTime>,
@@ -40,7 +38,7 @@ pub struct SessionInfo {
     pub last_disconnect: Option<DisconnectCause>,
     /// Clean Start (3.x: Clean Session) of the last CONNECT.
     pub clean_start: Option<bool>,
-    /// Keep Alive of the last CONNECT in seconds, 0 to 65 535; 0 is off.
+    /// Keep Alive of the last CONNECT in seconds, 0 to 65 535, or that of the Server if it has set its own; 0 is off.
     pub keep_alive_secs: Option<u16>,
     /// Session Expiry Interval in seconds. With 0 the Session ends with its Network Connection, with `u32::MAX` it
     /// never expires (section 3.1.2.11.2).
@@ -73,12 +71,13 @@ pub struct SessionInfo {
     pub ledger: Ledger,
 }
 
-/// From where a Session's Client came, and how it fares.
+/// Who a Session's Client is, how it came and left, and how it fares.
 #[derive(Debug, Default)]
-pub(super) struct Origin {
-    pub(super) user_name: Option<Arc<str>>,
+pub(super) struct Background {
+    pub(super) user_name: Option<String>,
     pub(super) address: Option<SocketAddr>,
-    pub(super) listener: Option<Arc<str>>,
+    listener: Option<String>,
+    version: Option<ProtocolVersion>,
     connected_at: Option<SystemTime>,
     disconnected_at: Option<SystemTime>,
     last_disconnect: Option<DisconnectCause>,
@@ -88,15 +87,26 @@ pub(super) struct Origin {
     secs_until_loss: Option<u64>,
 }
 
-/// Reads the origin of a Session's Client under the lock of the Session: the only place that does.
-pub(super) fn origin(state: &CellState) -> Origin {
-    let Some(subject) = &state.subject else { return Origin::default() };
-    let peer = subject.peer();
-    Origin {
-        user_name: subject.identity().user_name().map(Arc::from),
-        address: peer.and_then(PeerInfo::address),
-        listener: peer.map(|peer| Arc::from(peer.listener())),
-        ..Origin::default()
+/// Reads that under the lock of the Session: the only place that does.
+pub(super) fn background(state: &CellState) -> Background {
+    let subject = state.subject.as_ref();
+    let user_name = subject.and_then(|subject| subject.identity().user_name()).map(str::to_owned);
+    let Some(origin) = state.origin() else {
+        return Background { user_name, ..Default::default() };
+    };
+    let (left_at, last_disconnect) = origin.last_left().unzip();
+    Background {
+        user_name,
+        address: origin.address(),
+        listener: Some(origin.listener()).filter(|name| !name.is_empty()).map(str::to_owned),
+        version: Some(origin.version),
+        connected_at: Some(origin.connected_at()),
+        disconnected_at: left_at.filter(|_| !state.session.is_attached()),
+        last_disconnect,
+        clean_start: Some(origin.clean_start),
+        keep_alive_secs: Some(origin.keep_alive_secs),
+        slow: false,
+        secs_until_loss: None,
     }
 }
 
@@ -112,20 +122,20 @@ impl SessionInfo {
         if session.has_ended() {
             return None;
         }
-        let (origin, standing) = (origin(state), session.standing());
+        let (background, standing) = (background(state), session.standing());
         Some(SessionInfo {
             client_id: cell.client_id.to_string(),
-            user_name: origin.user_name.as_deref().map(str::to_owned),
+            user_name: background.user_name,
             connected: session.is_attached(),
             in_process: cell.is_in_process(),
-            address: origin.address,
-            listener: origin.listener.as_deref().map(str::to_owned),
-            version: session.version(),
-            connected_at: origin.connected_at,
-            disconnected_at: origin.disconnected_at,
-            last_disconnect: origin.last_disconnect,
-            clean_start: origin.clean_start,
-            keep_alive_secs: origin.keep_alive_secs,
+            address: background.address,
+            listener: background.listener,
+            version: background.version.or_else(|| session.version()),
+            connected_at: background.connected_at,
+            disconnected_at: background.disconnected_at,
+            last_disconnect: background.last_disconnect,
+            clean_start: background.clean_start,
+            keep_alive_secs: background.keep_alive_secs,
             expiry_secs: session.expiry_secs(),
             subscriptions: session.subscription_count(),
             waiting: standing.waiting,
@@ -133,8 +143,8 @@ impl SessionInfo {
             depth: standing.depth,
             inflight: standing.inflight,
             receiving: session.received_len(),
-            slow: origin.slow,
-            secs_until_loss: origin.secs_until_loss,
+            slow: background.slow,
+            secs_until_loss: background.secs_until_loss,
             publishes_received: cell.published(),
             ledger: session.ledger(),
         })

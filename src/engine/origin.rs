@@ -10,7 +10,6 @@ use crate::packet::{Connect, ProtocolVersion};
 use crate::transport::{AcceptedBy, PeerInfo};
 
 /// The present or the last Network Connection of a Session.
-#[cfg_attr(not(test), allow(dead_code, reason = "the inspection of Sessions reads it"))]
 #[derive(Debug)]
 pub(crate) struct Origin {
     listener: Option<Arc<AcceptedBy>>,
@@ -58,7 +57,6 @@ impl From<WallMillis> for SystemTime {
     }
 }
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the inspection of Sessions reads it"))]
 impl Origin {
     /// Of a CONNECT that was accepted.
     pub(crate) fn new(

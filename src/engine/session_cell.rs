@@ -268,7 +268,6 @@ impl CellState {
     }
 
     /// The present Network Connection of the Session, or the last one; `None` of a client in process.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the inspection of Sessions reads it"))]
     pub(crate) fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
     }

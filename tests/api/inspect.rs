@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use hrotti::{
-    Broker, Client, ClientError, DropReason, LimitUse, Limits, ListenerConfig, ListenerRules,
-    Message, PageRequest, ProtocolVersion, QoS, QueuedMessage, ReasonCode, RetainedQuery,
-    SessionInfo, SessionOrder, SessionQuery, SubscriptionInfo, SubscriptionOptions,
+    Broker, Client, ClientError, DisconnectCause, DropReason, LimitUse, Limits, ListenerConfig,
+    ListenerRules, Message, PageRequest, ProtocolVersion, QoS, QueuedMessage, ReasonCode,
+    RetainedQuery, SessionInfo, SessionOrder, SessionQuery, SubscriptionInfo, SubscriptionOptions,
     SubscriptionQuery, TopicFilter, TopicName,
 };
 use proptest::prelude::*;
@@ -76,6 +77,50 @@ fn sessions_are_found_by_identifier_user_and_address() {
     assert!(shown.starts_with(r#""lamp" of user "bob-meter" at 127.0.0.1:"#), "{shown}");
     assert!(shown.ends_with(", connected, 0 of 100 messages wait"), "{shown}");
     assert!(broker.session("nobody").is_none());
+    drop(inside);
+}
+
+/// Without access rules, which know of users only.
+#[test]
+fn a_session_tells_how_its_client_came_and_why_it_left() {
+    let (broker, endpoint) = limited(Limits::default());
+    let started = SystemTime::now();
+    let slack = Duration::from_millis(10); // times are kept to the millisecond
+    let mut connect = Connect::new(5, "c").persistent();
+    connect.keep_alive = 77;
+    let mut peer = connect.accepted(&endpoint);
+    let address = peer.0.local_addr().unwrap();
+    let first = info(&broker, "c");
+    assert_eq!((first.address, first.listener.as_deref()), (Some(address), Some("l")));
+    assert_eq!((first.clean_start, first.keep_alive_secs), (Some(false), Some(77)));
+    assert_eq!((first.user_name, first.disconnected_at, first.last_disconnect), (None, None, None));
+    let connected_at = first.connected_at.unwrap();
+    assert!(connected_at >= started - slack && connected_at <= SystemTime::now() + slack);
+    peer.send(&[0xE0, 1, 4]);
+    peer.until_closed();
+    until("it is away", || !info(&broker, "c").connected);
+    let away = info(&broker, "c");
+    assert_eq!((away.address, away.version), (Some(address), Some(ProtocolVersion::V5)));
+    assert_eq!(away.connected_at, first.connected_at);
+    assert!(away.disconnected_at.unwrap() >= connected_at);
+    let left = DisconnectCause::ByClient(ReasonCode::DISCONNECT_WITH_WILL);
+    assert_eq!(away.last_disconnect, Some(left));
+    let again = Connect::new(4, "c").persistent().accepted(&endpoint);
+    let found = info(&broker, "c");
+    assert_eq!((found.version, found.disconnected_at), (Some(ProtocolVersion::V3_1_1), None));
+    assert_eq!(found.last_disconnect, Some(left), "that before the present one");
+    assert!(broker.disconnect("c", ReasonCode::ADMINISTRATIVE_ACTION));
+    until("it is away", || !info(&broker, "c").connected);
+    let cause = info(&broker, "c").last_disconnect.unwrap();
+    assert!(
+        matches!(cause, DisconnectCause::ByServer(ReasonCode::ADMINISTRATIVE_ACTION, _)),
+        "{cause}"
+    );
+    again.vanish();
+    let inside = broker.client("inside").unwrap();
+    let found = info(&broker, "inside");
+    assert_eq!((found.address, found.listener, found.connected_at), (None, None, None));
+    assert_eq!(found.version, Some(ProtocolVersion::V5));
     drop(inside);
 }
 
@@ -431,7 +476,7 @@ fn retain(broker: &Broker, topic: &str, expiry_secs: Option<u32>) {
 fn retained_messages_are_found_page_by_page_and_removed_by_filter() {
     const COUNT: usize = 5_000;
     let broker = Broker::new(10);
-    let started = std::time::SystemTime::now();
+    let started = SystemTime::now();
     (0..COUNT).for_each(|number| retain(&broker, &format!("a/{number:04}/x"), Some(100)));
     for topic in ["b", "b/x", "$internal/state"] {
         retain(&broker, topic, None);
@@ -444,9 +489,9 @@ fn retained_messages_are_found_page_by_page_and_removed_by_filter() {
     assert_eq!(first.message.topic(), "a/4000/x");
     assert_eq!(first.to_string(), r#""a/4000/x": 4 bytes at QoS 1"#);
     assert!((90..=100).contains(&first.expires_in_secs.unwrap()));
-    let slack = std::time::Duration::from_secs(1); // the clock on the wall and the broker's are two
+    let slack = Duration::from_secs(1); // the clock on the wall and the broker's are two
     assert!(first.published_at >= started - slack);
-    assert!(first.published_at <= std::time::SystemTime::now() + slack);
+    assert!(first.published_at <= SystemTime::now() + slack);
     // Behind the last of a page, whatever was removed before it.
     assert_eq!(in_time(broker.clear_retained(&filter("a/4000/x"))), 1);
     query.page = page(1, 10);

@@ -6,7 +6,7 @@ use super::pages::{Page, PageRequest, Sorted, Turns};
 use super::ranked::Ranked;
 use super::subscriptions::SubscriptionInfo;
 use crate::broker::Broker;
-use crate::broker::session_info::{SessionInfo, origin};
+use crate::broker::session_info::{SessionInfo, background};
 use crate::engine::inspect::Cells;
 use crate::engine::session_cell::SessionCell;
 use crate::message::Message;
@@ -157,19 +157,19 @@ impl SessionQuery {
         if text.is_none() && self.slow.is_none() {
             return Some((rank, true));
         }
-        let origin = origin(&state);
+        let background = background(&state);
         drop(state);
         let is_found = |text: &str| {
             line.clear();
-            if let Some(address) = origin.address {
+            if let Some(address) = background.address {
                 // Writing to a text never fails.
                 let _written = write!(line, "{address}");
             }
-            let of_user = origin.user_name.as_ref().is_some_and(|name| name.contains(text));
+            let of_user = background.user_name.as_ref().is_some_and(|name| name.contains(text));
             of_user || line.contains(text)
         };
         let found = text.is_none_or(is_found);
-        let slow = self.slow.is_none_or(|wanted| origin.slow == wanted);
+        let slow = self.slow.is_none_or(|wanted| background.slow == wanted);
         (found && slow).then_some((rank, true))
     }
 }
