@@ -12,6 +12,7 @@ mod house;
 mod listeners;
 #[path = "reload/load.rs"]
 mod load;
+#[allow(dead_code, reason = "these tests use a part of it")]
 #[path = "api/peer.rs"]
 mod peer;
 #[path = "reload/refused.rs"]

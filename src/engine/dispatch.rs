@@ -329,9 +329,8 @@ impl Dispatch {
             counts.connections.fetch_sub(1, Ordering::AcqRel);
         })?;
         let (connection, answers) = (&mut self.connection, &mut self.answers);
-        let limits = connection.limits().clone();
         let opened = engine
-            .open(connect, &limits, admitted, &self.peer, &self.link, now, |accepted, out| {
+            .open(connect, admitted, &self.peer, &self.link, now, |accepted, out| {
                 out.append(answers); // the rest of an AUTH, if the Client was quick
                 connection.accept(accepted, out);
             })

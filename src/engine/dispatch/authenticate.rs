@@ -112,7 +112,8 @@ impl Dispatch {
                 return Err(Fault::Refused(ReasonCode::BAD_AUTHENTICATION_METHOD, detail).into());
             }
             let assigned = assigned.is_some();
-            let admitted = Admitted { client_id, assigned, identity: None, rules: &rules };
+            let limits = &*self.connection.limits().clone();
+            let admitted = Admitted { client_id, assigned, identity: None, rules: &rules, limits };
             return self.open(connect, &admitted, now);
         };
         let client_id: Arc<str> = client_id.into();
@@ -242,7 +243,8 @@ impl Dispatch {
         };
         self.connection.grant(&connect, data)?;
         let identity = Some(identity);
-        let admitted = Admitted { client_id: &client_id, assigned, identity, rules: &rules };
+        let (client_id, limits) = (&*client_id, &*self.connection.limits().clone());
+        let admitted = Admitted { client_id, assigned, identity, rules: &rules, limits };
         self.open(&connect, &admitted, now)?;
         match &mut self.authentication {
             Some(kept) if kept.method.is_some() || ends.is_some() => kept.ends = ends,
