@@ -297,7 +297,7 @@ impl Broker {
         Broker { last: Arc::new(StopOnDrop { engine, listeners, lifecycle }) }
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.last.engine
     }
 

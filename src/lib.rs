@@ -26,6 +26,7 @@
 //! | say who may connect and what Clients may do | [`access`] |
 //! | follow what happens | [`Broker::events`] |
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
+//! | serve metrics, a JSON API and a page over HTTP | `admin` (feature of the same name) |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
 //! | test a client or an embedding program | `testing` (feature of the same name) |
@@ -63,12 +64,17 @@
 //! - `tls` (on with `program`): listeners on `mqtts://` and `wss://`, by rustls and ring.
 //! - `access-files` (on with `program`): policies from password files and dynamic security files.
 //! - `jwt`, `http-access`, `scram` (on with `program`): policies for JSON Web Tokens, checks over HTTP, and SCRAM.
+//! - `admin` (on with `program`): the module `admin`, a listener for metrics, a JSON API and a page, by hyper.
 //! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
 //!   programs that embed the broker. It adds no dependency.
 
 pub mod access;
+#[cfg(feature = "admin")]
+pub mod admin;
+mod admin_config;
 mod broker;
 mod budget;
+mod calendar;
 pub mod config;
 mod connection;
 mod counters;
@@ -98,6 +104,7 @@ mod time;
 mod topic;
 pub mod transport;
 
+pub use admin_config::{AdminConfig, AdminConfigError};
 pub use broker::{
     Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
 };

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The rooms, from those that know nothing of others to those that know all.
 const ROOMS: &[&str] = &[
     "time",
+    "calendar",
     "budget",
     "sync",
     "reason_code",
@@ -31,10 +32,12 @@ const ROOMS: &[&str] = &[
     "explanation",
     "events",
     "listener_config",
+    "admin_config",
     "config",
     "engine",
     "net",
     "broker",
+    "admin",
     "testing",
     "lib",
 ];
