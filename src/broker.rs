@@ -24,10 +24,15 @@ use crate::transport::Transport;
 
 mod client;
 mod explain;
+mod inspect;
 mod lifecycle;
 mod session_info;
 
 pub use client::{Client, ClientError, Published};
+pub use inspect::{
+    LimitUse, Page, PageError, PageRequest, QueuedMessage, RetainedInfo, RetainedQuery,
+    SessionDetail, SessionOrder, SessionQuery, SubscriptionInfo, SubscriptionQuery,
+};
 pub use session_info::SessionInfo;
 
 use lifecycle::Lifecycle;

@@ -106,7 +106,9 @@ pub mod transport;
 
 pub use admin_config::{AdminConfig, AdminConfigError};
 pub use broker::{
-    Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
+    Broker, BrokerBuilder, BuildError, Client, ClientError, LimitUse, ListenerError, Page,
+    PageError, PageRequest, Published, QueuedMessage, RetainedInfo, RetainedQuery, SessionDetail,
+    SessionInfo, SessionOrder, SessionQuery, SubscriptionInfo, SubscriptionQuery,
 };
 pub use counters::Counters;
 pub use events::{ClientOrigin, DisconnectCause, Event, Events, Happening, Lagged};

@@ -20,6 +20,7 @@ use crate::topic::TopicFilter;
 
 mod attached;
 pub(crate) mod inflight;
+pub(crate) mod listing;
 pub(crate) mod outgoing;
 pub(crate) mod queue;
 pub(crate) mod replay;
@@ -618,6 +619,11 @@ impl Session {
 
     pub(crate) fn subscription_count(&self) -> usize {
         self.subscriptions.len()
+    }
+
+    /// Bytes of the Topic Filters.
+    pub(crate) fn subscription_bytes(&self) -> usize {
+        self.subscription_bytes
     }
 
     // ---- Questions -------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ mod client;
 mod explain;
 #[path = "api/hostile.rs"]
 mod hostile;
+#[path = "api/inspect.rs"]
+mod inspect;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/listeners.rs"]

@@ -99,6 +99,8 @@ pub(crate) struct Dispatch {
     session: Option<Held>,
     /// Answers to the Client that are not written yet.
     pub(crate) answers: Vec<u8>,
+    /// Messages of the Client that its Session does not count yet.
+    published: u32,
     routes: RouteCache,
     parked: Option<Box<Parked>>,
     authentication: Option<Box<Authentication>>,
@@ -118,6 +120,7 @@ impl Dispatch {
             link,
             session: None,
             answers: Vec::new(),
+            published: 0,
             routes: RouteCache::default(),
             parked: None,
             authentication: None,
@@ -288,6 +291,7 @@ impl Dispatch {
     /// Flushes the batch of this turn, or parks it. Returns whether the queue of a subscriber that is not slow is
     /// still half full: then the task yields.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.count_published();
         if self.parked.is_some() {
             return false;
         }
@@ -301,6 +305,15 @@ impl Dispatch {
                 self.park(None, turn);
                 false
             }
+        }
+    }
+
+    /// Has the Session count the messages of a batch, so that no single one costs anything that other threads see.
+    fn count_published(&mut self) {
+        if self.published > 0
+            && let Some(held) = &self.session
+        {
+            held.cell.count_published(u64::from(std::mem::take(&mut self.published)));
         }
     }
 
@@ -336,7 +349,7 @@ impl Dispatch {
             })
             .inspect_err(|_| {
                 counts.connections.fetch_sub(1, Ordering::AcqRel);
-                leave_listener(listener.as_deref());
+                leave_listener(listener.as_deref(), connect.version);
             })?;
         debug!(
             target: PROTOCOL_LOG,
@@ -373,6 +386,7 @@ impl Dispatch {
             self.connection.acknowledge(qos, id, ReasonCode::SUCCESS, "", &mut self.answers);
             return Ok(());
         }
+        self.published += 1;
         let arriving = Arriving {
             topic: &name,
             payload: publish.payload,
@@ -556,7 +570,7 @@ impl Dispatch {
                 Some(End::Broken("taken over by another Network Connection amid a packet"))
             }
             Order::Abort => Some(End::Broken("the deadline of the stop has passed")),
-            order => Some(End::Fault(order.fault())),
+            order => Some(End::Fault(self.link.mailbox.fault(order))),
         }
     }
 
@@ -631,7 +645,8 @@ impl Dispatch {
             }
         }
         self.engine.counts.connections.fetch_sub(1, Ordering::AcqRel);
-        leave_listener(self.peer.accepted_by().map(|listener| &**listener));
+        let listener = self.peer.accepted_by().map(|listener| &**listener);
+        leave_listener(listener, self.connection.version());
         let left = self.engine.leave_session(&held.cell, held.epoch, departure, now);
         if let Some(identity) = &held.identity {
             self.engine.access.disconnected(&held.cell.client_id, identity, &self.peer);

@@ -15,7 +15,7 @@ use ahash::RandomState;
 use super::access::AccessControl;
 use super::announce::Announcer;
 use super::registry::Registry;
-use super::send_context::Sending;
+use super::send_context::{Kept, Sending};
 use super::session_cell::{CellState, SessionCell};
 use super::share::Group;
 use super::timers::{Due, TICK_MILLIS, Wheel, tick_of};
@@ -64,8 +64,8 @@ pub(crate) struct Engine {
     /// Counts changes of the tree and of the access rules, each of which makes remembered routes void.
     pub(crate) generation: AtomicU64,
     /// Bytes of all Topic Filters in the tree.
-    subscription_bytes: AtomicUsize,
-    retained: Mutex<Retained<Message>>,
+    pub(super) subscription_bytes: AtomicUsize,
+    pub(super) retained: Mutex<Retained<Kept>>,
     /// The tick in which the wheel looks at the retained messages next.
     retained_look: AtomicU64,
     pub(crate) wheel: Wheel<SessionCell>,
@@ -173,9 +173,8 @@ impl Engine {
             if retained.next_expiry().is_some_and(|at| at <= now) {
                 retained.expire(now).take(EXPIRED_AT_ONCE).for_each(drop);
             }
-            retained
-                .set(message.topic(), message.clone(), message.size_bytes(), expires_at)
-                .is_err()
+            let kept = Kept { message: message.clone(), since: now };
+            retained.set(message.topic(), kept, message.size_bytes(), expires_at).is_err()
         };
         if refused {
             count_one(&self.counts.retained_refused);
@@ -197,7 +196,7 @@ impl Engine {
         self.retained_look.store(u64::MAX, Ordering::Release);
         loop {
             // Dropped after the lock is released: freeing many messages takes time.
-            let expired: Vec<Message> =
+            let expired: Vec<Kept> =
                 lock(&self.retained).expire(now).take(EXPIRED_AT_ONCE).collect();
             budget.spend(expired.len() * 2);
             if expired.len() < EXPIRED_AT_ONCE || budget.is_spent() {

@@ -69,6 +69,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "due",
             "dispatch",
             "explain",
+            "inspect",
         ],
     ),
     (
@@ -85,7 +86,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "listener",
         ],
     ),
-    ("broker", &["session_info", "lifecycle", "client", "explain"]),
+    ("broker", &["session_info", "lifecycle", "client", "explain", "inspect"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.
