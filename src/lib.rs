@@ -23,6 +23,7 @@
 //! | bound what Clients can make grow | [`Limits`], [`Broker::builder`], [`Counters`] |
 //! | publish and subscribe in process | [`Client`], [`Message`], [`TopicFilter`], [`SubscriptionOptions`] |
 //! | see the outcome of every message | [`Ledger`], [`Broker::sessions`] |
+//! | see what was moved | [`Traffic`] |
 //! | say who may connect and what Clients may do | [`access`] |
 //! | follow what happens | [`Broker::events`] |
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
@@ -102,6 +103,7 @@ mod sync;
 pub mod testing;
 mod time;
 mod topic;
+mod traffic;
 pub mod transport;
 
 pub use admin_config::{AdminConfig, AdminConfigError};
@@ -121,9 +123,12 @@ pub use message::{Message, PropertyError};
 pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
 pub use network::{Network, NetworkError};
-pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+pub use packet::{
+    PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions,
+};
 pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
+pub use traffic::Traffic;
 pub use transport::Transport;
 
 /// The programs in the README, as tests.

@@ -44,3 +44,5 @@ mod tls;
 #[cfg(all(feature = "jwt", feature = "scram", feature = "http-access"))]
 #[path = "api/tokens.rs"]
 mod tokens;
+#[path = "api/traffic.rs"]
+mod traffic;

@@ -13,6 +13,7 @@ use crate::session::Session;
 use crate::session::replay::{Found, SendContext};
 use crate::sync::lock;
 use crate::time::Timestamp;
+use crate::traffic::TrafficCounts;
 
 /// The steps that a question costs whose answer is not that to the question before.
 const ASK_STEPS: usize = 8;
@@ -28,6 +29,7 @@ pub(crate) struct Kept {
 pub(crate) struct Sending<'a> {
     pub(crate) retained: &'a Mutex<Retained<Kept>>,
     pub(crate) access: &'a AccessControl,
+    pub(crate) traffic: &'a TrafficCounts,
     pub(crate) asker: Asker<'a>,
     pub(crate) budget: &'a mut Budget,
 }

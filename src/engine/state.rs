@@ -32,6 +32,7 @@ use crate::sync::{lock, read, write};
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 use crate::topic::tree::Tree;
+use crate::traffic::{Traffic, TrafficCounts};
 
 /// How often the books are read anew because a Session ended meanwhile.
 const LEDGER_READS_MAX: usize = 8;
@@ -70,6 +71,7 @@ pub(crate) struct Engine {
     retained_look: AtomicU64,
     pub(crate) wheel: Wheel<SessionCell>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) traffic: TrafficCounts,
     /// The books of ended Sessions, and of messages that belong to no Session.
     books: Mutex<Ledger>,
     /// Counts what was added to the books of Sessions that ended.
@@ -96,6 +98,7 @@ impl Engine {
         Engine {
             host,
             counts: access.counts.clone(),
+            traffic: TrafficCounts::default(),
             access,
             announcer: Announcer::new(),
             registry: Registry::new(&hasher),
@@ -138,8 +141,8 @@ impl Engine {
         cell: &'a SessionCell,
         budget: &'a mut Budget,
     ) -> Sending<'a> {
-        let (retained, access) = (&self.retained, &self.access);
-        Sending { retained, access, asker: cell.asker(), budget }
+        let (retained, access, traffic) = (&self.retained, &self.access, &self.traffic);
+        Sending { retained, access, traffic, asker: cell.asker(), budget }
     }
 
     /// An identifier for a Client that brings none, which no Session has (MQTT-3.2.2-16). It cannot be guessed from
@@ -324,6 +327,11 @@ impl Engine {
             retained_bytes,
             ..self.counts.read()
         }
+    }
+
+    /// What the broker has moved.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic.read(self.registry.most())
     }
 
     /// Adds the books of an ended Session. Called with its lock held, so that its messages are counted in exactly one

@@ -327,7 +327,9 @@ impl Accepting {
         let mailbox = Arc::new(Mailbox::of_listener(self.listener.by.number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
+        engine.traffic.socket_accepted();
         let guard = Entered {
+            engine: self.engine.clone(),
             number,
             listener: self.listener.clone(),
             permit: Some(permit),
@@ -442,6 +444,7 @@ fn escaped(error: &io::Error) -> String {
 
 /// A connection's entry in the books of its listener; its drop removes the entry.
 struct Entered {
+    engine: Weak<Engine>,
     number: u64,
     listener: Arc<Listener>,
     permit: Option<SemaphoreGuardArc>,
@@ -457,5 +460,8 @@ impl Admission for Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         lock(&self.listener.connections).remove(&self.number);
+        if let Some(engine) = self.engine.upgrade() {
+            engine.traffic.socket_gone();
+        }
     }
 }

@@ -18,6 +18,7 @@ const ROOMS: &[&str] = &[
     "limits",
     "ledger",
     "counters",
+    "traffic",
     "message",
     "subscription",
     "retained",
