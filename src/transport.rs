@@ -9,13 +9,14 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::listener_rules::{ListenerRules, MountPoint};
+use crate::packet::ProtocolVersion;
 
 pub mod memory;
 pub mod proxy_protocol;
@@ -98,6 +99,12 @@ pub trait Transport: Send + 'static {
     /// returns only that one.
     fn local_endpoints(&self) -> Vec<String> {
         vec![self.local_endpoint()]
+    }
+
+    /// The URL that it was configured by, such as `tcp://localhost`, for [`ListenerInfo::url`](crate::ListenerInfo). The
+    /// default implementation has none; that of a [`ListenerConfig`](crate::ListenerConfig) is its URL.
+    fn url(&self) -> Option<String> {
+        None
     }
 
     /// The handle of its TLS material, by which
@@ -220,20 +227,35 @@ pub(crate) struct AcceptedBy {
     pub(crate) number: u32,
     /// Its Network Connections with an accepted CONNECT, whatever the rules were when they came.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// The same by version, the oldest first.
+    pub(crate) by_version: Arc<[AtomicUsize; 3]>,
+    /// Peers that its rules did not let in, and CONNECTs that they refused.
+    pub(crate) refused: Arc<AtomicU64>,
     /// The same listener with the rules that have replaced these.
     successor: OnceLock<Arc<AcceptedBy>>,
 }
 
 impl AcceptedBy {
     pub(crate) fn new(name: &str, rules: ListenerRules, number: u32) -> AcceptedBy {
-        let (connections, successor) = (Arc::default(), OnceLock::new());
-        AcceptedBy { name: name.into(), rules, number, connections, successor }
+        AcceptedBy {
+            name: name.into(),
+            rules,
+            number,
+            connections: Arc::default(),
+            by_version: Arc::default(),
+            refused: Arc::default(),
+            successor: OnceLock::new(),
+        }
     }
 
     /// Replaces the rules: the peers find them as the [`AcceptedBy::latest`]. Called once for each value.
     pub(crate) fn replace(&self, rules: ListenerRules) -> Arc<AcceptedBy> {
-        let connections = self.connections.clone();
-        let next = AcceptedBy { connections, ..AcceptedBy::new(&self.name, rules, self.number) };
+        let next = AcceptedBy {
+            connections: self.connections.clone(),
+            by_version: self.by_version.clone(),
+            refused: self.refused.clone(),
+            ..AcceptedBy::new(&self.name, rules, self.number)
+        };
         self.successor.get_or_init(|| Arc::new(next)).clone()
     }
 
@@ -244,6 +266,16 @@ impl AcceptedBy {
             latest = later;
         }
         Some(latest)
+    }
+
+    /// Its Network Connections with an accepted CONNECT of this version.
+    pub(crate) fn of_version(&self, version: ProtocolVersion) -> &AtomicUsize {
+        let [oldest, middle, newest] = &*self.by_version;
+        match version {
+            ProtocolVersion::V3_1 => oldest,
+            ProtocolVersion::V3_1_1 => middle,
+            ProtocolVersion::V5 => newest,
+        }
     }
 }
 

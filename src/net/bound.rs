@@ -18,7 +18,7 @@ use crate::transport::{Incoming, Transport};
 /// The bound transport of a [`ListenerConfig`], as [`ListenerConfig::bind`] returns it. It accepts peers once
 /// [`Broker::add_transport`](crate::Broker::add_transport) has it.
 #[derive(Debug)]
-pub struct BoundListener(Kind);
+pub struct BoundListener(Kind, Box<str>);
 
 #[derive(Debug)]
 enum Kind {
@@ -174,7 +174,7 @@ impl ListenerConfig {
                 return Err(invalid("a listener without TLS has no certificate".into()));
             }
         };
-        Ok(Bound { transport: BoundListener(kind), sockets })
+        Ok(Bound { transport: BoundListener(kind, self.to_string().into()), sockets })
     }
 
     fn over(&self, tcp: TcpTransport, limits: &Limits) -> io::Result<Kind> {
@@ -267,7 +267,8 @@ impl ListenerConfig {
             Place::Beside => UnixTransport::bind_beside,
             Place::New | Place::Sockets(_) => UnixTransport::bind_as,
         };
-        Ok(BoundListener(Kind::Unix(bind(&path, socket.mode, owner)?)))
+        let unix = bind(&path, socket.mode, owner)?;
+        Ok(BoundListener(Kind::Unix(unix), self.to_string().into()))
     }
 
     #[cfg(not(unix))]
@@ -308,6 +309,10 @@ impl Transport for BoundListener {
         each!(&self.0, transport => transport.local_endpoints())
     }
 
+    fn url(&self) -> Option<String> {
+        Some(self.1.to_string())
+    }
+
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<TlsHandle> {
         each!(&self.0, transport => transport.tls())
@@ -331,7 +336,7 @@ mod tests {
         let tcp =
             block_on(config("tcp://127.0.0.1:0").bind(&Limits::default())).expect("a free port");
         assert!(
-            matches!(tcp, BoundListener(Kind::Tcp(_)))
+            matches!(tcp, BoundListener(Kind::Tcp(_), _))
                 && tcp.local_endpoint().starts_with("tcp://127.0.0.1:")
         );
         let ws = block_on(config("ws://127.0.0.1:0/mqtt").bind(&Limits::default()))

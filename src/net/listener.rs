@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
@@ -26,6 +26,7 @@ use crate::engine::timers::{Mailbox, Order};
 use crate::limits::Limits;
 use crate::listener_rules::ListenerRules;
 use crate::network::Network;
+use crate::packet::ProtocolVersion;
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
 #[cfg(feature = "tls")]
@@ -51,8 +52,20 @@ pub struct ListenerInfo {
     pub endpoint: String,
     /// All bound endpoints, `endpoint` first: a host name is bound at every address that it has.
     pub endpoints: Vec<String>,
+    /// The URL that it was configured by: [`Transport::url`].
+    pub url: Option<String>,
+    /// What it asks of its peers.
+    pub rules: ListenerRules,
+    /// When it was added.
+    pub since: SystemTime,
     /// Network Connections of this listener at this moment, including those before CONNECT.
     pub connections: usize,
+    /// Network Connections with an accepted CONNECT, for each version of MQTT, the oldest first.
+    pub versions: [(ProtocolVersion, usize); 3],
+    /// Peers that its rules let in since it was added, including those whose handshake or CONNECT failed.
+    pub accepted: u64,
+    /// Peers that its rules did not let in since it was added, and CONNECTs that its rules refused.
+    pub refused: u64,
 }
 
 /// The listeners of one broker, in the order in which they were added.
@@ -73,6 +86,8 @@ pub(crate) struct Listener {
     /// Its name and rules, as peers know them that come now.
     by: Mutex<Arc<AcceptedBy>>,
     endpoints: Vec<String>,
+    url: Option<String>,
+    since: SystemTime,
     /// The material of a TLS listener.
     #[cfg(feature = "tls")]
     tls: Mutex<Option<TlsHandle>>,
@@ -120,6 +135,8 @@ impl Listeners {
             name: name.into(),
             by: Mutex::new(Arc::new(AcceptedBy::new(name, rules, number))),
             endpoints: transport.local_endpoints(),
+            url: transport.url(),
+            since: engine.host.wall(),
             #[cfg(feature = "tls")]
             tls: Mutex::new(transport.tls()),
             stop,
@@ -218,6 +235,16 @@ impl Listeners {
             .map(|listener| lock(&listener.tls).clone())
     }
 
+    /// The most peers of one listener that have not sent CONNECT.
+    pub(crate) fn most_handshakes(&self) -> usize {
+        let all = lock(&self.all);
+        let before_connect = all.iter().map(|listener| {
+            let connected = listener.by().connections.load(Ordering::Acquire);
+            lock(&listener.connections).len().saturating_sub(connected)
+        });
+        before_connect.max().unwrap_or_default()
+    }
+
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {
         lock(&self.all).iter().map(|listener| listener.info()).collect()
     }
@@ -225,11 +252,19 @@ impl Listeners {
 
 impl Listener {
     fn info(&self) -> ListenerInfo {
+        let by = self.by();
         ListenerInfo {
             name: self.name.to_string(),
             endpoint: self.endpoints.first().cloned().unwrap_or_default(),
             endpoints: self.endpoints.clone(),
+            url: self.url.clone(),
+            rules: by.rules.clone(),
+            since: self.since,
             connections: lock(&self.connections).len(),
+            versions: [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5]
+                .map(|version| (version, by.of_version(version).load(Ordering::Acquire))),
+            accepted: self.numbers.load(Ordering::Relaxed),
+            refused: by.refused.load(Ordering::Relaxed),
         }
     }
 
@@ -251,6 +286,7 @@ impl Listener {
         let address = peer.address().map(|address| address.ip());
         if !self.by().rules.lets_in(address) {
             count_one(&engine.counts.networks_refused);
+            count_one(&self.by().refused);
             debug!("listener {:?} lets in no peer of the network of {peer}", self.name);
             return false;
         }
@@ -259,6 +295,7 @@ impl Listener {
         let admits = rates.admits(address, engine.now());
         if !admits {
             count_one(&engine.counts.address_connects_refused);
+            count_one(&self.by().refused);
             debug!("listener {:?}: {peer} connects too often", self.name);
         }
         admits
@@ -396,7 +433,9 @@ impl Accepting {
         let mailbox = Arc::new(Mailbox::of_listener(self.listener.by().number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
+        engine.traffic.socket_accepted();
         let guard = Entered {
+            engine: self.engine.clone(),
             number,
             listener: self.listener.clone(),
             permit: Some(permit),
@@ -511,6 +550,7 @@ fn escaped(error: &io::Error) -> String {
 
 /// A connection's entry in the books of its listener; its drop removes the entry.
 struct Entered {
+    engine: Weak<Engine>,
     number: u64,
     listener: Arc<Listener>,
     permit: Option<SemaphoreGuardArc>,
@@ -526,5 +566,8 @@ impl Admission for Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         lock(&self.listener.connections).remove(&self.number);
+        if let Some(engine) = self.engine.upgrade() {
+            engine.traffic.socket_gone();
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The rooms, from those that know nothing of others to those that know all.
 const ROOMS: &[&str] = &[
     "time",
+    "calendar",
     "budget",
     "sync",
     "reason_code",
@@ -17,6 +18,7 @@ const ROOMS: &[&str] = &[
     "limits",
     "ledger",
     "counters",
+    "traffic",
     "message",
     "subscription",
     "retained",
@@ -31,10 +33,12 @@ const ROOMS: &[&str] = &[
     "explanation",
     "events",
     "listener_config",
+    "admin_config",
     "config",
     "engine",
     "net",
     "broker",
+    "admin",
     "server",
     "testing",
     "lib",
@@ -67,6 +71,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "due",
             "dispatch",
             "explain",
+            "inspect",
         ],
     ),
     (
@@ -83,8 +88,8 @@ const PARTS: &[(&str, &[&str])] = &[
             "listener",
         ],
     ),
-    ("broker", &["session_info", "lifecycle", "client", "explain"]),
-    ("server", &["loaded", "binding", "plan", "reload"]),
+    ("broker", &["session_info", "lifecycle", "client", "explain", "inspect"]),
+    ("server", &["loaded", "binding", "plan", "reload", "operator"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.
