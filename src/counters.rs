@@ -161,6 +161,18 @@ counters! {
         policy_disconnects,
         /// Alarms by `slow_consumer_percent` and `slow_consumer_secs`: Sessions whose queue became long and stayed so.
         slow_alarms,
+        /// Connections to an admin listener closed by `admin_connections_max`.
+        admin_connections_refused,
+        /// Event streams of an admin listener refused by `admin_streams_max`.
+        admin_streams_refused,
+        /// Requests to an admin listener refused by `admin_request_bytes_max`, or by the size of their head.
+        admin_requests_too_large,
+        /// Requests to an admin listener refused, or connections closed, by `admin_timeout`.
+        admin_requests_timed_out,
+        /// Requests to an admin listener refused because they show no token, or another one.
+        admin_requests_unauthorized,
+        /// Requests to an admin listener without a token refused because they come from a page of another origin.
+        admin_requests_foreign,
     }
 }
 

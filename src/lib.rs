@@ -28,6 +28,7 @@
 //! | follow what happens | [`Broker::events`] |
 //! | search and steer a running broker | [`Broker::find_sessions`], [`Broker::find_subscriptions`], [`Broker::find_retained`], [`Broker::limits_in_use`], [`Broker::disconnect`], [`Broker::publish`] |
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
+//! | serve metrics, a JSON API and a page over HTTP | `admin` (feature of the same name) |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
 //! | run a broker by a configuration, and change it while it runs | [`Server`] |
@@ -66,12 +67,17 @@
 //! - `tls` (on with `program`): listeners on `mqtts://` and `wss://`, by rustls and ring.
 //! - `access-files` (on with `program`): policies from password files and dynamic security files.
 //! - `jwt`, `http-access`, `scram` (on with `program`): policies for JSON Web Tokens, checks over HTTP, and SCRAM.
+//! - `admin` (on with `program`): the module `admin`, a listener for metrics, a JSON API and a page, by hyper.
 //! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
 //!   programs that embed the broker. It adds no dependency.
 
 pub mod access;
+#[cfg(feature = "admin")]
+pub mod admin;
+mod admin_config;
 mod broker;
 mod budget;
+mod calendar;
 pub mod config;
 mod connection;
 mod counters;
@@ -104,6 +110,7 @@ mod topic;
 mod traffic;
 pub mod transport;
 
+pub use admin_config::{AdminConfig, AdminConfigError};
 pub use broker::{
     Broker, BrokerBuilder, BuildError, Client, ClientError, LimitUse, ListenerError, Page,
     PageError, PageRequest, Published, QueuedMessage, RetainedInfo, RetainedQuery, SessionDetail,

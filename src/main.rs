@@ -13,6 +13,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use hrotti::AdminConfig;
 use hrotti::config::Config;
 use hrotti::server::{Loaded, ServerErrors};
 
@@ -58,7 +59,9 @@ fn main() -> ExitCode {
     let url = env::var_os(VARIABLE).filter(|url| !url.is_empty());
     let ignored = args.conf.is_some() && url.is_some();
     let base = args.conf.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-    let read = configuration(args.conf.as_deref(), url.as_deref()).and_then(|config| {
+    let (conf, admin, level) = (args.conf.clone(), args.admin.clone(), args.level());
+    let source = move || configuration(conf.as_deref(), url.as_deref(), admin.as_deref());
+    let read = source().and_then(|config| {
         let loaded = Loaded::read(&config, &base).map_err(|errors| errors.to_string())?;
         Ok((config, loaded))
     });
@@ -89,20 +92,29 @@ fn main() -> ExitCode {
     if args.check {
         return say(&format!("{config}{loaded}"), ExitCode::SUCCESS);
     }
-    let (conf, level) = (args.conf.clone(), args.level());
-    let source = move || {
-        let read = configuration(conf.as_deref(), url.as_deref());
-        read.map_err(|errors| ServerErrors::new(&errors))
-    };
-    let order = serve::Order { config, loaded, source: Box::new(source), level };
+    let source = Box::new(move || source().map_err(|errors| ServerErrors::new(&errors)));
+    let order = serve::Order { config, loaded, source, level };
     match serve::until_stopped(order, &base) {
         Ok(()) => ExitCode::SUCCESS,
         Err(errors) => complain(&errors.join("\n"), 1),
     }
 }
 
-/// What to run: the file, else the variable, else the default.
-fn configuration(file: Option<&Path>, url: Option<&OsStr>) -> Result<Config, String> {
+/// What to run: the file, else the variable, else the default; and an admin listener, if the command line has one.
+fn configuration(
+    file: Option<&Path>,
+    url: Option<&OsStr>,
+    admin: Option<&str>,
+) -> Result<Config, String> {
+    let mut config = configured(file, url)?;
+    if let Some(url) = admin {
+        let admin = AdminConfig::new(url).and_then(|admin| admin.validate().map(|()| admin));
+        config.admin = Some(admin.map_err(|error| format!("--admin: {error}"))?);
+    }
+    Ok(config)
+}
+
+fn configured(file: Option<&Path>, url: Option<&OsStr>) -> Result<Config, String> {
     let (config, source) = match (file, url) {
         (Some(path), _) => {
             let name = path.display().to_string();

@@ -19,6 +19,8 @@ use crate::transport::{ListeningSocket, Transport as _};
 
 mod binding;
 mod loaded;
+#[cfg(feature = "admin")]
+mod operator;
 mod plan;
 mod reload;
 
@@ -363,8 +365,7 @@ impl Server {
     /// A file is not valid, an address cannot be bound, or the server was stopped. What was in force stays in force.
     ///
     /// # Cancel safety
-    /// Dropping the future changes nothing, unless everything is done already. A listener that gave up its address for a
-    /// new one may have stopped.
+    /// The first poll begins the reload. Dropping the future ends the waiting, not the reload.
     pub async fn reload(&self, config: Config) -> Result<Vec<Change>, ServerErrors> {
         self.carry_out(move || Ok(config)).await
     }
@@ -472,7 +473,22 @@ impl Server {
         &self,
         source: impl FnOnce() -> Result<Config, ServerErrors> + Send + 'static,
     ) -> Result<Vec<Change>, ServerErrors> {
-        let _turn = self.shared.turn.acquire().await;
+        let (done, outcome) = async_channel::bounded(1);
+        let server = self.clone();
+        // A task of its own, which ends whether anybody waits for it or not.
+        self.broker().engine().host.spawn_aside(async move {
+            let _turn = server.shared.turn.acquire().await;
+            // It fails only if nobody waits.
+            let _ = done.try_send(server.carry_out_now(source).await);
+        });
+        let outcome = outcome.recv().await;
+        outcome.unwrap_or_else(|_| Err(ServerErrors::new("the task of the reload has panicked")))
+    }
+
+    async fn carry_out_now(
+        &self,
+        source: impl FnOnce() -> Result<Config, ServerErrors> + Send + 'static,
+    ) -> Result<Vec<Change>, ServerErrors> {
         let done = self.try_to_carry_out(source).await;
         let engine = self.broker().engine();
         match &done {

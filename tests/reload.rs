@@ -1,5 +1,5 @@
 //! Another configuration while Clients are connected: what changes, what they see of it, and what stays where it fails.
-#![cfg(all(unix, feature = "tls", feature = "access-files"))]
+#![cfg(all(unix, feature = "tls", feature = "access-files", feature = "admin"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests fail by panicking
 
 #[path = "../src/transport/tls/tests/authority.rs"]
@@ -12,6 +12,9 @@ mod house;
 mod listeners;
 #[path = "reload/load.rs"]
 mod load;
+#[path = "reload/operator.rs"]
+mod operator;
+#[allow(dead_code, reason = "these tests use a part of it")]
 #[path = "api/peer.rs"]
 mod peer;
 #[path = "reload/refused.rs"]

@@ -20,6 +20,7 @@ use crate::engine::session_cell::{Link, Owner, SessionCell};
 use crate::engine::state::Engine;
 use crate::engine::timers::Mailbox;
 use crate::events::DisconnectCause;
+use crate::ledger::Ledger;
 use crate::message::Message;
 use crate::packet::{ProtocolVersion, ReasonCode, SubscriptionOptions};
 use crate::session::Terms;
@@ -191,6 +192,12 @@ impl Client {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.cell.client_id
+    }
+
+    /// The messages that were offered to this client, and their outcomes.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.cell.lock().session.ledger()
     }
 
     /// Publishes a message and returns when it is routed, that is, when it waits in the queue of every matching

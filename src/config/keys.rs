@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::access_keys::{ACCESS_KEYS, AccessKey};
+use super::admin_keys::{ADMIN_KEYS, AdminKey};
 use super::listener_keys::{LISTENER_KEYS, ListenerKey};
 use super::setting::{ANY_NAME, Setting, listener_key};
 use super::{Config, DEFAULT_SYS_INTERVAL, Logging, Stream};
@@ -27,6 +28,7 @@ pub(super) enum Kind {
     Workers,
     SysInterval,
     Access(&'static AccessKey),
+    Admin(&'static AdminKey),
     Listener(&'static ListenerKey),
     Url,
     Origins,
@@ -47,6 +49,7 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
         ])
         .chain(LISTENER_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Listener(key) }))
         .chain(ACCESS_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Access(key) }))
+        .chain(ADMIN_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Admin(key) }))
         .chain(limits.iter().map(limit))
         .chain([
             Key { path: "workers", kind: Kind::Workers },
@@ -89,7 +92,7 @@ fn holds(key: &Key) -> Holds {
         Kind::Origins => Holds::NewConnections,
         Kind::Url => Holds::NewListener,
         Kind::Access(_) | Kind::SysInterval => Holds::AtOnce,
-        Kind::Workers | Kind::LogFormat | Kind::Stream { .. } => Holds::NextStart,
+        Kind::Workers | Kind::LogFormat | Kind::Stream { .. } | Kind::Admin(_) => Holds::NextStart,
     }
 }
 
@@ -168,6 +171,7 @@ fn value(key: &Key, config: &Config) -> Option<(String, String)> {
             (anonymous, default)
         }
         Kind::Access(key) => ((key.show)(&config.access)?, String::new()),
+        Kind::Admin(key) => ((key.show)(config.admin.as_ref()?)?, String::new()),
         Kind::Url | Kind::Origins | Kind::Listener(_) => return None,
     })
 }
@@ -212,6 +216,7 @@ pub fn table() -> String {
 fn columns(key: &Key) -> [String; 5] {
     match &key.kind {
         Kind::Access(key) => key.columns.map(str::to_owned),
+        Kind::Admin(key) => key.columns.map(str::to_owned),
         Kind::Listener(key) => key.columns.map(str::to_owned),
         Kind::Limit(limit) => [
             limit.meaning.to_owned(),

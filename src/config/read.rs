@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::error::Category;
 
 use super::access_keys::incomplete;
+use super::admin_keys::AdminDraft;
 use super::errors::{escaped, nearest};
 use super::json::Json;
 use super::keys::{Key, Kind, SYS_INTERVAL_SECS_MAX, WORKERS_MAX, keys, stream_names};
@@ -15,6 +16,7 @@ use super::setting::ANY_NAME;
 use super::values::whole_number;
 use super::{Config, ConfigError, ConfigErrors, DEFAULT_SYS_INTERVAL, LogFormat, Logging, Stream};
 use crate::access::AccessConfig;
+use crate::admin_config::AdminConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::listener_config::same_address;
@@ -130,6 +132,7 @@ struct Reader<'a> {
     errors: Vec<ConfigError>,
     drafts: Vec<Draft>,
     access: AccessConfig,
+    admin: AdminDraft,
     limits: Limits,
     workers: NonZeroUsize,
     sys_interval: Duration,
@@ -144,6 +147,7 @@ impl<'a> Reader<'a> {
             errors: Vec::new(),
             drafts: Vec::new(),
             access: AccessConfig::default(),
+            admin: AdminDraft::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             sys_interval: DEFAULT_SYS_INTERVAL,
@@ -236,6 +240,7 @@ impl<'a> Reader<'a> {
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
             Kind::LogFormat => log_format(value).map(|format| self.logging.format = format),
             Kind::Access(key) => (key.read)(&mut self.access, value),
+            Kind::Admin(key) => (key.read)(&mut self.admin, value),
             Kind::Listener(key) => match self.drafts.last_mut() {
                 Some(draft) => (key.read)(&mut draft.settings, value),
                 None => Ok(()),
@@ -272,6 +277,7 @@ impl<'a> Reader<'a> {
                 self.error(key, problem);
             }
         }
+        let admin = self.admin(root);
         let at_root = match root {
             Json::Object(pairs) => pairs.as_slice(),
             _ => &[],
@@ -301,7 +307,29 @@ impl<'a> Reader<'a> {
             self.access.anonymous = Some(true);
         }
         let Reader { access, limits, workers, sys_interval, logging, .. } = self;
-        Ok(Config { listeners, access, limits, workers, sys_interval, logging })
+        Ok(Config { listeners, access, admin, limits, workers, sys_interval, logging })
+    }
+
+    /// The admin listener, if the file has one.
+    fn admin(&mut self, root: &Json) -> Option<AdminConfig> {
+        let Json::Object(pairs) = root else { return None };
+        let (_, value) = pairs.iter().find(|(name, _)| name == "admin")?;
+        // What is missing may be what is wrong.
+        let faulty = self.errors.iter().any(|error| error.at.split('.').next() == Some("admin"));
+        let Json::Object(_) = value else { return None };
+        match self.admin.complete() {
+            _ if faulty => None,
+            Ok(admin) => {
+                if let Some(problem) = self.admin_clash(&admin) {
+                    self.error("admin.url", problem);
+                }
+                Some(admin)
+            }
+            Err((key, problem)) => {
+                self.error(key, problem);
+                None
+            }
+        }
     }
 
     fn clashes(&mut self) {
@@ -319,6 +347,14 @@ impl<'a> Reader<'a> {
         for (path, problem) in found {
             self.error(&path, problem);
         }
+    }
+
+    /// The listener of MQTT whose address the admin listener claims.
+    fn admin_clash(&self, admin: &AdminConfig) -> Option<String> {
+        let good = self.drafts.iter().filter_map(|draft| Some((&draft.name, draft.url.as_ref()?)));
+        let (name, theirs) =
+            good.into_iter().find(|(_, listener)| admin.address().clashes_with(listener))?;
+        Some(same_address(admin.address(), name, theirs, None))
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) keep_alive_secs: u16,
     /// The rules that accepted it.
     pub(crate) rules: &'a Rules,
+    /// The limits that its Network Connection began with.
+    pub(crate) limits: &'a Limits,
 }
 
 /// The first bytes for a new Network Connection.
@@ -71,14 +73,13 @@ impl Engine {
     pub(crate) fn open(
         self: &Arc<Self>,
         connect: &Connect<'_>,
-        limits: &Limits,
         admitted: &Admitted<'_>,
         peer: &PeerInfo,
         link: &Link,
         now: Timestamp,
         mut connack: impl FnMut(&Accepted<'_>, Opening<'_>),
     ) -> Result<Opened, Fault> {
-        let Admitted { client_id, assigned, .. } = *admitted;
+        let Admitted { client_id, assigned, limits, .. } = *admitted;
         let mut subject = admitted.identity.clone().map(|identity| {
             Subject::new(identity).with_peer(peer).admitted_by(admitted.rules.number)
         });

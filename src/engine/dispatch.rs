@@ -379,9 +379,8 @@ impl Dispatch {
             counts.connections.fetch_sub(1, Ordering::AcqRel);
         })?;
         let (connection, answers) = (&mut self.connection, &mut self.answers);
-        let limits = connection.limits().clone();
         let opened = engine
-            .open(connect, &limits, admitted, &self.peer, &self.link, now, |accepted, opening| {
+            .open(connect, admitted, &self.peer, &self.link, now, |accepted, opening| {
                 opening.rest.append(answers); // of an AUTH, if the Client was quick
                 connection.accept(accepted, opening.packets);
             })

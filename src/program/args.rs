@@ -32,6 +32,10 @@ pub(crate) struct Args {
     #[structopt(long, value_name = "PATH", parse(from_os_str), requires = "check")]
     pub(crate) against: Option<PathBuf>,
 
+    /// Serve metrics, a JSON API and a page at this URL, for example http://127.0.0.1:9884
+    #[structopt(long, value_name = "URL")]
+    pub(crate) admin: Option<String>,
+
     /// Log at this level and above: off, error, warn, info, debug or trace
     #[structopt(
         long,

@@ -3,11 +3,14 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process;
+use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 
 use async_global_executor::GlobalExecutorConfig;
 use async_std::task::block_on;
+use hrotti::AdminConfig;
+use hrotti::admin::Admin;
 use hrotti::config::Config;
 use hrotti::server::{Adopted, Loaded, Server, ServerErrors};
 use log::LevelFilter;
@@ -50,7 +53,8 @@ pub(crate) fn until_stopped(order: Order, base: &Path) -> Result<(), Vec<String>
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
     let adopted = activation::take(config)?;
-    let served = block_on(start(order, base, &descriptors, adopted)).and_then(|server| {
+    let served = block_on(start(order, base, &descriptors, adopted));
+    let served = served.and_then(|(server, _admin)| {
         let _reporter = systemd::report(server.broker())
             .map_err(|error| one("the thread that reports to systemd cannot be started", &error))?;
         wait(&server, &mut signals)
@@ -68,7 +72,7 @@ async fn start(
     base: &Path,
     descriptors: &Descriptors,
     adopted: Adopted,
-) -> Result<Server, Vec<String>> {
+) -> Result<(Server, Option<Admin>), Vec<String>> {
     let Order { config, loaded, source, .. } = order;
     let limits = config.limits.clone();
     let started = Server::start_with(config, loaded, base, adopted).await;
@@ -81,8 +85,22 @@ async fn start(
         let _ =
             writeln!(out, "listening: {} {endpoints}", listener.name).and_then(|()| out.flush());
     }
+    let admin = match server.loaded().admin() {
+        Some(config) => Some(administer(&server, config).await?),
+        None => None,
+    };
     descriptors.report(&limits);
-    Ok(server)
+    Ok((server, admin))
+}
+
+/// Starts the admin listener, which may do what the server can.
+async fn administer(server: &Server, config: &AdminConfig) -> Result<Admin, Vec<String>> {
+    let admin = Admin::builder(server.broker().clone()).operator(Arc::new(server.clone()));
+    let admin =
+        admin.serve(config.clone()).await.map_err(|error| vec![format!("admin: {error}")])?;
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "admin: {}", admin.endpoints().join(" ")).and_then(|()| out.flush());
+    Ok(admin)
 }
 
 /// Waits for a signal, and for the broker to stop. A second signal ends the process at once. SIGHUP stops nothing:

@@ -1,11 +1,11 @@
 //! Everything that a configuration names, read before anything is bound: certificates, keys, users and rules.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::Path;
 
 use super::ServerErrors;
 use crate::access::{AccessPart, Ban, ListenerAccess, LoadedAccess};
+use crate::admin_config::AdminConfig;
 use crate::config::Config;
 use crate::listener_config::{ListenerConfig, TlsConfig};
 use crate::net::bound::Material;
@@ -30,6 +30,8 @@ pub struct Loaded {
     pub(super) bans: Vec<Ban>,
     /// For each listener of the configuration, in its order.
     pub(super) tls: Vec<Option<Material>>,
+    /// The admin listener, whose files were checked.
+    admin: Option<AdminConfig>,
     /// What an operator should change, one line each with the remedy.
     warnings: Vec<String>,
     /// Some listener takes user names from Clients' certificates.
@@ -53,6 +55,8 @@ impl Loaded {
                 Err(problems) => errors.extend(problems),
             }
         }
+        let admin = config.admin.clone().map(|admin| admin.relative_to(base));
+        errors.extend(admin.as_ref().map(wrong_with_admin).unwrap_or_default());
         let names = |listener: &ListenerConfig| listener.tls.as_ref()?.user_name;
         let listeners = config.listeners.iter().map(|(name, listener)| {
             let mut access = ListenerAccess::new(name);
@@ -73,9 +77,10 @@ impl Loaded {
         }
         warnings.extend(access.warnings().iter().cloned());
         warnings.extend(open_listeners(config));
+        warnings.extend(admin.as_ref().and_then(plain_token));
         let certificate_names = listeners.iter().any(|listener| listener.certificate_names);
         let bans = access.bans().map(|bans| bans.list()).unwrap_or_default();
-        Ok(Loaded { access, bans, tls, warnings, certificate_names })
+        Ok(Loaded { access, bans, tls, admin, warnings, certificate_names })
     }
 
     /// The access rules.
@@ -90,11 +95,32 @@ impl Loaded {
         all.filter(|part| self.certificate_names || part.key != CERTIFICATE_NAMES)
     }
 
+    /// The settings of the admin listener, if there is one, with the paths of its files.
+    #[must_use]
+    pub fn admin(&self) -> Option<&AdminConfig> {
+        self.admin.as_ref()
+    }
+
     /// What an operator should change, although everything can be used: one line each, with the remedy.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// What keeps an admin listener from being started, its address apart.
+#[cfg(feature = "admin")]
+fn wrong_with_admin(admin: &AdminConfig) -> Vec<String> {
+    match crate::admin::Admin::check(admin) {
+        Ok(()) => Vec::new(),
+        Err(error) => error.to_string().lines().map(|line| format!("admin: {line}")).collect(),
+    }
+}
+
+#[cfg(not(feature = "admin"))]
+fn wrong_with_admin(_: &AdminConfig) -> Vec<String> {
+    let remedy = "build it with the feature, or remove the key";
+    vec![format!("admin: this program was built without the feature admin; {remedy}")]
 }
 
 /// The material of one listener.
@@ -180,6 +206,12 @@ fn exposure(_: &Path) -> Exposure {
     Exposure::None
 }
 
+/// A line for an admin listener whose token everybody on the way can read.
+fn plain_token(admin: &AdminConfig) -> Option<String> {
+    let plain = !admin.is_local() && admin.tls().is_none();
+    plain.then(|| format!("admin: {admin} sends the token unencrypted; write https:// and admin.tls, or listen on 127.0.0.1"))
+}
+
 /// A line for each listener that is reachable from other machines and lets in everybody.
 fn open_listeners(config: &Config) -> impl Iterator<Item = String> + '_ {
     config.listeners.iter().filter(|(_, listener)| is_open(config, listener)).map(|(name, listener)| {
@@ -202,17 +234,10 @@ fn is_open(config: &Config, listener: &ListenerConfig) -> bool {
         .as_deref()
         .is_some_and(|networks| networks.iter().all(|network| network.address().is_loopback()));
     !listener.is_unix()
-        && !is_loopback(listener.host())
+        && !listener.is_loopback()
         && !local_peers
         && certificate != Some(ClientCertificate::Required)
         && config.access.lets_in_anonymous(listener.rules.anonymous)
-}
-
-fn is_loopback(host: &str) -> bool {
-    match host.split('%').next().unwrap_or(host).parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
-    }
 }
 
 #[cfg(test)]

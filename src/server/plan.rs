@@ -52,7 +52,7 @@ impl Plan {
         let leaving = old_names.filter(|name| !stays(name)).cloned().collect();
         let contents = contents(present, config, loaded);
         let access = old.access != config.access
-            || contents.iter().any(|change| is_about_access(change))
+            || contents.iter().any(is_about_access)
             || asks_otherwise(present, config, loaded);
         let mut changes = difference(&old.settings(), &config.settings());
         changes.extend(contents);

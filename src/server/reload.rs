@@ -1,5 +1,7 @@
 //! Carries out a plan: everything that can fail first, then everything that cannot.
 
+use std::sync::Arc;
+
 use super::binding::{self, Unbound};
 use super::loaded::Loaded;
 use super::plan::{Plan, Step};
@@ -7,6 +9,7 @@ use super::{Held, ServerErrors, Shared, State};
 use crate::config::Config;
 use crate::listener_config::ListenerConfig;
 use crate::net::bound::{Bound, Place};
+use crate::net::listener::Listener;
 use crate::transport::ListeningSocket;
 
 /// A listener that was bound and does not accept yet.
@@ -46,7 +49,10 @@ impl<'a> Reload<'a> {
             errors.extend(reload.roll_back().await);
             return Err(ServerErrors(errors));
         }
-        reload.commit();
+        for listener in reload.commit() {
+            // Its address is free when the reload is over.
+            listener.pause().await;
+        }
         Ok(())
     }
 
@@ -169,8 +175,9 @@ impl<'a> Reload<'a> {
         Ok(())
     }
 
-    /// Puts everything in force. Nothing of it fails, unless the broker is being stopped.
-    fn commit(self) {
+    /// Puts everything in force. Nothing of it fails, unless the broker is being stopped. Returns the listeners that
+    /// leave.
+    fn commit(self) -> Vec<Arc<Listener>> {
         let Reload { shared, config, loaded, plan, ready, .. } = self;
         let broker = &shared.broker;
         broker.set_limits(config.limits.clone());
@@ -197,6 +204,8 @@ impl<'a> Reload<'a> {
                 next.hold(name, held);
             }
         }
+        let leaving = plan.leaving.iter().filter_map(|name| broker.listening().find(name));
+        let leaving: Vec<Arc<Listener>> = leaving.collect();
         for name in &plan.leaving {
             shared.stop_aside(name);
         }
@@ -210,6 +219,7 @@ impl<'a> Reload<'a> {
             next.hold(&name, if accepts { Held::Running(sockets) } else { Held::Stopped });
         }
         *state = next;
+        leaving
     }
 }
 

@@ -1,7 +1,5 @@
 //! One row for each kind of change: its lines, and what a Client sees that is connected meanwhile.
 
-use std::time::Duration;
-
 use hrotti::Happening;
 
 use crate::house::{House, config};

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The rooms, from those that know nothing of others to those that know all.
 const ROOMS: &[&str] = &[
     "time",
+    "calendar",
     "budget",
     "sync",
     "reason_code",
@@ -33,10 +34,12 @@ const ROOMS: &[&str] = &[
     "explanation",
     "events",
     "listener_config",
+    "admin_config",
     "config",
     "engine",
     "net",
     "broker",
+    "admin",
     "server",
     "testing",
     "lib",
@@ -93,7 +96,7 @@ const PARTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("broker", &["session_info", "lifecycle", "client", "explain", "inspect"]),
-    ("server", &["loaded", "binding", "plan", "reload"]),
+    ("server", &["loaded", "binding", "plan", "reload", "operator"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.

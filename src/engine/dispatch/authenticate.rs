@@ -114,8 +114,10 @@ impl Dispatch {
             }
             let assigned = assigned.is_some();
             let keep_alive_secs = self.connection.keep_alive_secs();
+            let limits = &*self.connection.limits().clone();
             let (identity, rules) = (None, &rules);
-            let admitted = Admitted { client_id, assigned, identity, keep_alive_secs, rules };
+            let admitted =
+                Admitted { client_id, assigned, identity, keep_alive_secs, rules, limits };
             return self.open(connect, &admitted, now);
         };
         let client_id: Arc<str> = client_id.into();
@@ -251,7 +253,8 @@ impl Dispatch {
         let identity = Some(identity);
         let keep_alive_secs = self.connection.keep_alive_secs();
         let (client_id, rules) = (&*client_id, &rules);
-        let admitted = Admitted { client_id, assigned, identity, keep_alive_secs, rules };
+        let limits = &*self.connection.limits().clone();
+        let admitted = Admitted { client_id, assigned, identity, keep_alive_secs, rules, limits };
         self.open(&connect, &admitted, now)?;
         match &mut self.authentication {
             Some(kept) if kept.method.is_some() || ends.is_some() => kept.ends = ends,

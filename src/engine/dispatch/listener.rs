@@ -60,10 +60,9 @@ impl Dispatch {
         let (old, new) = (&before.rules, &listener.rules);
         let address = self.peer.address().map(|address| address.ip());
         let asked = self.session.is_some() || self.authentication.is_some();
-        let stays = new.lets_in(address)
-            && !(asked && !new.versions.contains(self.connection.version()))
-            && !(self.session.is_some() && new.mount_point != old.mount_point);
-        if !stays {
+        let unserved = asked && !new.versions.contains(self.connection.version());
+        let moved = self.session.is_some() && new.mount_point != old.mount_point;
+        if unserved || moved || !new.lets_in(address) {
             count_one(&self.engine.counts.listener_rules_refused);
             return Err(End::Fault(Order::ListenerRules.fault()));
         }
