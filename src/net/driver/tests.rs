@@ -22,6 +22,7 @@ use crate::transport::memory::{MemoryStream, MemoryTransport};
 
 mod access;
 mod routes;
+mod traffic;
 
 struct Nobody;
 
