@@ -232,10 +232,10 @@ fn texts(snapshot: &Snapshot, loads: &Loads) -> Vec<(String, String)> {
     }
     let ledger = &snapshot.survey.ledger;
     for &reason in DropReason::ALL {
-        add(&format!("hrotti/ledger/dropped/{}", level(reason)), ledger.dropped(reason));
+        add(&format!("hrotti/ledger/dropped/{}", level(&reason)), ledger.dropped(reason));
     }
     for &reason in FilterReason::ALL {
-        add(&format!("hrotti/ledger/filtered/{}", level(reason)), ledger.filtered(reason));
+        add(&format!("hrotti/ledger/filtered/{}", level(&reason)), ledger.filtered(reason));
     }
     for (name, count) in snapshot.counters.counted() {
         add(&format!("hrotti/limits/{name}"), count);
@@ -249,6 +249,6 @@ fn texts(snapshot: &Snapshot, loads: &Loads) -> Vec<(String, String)> {
 }
 
 /// A reason as a level of a Topic Name.
-fn level(reason: impl ToString) -> String {
+fn level(reason: &impl ToString) -> String {
     reason.to_string().replace(' ', "-")
 }

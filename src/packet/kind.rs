@@ -93,15 +93,10 @@ pub(crate) fn packets_in(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (&header, behind) = rest.split_first()?;
-        let (mut remaining, mut len) = (0, 1);
-        for (&byte, shift) in behind.iter().zip([0, 7, 14, 21]) {
-            remaining |= usize::from(byte & 0x7F) << shift;
-            len += 1;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        let len = len + remaining;
+        let last = behind.iter().take(4).position(|byte| byte & 0x80 == 0)?;
+        let digits = behind.get(..=last)?.iter().rev();
+        let remaining = digits.fold(0, |sum, byte| sum << 7 | usize::from(byte & 0x7F));
+        let len = 2 + last + remaining;
         rest = rest.get(len..)?;
         Some((header, len))
     })
@@ -132,9 +127,8 @@ mod tests {
     #[test]
     fn packets_of_any_length_are_told_apart() {
         let mut bytes = vec![0x40, 2, 0, 1, 0xD0, 0];
-        let long = 300;
-        bytes.extend([0x90, 0x80 | (long & 0x7F) as u8, (long >> 7) as u8]);
-        bytes.extend(vec![0xFF; long]);
+        bytes.extend([0x90, 0xAC, 0x02]); // 300 = 0x2C + 2 * 128
+        bytes.extend(vec![0xFF; 300]);
         bytes.extend([0xE0, 0]);
         let found: Vec<_> = packets_in(&bytes).collect();
         assert_eq!(found, [(0x40, 4), (0xD0, 2), (0x90, 303), (0xE0, 2)]);

@@ -19,6 +19,7 @@ fn bytes(status: &str, name: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use super::*;
 
@@ -35,7 +36,8 @@ mod tests {
     fn this_process_has_memory_where_the_system_tells() {
         match resident() {
             Some((now, most)) => assert!(now > 100_000 && most >= now, "{now} {most}"),
-            None => assert!(!cfg!(target_os = "linux")),
+            None if cfg!(target_os = "linux") => panic!("Linux tells it"),
+            None => {}
         }
     }
 }

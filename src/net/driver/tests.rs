@@ -24,6 +24,7 @@ mod access;
 mod events;
 mod origin;
 mod routes;
+mod traffic;
 
 struct Nobody;
 

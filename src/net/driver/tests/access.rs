@@ -21,7 +21,7 @@ pub(super) fn connect_with(client_id: &str, properties: &[Vec<u8>], user: Option
     packet(0x10, &parts)
 }
 
-fn connect_by_method(client_id: &str, data: &[u8]) -> Vec<u8> {
+pub(super) fn connect_by_method(client_id: &str, data: &[u8]) -> Vec<u8> {
     connect_with(client_id, &method(data), None)
 }
 
@@ -29,7 +29,7 @@ fn method(data: &[u8]) -> Vec<Vec<u8>> {
     vec![property(0x15, &string(METHOD)), property(0x16, &binary(data))]
 }
 
-fn auth(reason: u8, data: &[u8]) -> Vec<u8> {
+pub(super) fn auth(reason: u8, data: &[u8]) -> Vec<u8> {
     packet(0xF0, &[vec![reason], section(&method(data))])
 }
 
@@ -78,7 +78,7 @@ fn more(number: u8) -> Answer {
 }
 
 /// A Client with the method goes step by step, others are let in by their user names.
-fn step_by_step() -> Bench {
+pub(super) fn step_by_step() -> Bench {
     bench_of(Rig::answering(|shown| match shown.authentication_method {
         Some(_) if shown.authentication_data.equals(b"other") => Answer::NoAnswer,
         Some(_) => more(0),
