@@ -20,14 +20,20 @@ use crate::listener_config::{ListenerConfig, ListenerConfigError};
 use crate::listener_rules::ListenerRules;
 use crate::net::listener::{ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
+use crate::traffic::Traffic;
 use crate::transport::Transport;
 
 mod client;
 mod explain;
+mod inspect;
 mod lifecycle;
 mod session_info;
 
 pub use client::{Client, ClientError, Published};
+pub use inspect::{
+    LimitUse, Page, PageError, PageRequest, QueuedMessage, RetainedInfo, RetainedQuery,
+    SessionDetail, SessionOrder, SessionQuery, SubscriptionInfo, SubscriptionQuery,
+};
 pub use session_info::SessionInfo;
 
 use lifecycle::Lifecycle;
@@ -297,7 +303,7 @@ impl Broker {
         Broker { last: Arc::new(StopOnDrop { engine, listeners, lifecycle }) }
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.last.engine
     }
 
@@ -555,6 +561,12 @@ impl Broker {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.engine().counters()
+    }
+
+    /// What the broker has moved since it was made: packets, bytes, connections and their ends.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.engine().traffic()
     }
 
     /// A stream of what happens from now on: Clients that come, go or are refused, subscriptions, denials, slow Sessions,

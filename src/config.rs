@@ -20,11 +20,13 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use crate::access::AccessConfig;
+use crate::admin_config::AdminConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::listener_config::unusable;
 
 mod access_keys;
+mod admin_keys;
 mod errors;
 mod json;
 mod keys;
@@ -58,6 +60,8 @@ pub struct Config {
     pub listeners: Vec<(String, ListenerConfig)>,
     /// Who may connect, and what Clients may do.
     pub access: AccessConfig,
+    /// The admin listener. Default: none.
+    pub admin: Option<AdminConfig>,
     /// Every bound, `maxQueueDepth` among them.
     pub limits: Limits,
     /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. While all are busy,
@@ -116,10 +120,13 @@ impl Config {
     /// Every listener that cannot be bound, with its key, its URL and the remedy.
     pub fn check_hosts(&self, source: &str) -> Result<(), ConfigErrors> {
         let key = |index: usize| match self.listeners.as_slice() {
+            all if index == all.len() => "admin.url".to_owned(),
             [(name, _)] if name == DEFAULT_LISTENER => String::new(),
             all => read::url_key(&all[index].0),
         };
-        let errors: Vec<ConfigError> = unusable(&self.listeners)
+        let mut all = self.listeners.clone();
+        all.extend(self.admin.iter().map(|admin| ("admin".to_owned(), admin.address().clone())));
+        let errors: Vec<ConfigError> = unusable(&all)
             .into_iter()
             .flat_map(|(index, problem)| ConfigErrors::one(source, &key(index), problem).0)
             .collect();
@@ -130,6 +137,7 @@ impl Config {
         Config {
             listeners: vec![(DEFAULT_LISTENER.to_owned(), listener)],
             access: AccessConfig::default(),
+            admin: None,
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             logging: Logging::default(),
@@ -157,6 +165,10 @@ impl fmt::Display for Config {
                 write!(f, " ({tls})")?;
             }
             writeln!(f)?;
+        }
+        if let Some(admin) = &self.admin {
+            write!(f, "admin: {admin}")?;
+            writeln!(f, " ({})", admin_keys::door(admin))?;
         }
         keys::listener_settings(self).try_for_each(|line| writeln!(f, "{line}"))?;
         keys::settings(self).try_for_each(|line| writeln!(f, "{line}"))

@@ -19,6 +19,14 @@ macro_rules! counters {
             $($(#[$counted_doc])* pub $counted: u64,)*
         }
 
+        impl Counters {
+            /// The name and number of each counter of what was refused.
+            #[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "metrics alone list them"))]
+            pub(crate) fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($counted), self.$counted),)*].into_iter()
+            }
+        }
+
         /// The counters as tasks change them.
         #[derive(Debug, Default)]
         pub(crate) struct Counts {
@@ -148,6 +156,18 @@ counters! {
         identities_expired,
         /// Connections closed because the policy changed and would not let the Client in any more.
         policy_disconnects,
+        /// Connections to an admin listener closed by `admin_connections_max`.
+        admin_connections_refused,
+        /// Event streams of an admin listener refused by `admin_streams_max`.
+        admin_streams_refused,
+        /// Requests to an admin listener refused by `admin_request_bytes_max`, or by the size of their head.
+        admin_requests_too_large,
+        /// Requests to an admin listener refused, or connections closed, by `admin_timeout`.
+        admin_requests_timed_out,
+        /// Requests to an admin listener refused because they show no token, or another one.
+        admin_requests_unauthorized,
+        /// Requests to an admin listener without a token refused because they come from a page of another origin.
+        admin_requests_foreign,
     }
 }
 

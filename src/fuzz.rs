@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "what the shell alone uses")]
 #![allow(clippy::enum_variant_names, reason = "what is public in hrotti is private here")]
 
+mod admin_config;
 mod budget;
 pub mod config;
 mod connection;
@@ -113,6 +114,7 @@ mod runtime {
 }
 
 pub use limits::Limits;
+pub use admin_config::AdminConfig;
 pub use listener_config::ListenerConfig;
 
 #[path = "../fuzz/src/targets.rs"]

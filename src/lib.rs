@@ -23,9 +23,11 @@
 //! | bound what Clients can make grow | [`Limits`], [`Broker::builder`], [`Counters`] |
 //! | publish and subscribe in process | [`Client`], [`Message`], [`TopicFilter`], [`SubscriptionOptions`] |
 //! | see the outcome of every message | [`Ledger`], [`Broker::sessions`] |
+//! | see what was moved | [`Traffic`] |
 //! | say who may connect and what Clients may do | [`access`] |
 //! | follow what happens | [`Broker::events`] |
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
+//! | serve metrics, a JSON API and a page over HTTP | `admin` (feature of the same name) |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
 //! | test a client or an embedding program | `testing` (feature of the same name) |
@@ -63,12 +65,17 @@
 //! - `tls` (on with `program`): listeners on `mqtts://` and `wss://`, by rustls and ring.
 //! - `access-files` (on with `program`): policies from password files and dynamic security files.
 //! - `jwt`, `http-access`, `scram` (on with `program`): policies for JSON Web Tokens, checks over HTTP, and SCRAM.
+//! - `admin` (on with `program`): the module `admin`, a listener for metrics, a JSON API and a page, by hyper.
 //! - `testing` (off by default): the module `testing`, a broker in a simulated world, for tests of clients and of
 //!   programs that embed the broker. It adds no dependency.
 
 pub mod access;
+#[cfg(feature = "admin")]
+pub mod admin;
+mod admin_config;
 mod broker;
 mod budget;
+mod calendar;
 pub mod config;
 mod connection;
 mod counters;
@@ -96,10 +103,14 @@ mod sync;
 pub mod testing;
 mod time;
 mod topic;
+mod traffic;
 pub mod transport;
 
+pub use admin_config::{AdminConfig, AdminConfigError};
 pub use broker::{
-    Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
+    Broker, BrokerBuilder, BuildError, Client, ClientError, LimitUse, ListenerError, Page,
+    PageError, PageRequest, Published, QueuedMessage, RetainedInfo, RetainedQuery, SessionDetail,
+    SessionInfo, SessionOrder, SessionQuery, SubscriptionInfo, SubscriptionQuery,
 };
 pub use counters::Counters;
 pub use events::{ClientOrigin, DisconnectCause, Event, Events, Happening, Lagged};
@@ -112,9 +123,12 @@ pub use message::{Message, PropertyError};
 pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
 pub use network::{Network, NetworkError};
-pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+pub use packet::{
+    PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions,
+};
 pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
+pub use traffic::Traffic;
 pub use transport::Transport;
 
 /// The programs in the README, as tests.

@@ -168,6 +168,20 @@ pub struct Limits {
     /// TLS sessions that a listener keeps for resumption. Default 4 096, range 0 to 1 000 000; 0 keeps none. At the
     /// limit the oldest is forgotten, and its Client shakes hands in full.
     pub tls_sessions_max: usize,
+    /// Connections of an admin listener. Default 64, range 1 to 65 536. A further peer is closed.
+    pub admin_connections_max: usize,
+    /// Event streams of an admin listener that are open at once. Default 16, range 0 to 65 536; 0 allows none. A further
+    /// one is refused with the status 503.
+    pub admin_streams_max: usize,
+    /// Size of the body of a request to an admin listener, in bytes. Default 1 048 576 (1 MiB), range 1 024 to
+    /// 268 435 456 (256 MiB). A larger one is refused with the status 413. The head of a request has at most 16 KiB; a
+    /// larger one is refused with the status 431.
+    pub admin_request_bytes_max: usize,
+    /// Time for each step of a request to an admin listener: the TLS handshake, the head, the body, the answer, and a
+    /// write that the peer does not take; also the time that a connection may be idle. Default 10 s, range above 0 (which
+    /// becomes 1 s) to 3 600 s. At the limit the request is refused with the status 408 or 503, or the connection is
+    /// closed.
+    pub admin_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -218,6 +232,10 @@ impl Default for Limits {
             address_connects_per_sec_max: 0,
             bans_max: 100_000,
             tls_sessions_max: 4_096,
+            admin_connections_max: 64,
+            admin_streams_max: 16,
+            admin_request_bytes_max: 1024 * 1024,
+            admin_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -469,6 +487,18 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.tlsSessionsMax", tls_sessions_max, "sessions", 0..=1_000_000,
         "TLS sessions that a listener keeps for resumption; 0 keeps none",
         "the oldest is forgotten, and its Client shakes hands in full"),
+    limit!("limits.adminConnectionsMax", admin_connections_max, "connections", 1..=65_536,
+        "connections of an admin listener",
+        "the connection is closed"),
+    limit!("limits.adminStreamsMax", admin_streams_max, "streams", 0..=65_536,
+        "event streams of an admin listener that are open at once",
+        "refused with status 503"),
+    limit!("limits.adminRequestBytesMax", admin_request_bytes_max, "bytes", 1_024..=268_435_456,
+        "size of the body of a request to an admin listener",
+        "refused with status 413"),
+    limit!("limits.adminTimeoutSecs", admin_timeout, "seconds", 1..=3_600,
+        "time for each step of a request to an admin listener, and for an idle connection",
+        "refused with status 408 or 503, or the connection is closed"),
 ];
 
 #[cfg(test)]

@@ -294,6 +294,15 @@ impl ListenerConfig {
         matches!(self.url.scheme(), "mqtts" | "tls" | "wss")
     }
 
+    /// Whether the host is a loopback address or the name `localhost`, so that only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host();
+        match host.split('%').next().unwrap_or(host).parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+
     /// Whether this is a Unix socket.
     pub fn is_unix(&self) -> bool {
         self.url.scheme() == FILE_SCHEME

@@ -13,6 +13,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use hrotti::AdminConfig;
 use hrotti::config::Config;
 
 use self::program::args::{Args, Command, Usage};
@@ -44,7 +45,11 @@ fn main() -> ExitCode {
     };
     let url = env::var_os(VARIABLE).filter(|url| !url.is_empty());
     let ignored = args.conf.is_some() && url.is_some();
-    let read = configuration(args.conf.as_deref(), url).and_then(|config| {
+    let read = configuration(args.conf.as_deref(), url).and_then(|mut config| {
+        if let Some(url) = &args.admin {
+            let admin = AdminConfig::new(url).and_then(|admin| admin.validate().map(|()| admin));
+            config.admin = Some(admin.map_err(|error| format!("--admin: {error}"))?);
+        }
         let base = args.conf.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let loaded = loaded::load(&config, base).map_err(|errors| errors.join("\n"))?;
         Ok((config, loaded))

@@ -10,6 +10,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod frame;
+pub(crate) mod kind;
 pub(crate) mod properties;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -18,6 +19,7 @@ mod varint;
 pub(crate) use properties::PublishProperties;
 
 pub use crate::reason_code::ReasonCode;
+pub use kind::PacketType;
 
 /// The protocol version a Client chose in its CONNECT packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,13 +13,14 @@ use crate::ledger::{DropReason, FilterReason, Ledger, Outcome};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::packet::encode::{self, AckKind};
-use crate::packet::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use crate::packet::{PacketId, PacketType, ProtocolVersion, QoS, ReasonCode};
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 
 mod attached;
 pub(crate) mod inflight;
+pub(crate) mod listing;
 pub(crate) mod outgoing;
 pub(crate) mod queue;
 pub(crate) mod replay;
@@ -346,7 +347,7 @@ impl Session {
         if let Some(mut tail) = attached.tail.take() {
             out.append(&mut tail);
         }
-        out.buffer().append(protocol);
+        out.append_packets(protocol);
         self.fill(now, out, context);
         if let Some(attached) = &mut self.attached {
             attached.writing = Some(out.plain());
@@ -378,7 +379,15 @@ impl Session {
     pub(crate) fn append_protocol(&mut self, epoch: u64, protocol: &mut Vec<u8>) {
         let Some(attached) = self.attached.as_mut().filter(|_| epoch == self.epoch) else { return };
         if !protocol.is_empty() {
-            attached.tail.get_or_insert_default().buffer().append(protocol);
+            attached.tail.get_or_insert_default().append_packets(protocol);
+        }
+    }
+
+    /// Appends the rest of a packet that was counted before.
+    pub(crate) fn append_rest(&mut self, epoch: u64, rest: &mut Vec<u8>) {
+        let Some(attached) = self.attached.as_mut().filter(|_| epoch == self.epoch) else { return };
+        if !rest.is_empty() {
+            attached.tail.get_or_insert_default().buffer().append(rest);
         }
     }
 
@@ -443,7 +452,7 @@ impl Session {
                 None => break,
                 Some(Resend::PubRel(id)) => {
                     let version = attached.terms.version;
-                    encode::ack(out.buffer(), version, AckKind::PubRel, id, ReasonCode::SUCCESS);
+                    resend_pubrel(out, version, id);
                 }
                 Some(Resend::Publish { id, dup, waiting, delivery }) => {
                     let topic = delivery.message.topic_bytes();
@@ -456,8 +465,7 @@ impl Session {
                     let head = head.filter(|_| reason != FilterReason::NotAuthorized);
                     let Some(head) = head else {
                         if delivery.qos == QoS::ExactlyOnce && waiting.is_none() {
-                            let (out, version) = (out.buffer(), attached.terms.version);
-                            encode::ack(out, version, AckKind::PubRel, id, ReasonCode::SUCCESS);
+                            resend_pubrel(out, attached.terms.version, id);
                             released.push(id);
                         } else {
                             given_up.push((id, Outcome::Filtered(reason)));
@@ -468,8 +476,9 @@ impl Session {
                         let start = out.len();
                         encode::publish_head(out.buffer(), &head);
                         append_payload(out, &delivery.message);
-                        if waiting.is_some() {
-                            out.mark(start, waiting);
+                        match waiting {
+                            Some(_) => out.mark(start, waiting, head.payload_len),
+                            None => out.note(PUBLISH, head.payload_len),
                         }
                     } else {
                         // The new Network Connection takes smaller packets than the old one
@@ -505,11 +514,11 @@ impl Session {
             return self.books.end(Outcome::Dropped(DropReason::TooLarge));
         }
         head.packet_id = (delivery.qos != QoS::AtMostOnce).then(|| self.inflight.next_id());
-        let start = out.len();
+        let (start, payload) = (out.len(), head.payload_len);
         encode::publish_head(out.buffer(), &head);
         append_payload(out, &delivery.message);
         let serial = head.packet_id.map(|id| self.inflight.begin(id, delivery));
-        out.mark(start, serial);
+        out.mark(start, serial, payload);
     }
 
     /// The next message for an in-process client, which counts as delivered when it is taken.
@@ -620,6 +629,11 @@ impl Session {
         self.subscriptions.len()
     }
 
+    /// Bytes of the Topic Filters.
+    pub(crate) fn subscription_bytes(&self) -> usize {
+        self.subscription_bytes
+    }
+
     // ---- Questions -------------------------------------------------------------------------------
 
     pub(crate) fn client_id(&self) -> &Arc<str> {
@@ -684,6 +698,11 @@ impl Session {
         self.tail().map_or(0, Outgoing::answer_bytes)
     }
 
+    /// The packets of [`Session::tail_bytes`].
+    pub(crate) fn tail_packets(&self) -> usize {
+        self.tail().map_or(0, Outgoing::packets)
+    }
+
     fn tail(&self) -> Option<&Outgoing> {
         self.attached.as_ref().and_then(|attached| attached.tail.as_deref())
     }
@@ -734,6 +753,14 @@ impl Session {
         ledger.inflight = self.inflight_len() as u64;
         ledger
     }
+}
+
+/// The first byte of PUBLISH, its flags apart.
+const PUBLISH: u8 = (PacketType::Publish as u8) << 4;
+
+fn resend_pubrel(out: &mut Outgoing, version: ProtocolVersion, id: PacketId) {
+    encode::ack(out.buffer(), version, AckKind::PubRel, id, ReasonCode::SUCCESS);
+    out.note((PacketType::PubRel as u8) << 4, 0);
 }
 
 /// The outcome of a message that must not be sent, found when it would leave the Session; `None` if it is to be sent.

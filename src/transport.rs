@@ -10,12 +10,13 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::listener_rules::{ListenerRules, MountPoint};
+use crate::packet::ProtocolVersion;
 
 pub mod memory;
 pub mod proxy_protocol;
@@ -98,6 +99,12 @@ pub trait Transport: Send + 'static {
     /// returns only that one.
     fn local_endpoints(&self) -> Vec<String> {
         vec![self.local_endpoint()]
+    }
+
+    /// The URL that it was configured by, such as `tcp://localhost`, for [`ListenerInfo::url`](crate::ListenerInfo). The
+    /// default implementation has none; that of a [`ListenerConfig`](crate::ListenerConfig) is its URL.
+    fn url(&self) -> Option<String> {
+        None
     }
 
     /// The handle of its TLS material, by which
@@ -220,6 +227,27 @@ pub(crate) struct AcceptedBy {
     pub(crate) number: u32,
     /// Its Network Connections with an accepted CONNECT.
     pub(crate) connections: AtomicUsize,
+    /// The same by version, the oldest first.
+    pub(crate) by_version: [AtomicUsize; 3],
+    /// Peers that its rules did not let in, and CONNECTs that they refused.
+    pub(crate) refused: AtomicU64,
+}
+
+impl AcceptedBy {
+    pub(crate) fn new(name: &str, rules: ListenerRules, number: u32) -> AcceptedBy {
+        let (name, connections, refused) = (name.into(), AtomicUsize::new(0), AtomicU64::new(0));
+        AcceptedBy { name, rules, number, connections, by_version: Default::default(), refused }
+    }
+
+    /// Its Network Connections with an accepted CONNECT of this version.
+    pub(crate) fn of_version(&self, version: ProtocolVersion) -> &AtomicUsize {
+        let [oldest, middle, newest] = &self.by_version;
+        match version {
+            ProtocolVersion::V3_1 => oldest,
+            ProtocolVersion::V3_1_1 => middle,
+            ProtocolVersion::V5 => newest,
+        }
+    }
 }
 
 impl PartialEq for AcceptedBy {
@@ -309,8 +337,7 @@ impl PeerInfo {
     /// ```
     #[must_use]
     pub fn at_listener(mut self, name: &str, rules: ListenerRules) -> PeerInfo {
-        let (number, connections) = (u32::MAX, AtomicUsize::new(0));
-        self.set_listener(&Arc::new(AcceptedBy { name: name.into(), rules, number, connections }));
+        self.set_listener(&Arc::new(AcceptedBy::new(name, rules, u32::MAX)));
         self
     }
 

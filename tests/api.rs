@@ -20,6 +20,8 @@ mod client;
 mod explain;
 #[path = "api/hostile.rs"]
 mod hostile;
+#[path = "api/inspect.rs"]
+mod inspect;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/listeners.rs"]
@@ -42,3 +44,5 @@ mod tls;
 #[cfg(all(feature = "jwt", feature = "scram", feature = "http-access"))]
 #[path = "api/tokens.rs"]
 mod tokens;
+#[path = "api/traffic.rs"]
+mod traffic;

@@ -21,7 +21,6 @@ mod file;
 mod guard;
 #[cfg(test)]
 mod tests;
-mod time;
 
 /// What a [`Ban`] is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

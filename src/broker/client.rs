@@ -19,6 +19,7 @@ use crate::engine::registry::Claim;
 use crate::engine::session_cell::{Link, Owner, SessionCell};
 use crate::engine::state::Engine;
 use crate::engine::timers::Mailbox;
+use crate::ledger::Ledger;
 use crate::message::Message;
 use crate::packet::{ProtocolVersion, ReasonCode, SubscriptionOptions};
 use crate::session::{Departure, Terms};
@@ -107,14 +108,18 @@ pub struct Client {
 
 /// A message that an in-process client is publishing. If the future of the call is dropped, a task of the broker
 /// finishes the publishing.
-struct Underway<'a> {
+pub(super) struct Underway<'a> {
     engine: &'a Arc<Engine>,
     errand: Option<Errand>,
 }
 
-impl Underway<'_> {
+impl<'a> Underway<'a> {
+    pub(super) fn new(engine: &'a Arc<Engine>, errand: Errand) -> Underway<'a> {
+        Underway { engine, errand: Some(errand) }
+    }
+
     /// Continues within the budget. Returns how many subscribers got the message once it is routed.
-    fn advance(&mut self, budget: &mut Budget) -> Option<Published> {
+    pub(super) fn advance(&mut self, budget: &mut Budget) -> Option<Published> {
         let errand = self.errand.as_mut()?;
         if !errand.advance(self.engine, budget) {
             return None;
@@ -187,6 +192,12 @@ impl Client {
         &self.cell.client_id
     }
 
+    /// The messages that were offered to this client, and their outcomes.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.cell.lock().session.ledger()
+    }
+
     /// Publishes a message and returns when it is routed, that is, when it waits in the queue of every matching
     /// Session. It never waits for a subscriber.
     ///
@@ -208,7 +219,8 @@ impl Client {
             errand.run(&self.engine);
             return Err(ClientError::Refused(ReasonCode::NOT_AUTHORIZED));
         }
-        let mut underway = Underway { engine: &self.engine, errand: Some(errand) };
+        self.cell.count_published(1);
+        let mut underway = Underway::new(&self.engine, errand);
         let published = loop {
             let mut budget = Budget::of_a_turn();
             let done = underway.advance(&mut budget);

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::access_keys::{ACCESS_KEYS, AccessKey};
+use super::admin_keys::{ADMIN_KEYS, AdminKey};
 use super::errors::escaped;
 use super::listener_keys::{LISTENER_KEYS, ListenerKey};
 use super::{Config, Logging, Stream};
@@ -26,6 +27,7 @@ pub(super) enum Kind {
     Limit(&'static LimitKey),
     Workers,
     Access(&'static AccessKey),
+    Admin(&'static AdminKey),
     Listener(&'static ListenerKey),
     Url,
     Origins,
@@ -45,6 +47,7 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
         ])
         .chain(LISTENER_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Listener(key) }))
         .chain(ACCESS_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Access(key) }))
+        .chain(ADMIN_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Admin(key) }))
         .chain(limits.iter().map(limit))
         .chain([Key { path: "workers", kind: Kind::Workers }])
         .chain(streams())
@@ -98,6 +101,7 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
                 (anonymous, default)
             }
             Kind::Access(key) => ((key.show)(&config.access)?, String::new()),
+            Kind::Admin(key) => ((key.show)(config.admin.as_ref()?)?, String::new()),
             Kind::Url | Kind::Origins | Kind::Listener(_) => return None,
         };
         let unit = match &key.kind {
@@ -144,6 +148,7 @@ pub fn table() -> String {
 fn columns(key: &Key) -> [String; 5] {
     match &key.kind {
         Kind::Access(key) => key.columns.map(str::to_owned),
+        Kind::Admin(key) => key.columns.map(str::to_owned),
         Kind::Listener(key) => key.columns.map(str::to_owned),
         Kind::Limit(limit) => [
             limit.meaning.to_owned(),

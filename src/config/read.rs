@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use serde_json::error::Category;
 
 use super::access_keys::incomplete;
+use super::admin_keys::AdminDraft;
 use super::errors::{escaped, nearest};
 use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
@@ -13,6 +14,7 @@ use super::listener_keys::ListenerDraft;
 use super::values::whole_number;
 use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
 use crate::access::AccessConfig;
+use crate::admin_config::AdminConfig;
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::listener_config::same_address;
@@ -128,6 +130,7 @@ struct Reader<'a> {
     errors: Vec<ConfigError>,
     drafts: Vec<Draft>,
     access: AccessConfig,
+    admin: AdminDraft,
     limits: Limits,
     workers: NonZeroUsize,
     logging: Logging,
@@ -141,6 +144,7 @@ impl<'a> Reader<'a> {
             errors: Vec::new(),
             drafts: Vec::new(),
             access: AccessConfig::default(),
+            admin: AdminDraft::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             logging: Logging::default(),
@@ -229,6 +233,7 @@ impl<'a> Reader<'a> {
             }),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
             Kind::Access(key) => (key.read)(&mut self.access, value),
+            Kind::Admin(key) => (key.read)(&mut self.admin, value),
             Kind::Listener(key) => match self.drafts.last_mut() {
                 Some(draft) => (key.read)(&mut draft.settings, value),
                 None => Ok(()),
@@ -265,6 +270,7 @@ impl<'a> Reader<'a> {
                 self.error(key, problem);
             }
         }
+        let admin = self.admin(root);
         let at_root = match root {
             Json::Object(pairs) => pairs.as_slice(),
             _ => &[],
@@ -294,7 +300,29 @@ impl<'a> Reader<'a> {
             self.access.anonymous = Some(true);
         }
         let Reader { access, limits, workers, logging, .. } = self;
-        Ok(Config { listeners, access, limits, workers, logging })
+        Ok(Config { listeners, access, admin, limits, workers, logging })
+    }
+
+    /// The admin listener, if the file has one.
+    fn admin(&mut self, root: &Json) -> Option<AdminConfig> {
+        let Json::Object(pairs) = root else { return None };
+        let (_, value) = pairs.iter().find(|(name, _)| name == "admin")?;
+        // What is missing may be what is wrong.
+        let faulty = self.errors.iter().any(|error| error.at.split('.').next() == Some("admin"));
+        let Json::Object(_) = value else { return None };
+        match self.admin.complete() {
+            _ if faulty => None,
+            Ok(admin) => {
+                if let Some(problem) = self.admin_clash(&admin) {
+                    self.error("admin.url", problem);
+                }
+                Some(admin)
+            }
+            Err((key, problem)) => {
+                self.error(key, problem);
+                None
+            }
+        }
     }
 
     fn clashes(&mut self) {
@@ -312,6 +340,14 @@ impl<'a> Reader<'a> {
         for (path, problem) in found {
             self.error(&path, problem);
         }
+    }
+
+    /// The listener of MQTT whose address the admin listener claims.
+    fn admin_clash(&self, admin: &AdminConfig) -> Option<String> {
+        let good = self.drafts.iter().filter_map(|draft| Some((&draft.name, draft.url.as_ref()?)));
+        let (name, theirs) =
+            good.into_iter().find(|(_, listener)| admin.address().clashes_with(listener))?;
+        Some(same_address(admin.address(), name, theirs, None))
     }
 }
 

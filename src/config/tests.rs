@@ -270,7 +270,7 @@ fn unknown_keys_are_errors_with_the_nearest_known() {
         &[
             "nonsense: ",
             "{...}",
-            "keys here are maxQueueDepth, listeners, access, limits, workers, logging",
+            "keys here are maxQueueDepth, listeners, access, admin, limits, workers, logging",
         ],
     );
     assert_one(
@@ -382,6 +382,7 @@ fn check_shows_every_setting() {
 fn the_table_has_every_key() {
     let table = table();
     let access = access_keys::ACCESS_KEYS.len() + listener_keys::LISTENER_KEYS.len();
+    let access = access + admin_keys::ADMIN_KEYS.len();
     assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 1 + 4);
     for line in table.lines() {
         assert_eq!(line.matches('|').count(), 7, "{line}");
@@ -450,3 +451,6 @@ proptest! {
         }
     }
 }
+
+#[path = "tests/admin.rs"]
+mod admin;

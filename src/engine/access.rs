@@ -140,6 +140,11 @@ impl Subject {
         &self.identity
     }
 
+    /// The origin of the Client; `None` of a client in process.
+    pub(crate) fn peer(&self) -> Option<&PeerInfo> {
+        self.peer.as_ref()
+    }
+
     /// Whether the last message had this Topic Name and may be received, by rules that are still in force.
     #[inline]
     fn receives_as_before(&self, generation: u64, topic: &[u8]) -> bool {

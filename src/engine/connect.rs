@@ -44,6 +44,15 @@ pub(crate) struct Admitted<'a> {
     pub(crate) rules: &'a Rules,
 }
 
+/// The first bytes for a new Network Connection.
+#[derive(Debug)]
+pub(crate) struct Opening<'a> {
+    /// Bytes of an AUTH that was counted before.
+    pub(crate) rest: &'a mut Vec<u8>,
+    /// Whole packets, CONNACK first.
+    pub(crate) packets: &'a mut Vec<u8>,
+}
+
 /// The Session of a Client Identifier, and whether it existed before.
 struct Claimed {
     cell: Arc<SessionCell>,
@@ -61,7 +70,7 @@ impl Engine {
         peer: &PeerInfo,
         link: &Link,
         now: Timestamp,
-        mut connack: impl FnMut(&Accepted<'_>, &mut Vec<u8>),
+        mut connack: impl FnMut(&Accepted<'_>, Opening<'_>),
     ) -> Result<Opened, Fault> {
         let Admitted { client_id, assigned, .. } = *admitted;
         let mut subject = admitted.identity.clone().map(|identity| {
@@ -98,14 +107,15 @@ impl Engine {
             if let Some(mount) = mount {
                 state.session.mount(mount.text());
             }
-            let mut first = Vec::new();
+            let (mut rest, mut first) = (Vec::new(), Vec::new());
             let accepted = Accepted {
                 session_present: present,
                 assigned_client_id: assigned.then_some(client_id),
                 session_expiry_secs: (expiry_secs != connect.session_expiry_secs)
                     .then_some(expiry_secs),
             };
-            connack(&accepted, &mut first);
+            connack(&accepted, Opening { rest: &mut rest, packets: &mut first });
+            state.session.append_rest(epoch, &mut rest);
             state.session.append_protocol(epoch, &mut first);
             if let Some(before) = state.link.replace(link.clone()) {
                 // Under the lock: a Network Connection that finds another epoch finds the order, too.

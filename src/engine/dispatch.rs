@@ -31,6 +31,7 @@ use crate::session::Departure;
 use crate::session::inflight::{Acknowledged, Arrival};
 use crate::session::outgoing::Outgoing;
 use crate::time::Timestamp;
+use crate::traffic::EndedBy;
 use crate::transport::PeerInfo;
 
 mod authenticate;
@@ -52,9 +53,9 @@ pub(crate) enum End {
     Fault(Fault),
     /// The Client sent DISCONNECT.
     Left(Departure),
-    /// The stream has ended, or no further packet may be sent; the reason for the log.
+    /// No further packet may be sent; the reason for the log.
     Broken(&'static str),
-    /// The stream is broken: the operation that failed, and the error.
+    /// The stream is broken, or the peer has ended it: what failed, and the error.
     Io(&'static str, io::ErrorKind),
 }
 
@@ -70,6 +71,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) out: &'a mut Outgoing,
     pub(crate) budget: &'a mut Budget,
     pub(crate) now: Timestamp,
+    /// Bytes of the payloads of PUBLISH packets that were taken.
+    pub(crate) payload_bytes: u64,
 }
 
 /// The Session of a Network Connection, unless another Network Connection has taken it over.
@@ -99,6 +102,8 @@ pub(crate) struct Dispatch {
     session: Option<Held>,
     /// Answers to the Client that are not written yet.
     pub(crate) answers: Vec<u8>,
+    /// Messages of the Client that its Session does not count yet.
+    published: u32,
     routes: RouteCache,
     parked: Option<Box<Parked>>,
     authentication: Option<Box<Authentication>>,
@@ -118,6 +123,7 @@ impl Dispatch {
             link,
             session: None,
             answers: Vec::new(),
+            published: 0,
             routes: RouteCache::default(),
             parked: None,
             authentication: None,
@@ -288,6 +294,7 @@ impl Dispatch {
     /// Flushes the batch of this turn, or parks it. Returns whether the queue of a subscriber that is not slow is
     /// still half full: then the task yields.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.count_published();
         if self.parked.is_some() {
             return false;
         }
@@ -304,6 +311,15 @@ impl Dispatch {
         }
     }
 
+    /// Has the Session count the messages of a batch, so that no single one costs anything that other threads see.
+    fn count_published(&mut self) {
+        if self.published > 0
+            && let Some(held) = &self.session
+        {
+            held.cell.count_published(u64::from(std::mem::take(&mut self.published)));
+        }
+    }
+
     // ---- CONNECT ---------------------------------------------------------------------------------
 
     /// Carries out a CONNECT that was accepted.
@@ -315,8 +331,8 @@ impl Dispatch {
     ) -> Result<(), End> {
         let engine = &self.engine;
         let counts = &engine.counts;
-        let full =
-            counts.connections.fetch_add(1, Ordering::AcqRel) >= engine.limits.connections_max;
+        let before = counts.connections.fetch_add(1, Ordering::AcqRel);
+        let full = before >= engine.limits.connections_max;
         // MQTT-3.1.4-3: a takeover exceeds the limit only until the previous Network Connection has closed.
         if full && !engine.registry.is_connected(admitted.client_id) {
             counts.connections.fetch_sub(1, Ordering::AcqRel);
@@ -330,13 +346,13 @@ impl Dispatch {
         })?;
         let (connection, answers) = (&mut self.connection, &mut self.answers);
         let opened = engine
-            .open(connect, admitted, &self.peer, &self.link, now, |accepted, out| {
-                out.append(answers); // the rest of an AUTH, if the Client was quick
-                connection.accept(accepted, out);
+            .open(connect, admitted, &self.peer, &self.link, now, |accepted, opening| {
+                opening.rest.append(answers); // of an AUTH, if the Client was quick
+                connection.accept(accepted, opening.packets);
             })
             .inspect_err(|_| {
                 counts.connections.fetch_sub(1, Ordering::AcqRel);
-                leave_listener(listener.as_deref());
+                leave_listener(listener.as_deref(), connect.version);
             })?;
         debug!(
             target: PROTOCOL_LOG,
@@ -346,6 +362,7 @@ impl Dispatch {
             connect.version,
             if opened.session_present { "resumed" } else { "new" }
         );
+        engine.traffic.connected(before + 1);
         let identity = admitted.identity.clone();
         self.session = Some(Held { cell: opened.cell, epoch: opened.epoch, identity });
         if self.connection.is_connected() {
@@ -364,6 +381,7 @@ impl Dispatch {
         frozen: Option<&Bytes>,
         turn: &mut Turn<'_>,
     ) -> Result<(), End> {
+        turn.payload_bytes += publish.payload.len() as u64;
         let Some(held) = &self.session else { return Ok(()) };
         let name = mounted_name(self.peer.mount_point(), topic.as_str());
         self.engine.check_topic_name(&name)?;
@@ -373,6 +391,7 @@ impl Dispatch {
             self.connection.acknowledge(qos, id, ReasonCode::SUCCESS, "", &mut self.answers);
             return Ok(());
         }
+        self.published += 1;
         let arriving = Arriving {
             topic: &name,
             payload: publish.payload,
@@ -556,7 +575,7 @@ impl Dispatch {
                 Some(End::Broken("taken over by another Network Connection amid a packet"))
             }
             Order::Abort => Some(End::Broken("the deadline of the stop has passed")),
-            order => Some(End::Fault(order.fault())),
+            order => Some(End::Fault(self.link.mailbox.fault(order))),
         }
     }
 
@@ -592,29 +611,41 @@ impl Dispatch {
     /// Leaves the Session. Returns the last bytes for the peer, including answers and a reason if this end allows
     /// them.
     pub(crate) fn end(&mut self, end: End, now: Timestamp) -> Outgoing {
-        let departure = match end {
-            End::Left(departure) => departure,
-            End::Fault(_) | End::Broken(_) | End::Io(..) => Departure::Lost,
+        let (departure, by) = match end {
+            End::Left(departure) => (departure, EndedBy::Client),
+            End::Io(..) => (Departure::Lost, EndedBy::Loss),
+            End::Fault(_) | End::Broken(_) => (Departure::Lost, EndedBy::Server),
         };
-        let mut last = self.leave_session(departure, now).unwrap_or_default();
+        let mut last = self.leave_session(departure, by, now).unwrap_or_default();
         match end {
             End::Fault(fault) => {
                 self.log_end(&fault);
                 self.count_fault(fault);
-                last.buffer().append(&mut self.answers);
-                self.connection.refuse(fault, last.buffer());
+                self.append_answers(&mut last);
+                let mut refusal = Vec::new();
+                self.connection.refuse(fault, &mut refusal);
+                last.append_packets(&mut refusal);
             }
-            End::Left(_) => last.buffer().append(&mut self.answers),
+            End::Left(_) => self.append_answers(&mut last),
             End::Broken(reason) => self.log_end(&reason),
             End::Io(what, error) => self.log_end(&format_args!("{what}: {error}")),
         }
         last
     }
 
-    /// Leaves the Session, if it has one. Parked work continues in an errand.
+    fn append_answers(&mut self, last: &mut Outgoing) {
+        if self.connection.is_connected() {
+            last.append_packets(&mut self.answers);
+        } else {
+            last.buffer().append(&mut self.answers); // of an AUTH that was counted before
+        }
+    }
+
+    /// Leaves the Session, if it has one, and counts `by` whom the connection ends. Parked work continues in an errand.
     pub(crate) fn leave_session(
         &mut self,
         departure: Departure,
+        by: EndedBy,
         now: Timestamp,
     ) -> Option<Outgoing> {
         self.fetching = None;
@@ -631,8 +662,10 @@ impl Dispatch {
             }
         }
         self.engine.counts.connections.fetch_sub(1, Ordering::AcqRel);
-        leave_listener(self.peer.accepted_by().map(|listener| &**listener));
+        let listener = self.peer.accepted_by().map(|listener| &**listener);
+        leave_listener(listener, self.connection.version());
         let left = self.engine.leave_session(&held.cell, held.epoch, departure, now);
+        self.engine.traffic.disconnected(left.as_ref().map_or(EndedBy::Takeover, |_| by));
         if let Some(identity) = &held.identity {
             self.engine.access.disconnected(&held.cell.client_id, identity, &self.peer);
         }

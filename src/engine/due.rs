@@ -66,7 +66,13 @@ impl Engine {
         };
         self.publish_leftovers(cell, will, Vec::new());
         if over {
-            self.end_session(cell, |session| session.is_over(now));
+            self.end_session(cell, |session| {
+                let over = session.is_over(now);
+                if over {
+                    self.traffic.session_expired();
+                }
+                over
+            });
         }
     }
 }

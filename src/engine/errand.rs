@@ -75,6 +75,17 @@ impl Errand {
         self
     }
 
+    /// Publishes a message of the Server itself, which may publish to any Topic Name.
+    pub(crate) fn publish_as_server(
+        mut self,
+        engine: &Engine,
+        message: Message,
+        now: Timestamp,
+    ) -> Errand {
+        self.publishing = Some(Publishing::new(engine, message.accepted_at(now), 0));
+        self
+    }
+
     /// Publishes a Will, if it may be published.
     pub(crate) fn publish_will(
         mut self,

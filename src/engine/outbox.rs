@@ -7,8 +7,9 @@ use std::task::Poll;
 
 use super::send_context::Sending;
 use super::session_cell::{CellState, SessionCell};
-use crate::session::outgoing::Outgoing;
+use crate::session::outgoing::{Outgoing, Sent};
 use crate::time::Timestamp;
+use crate::traffic::Moved;
 
 /// Batches that one inline flush writes before it leaves the rest to the owner.
 const INLINE_BATCHES_MAX: usize = 4;
@@ -76,6 +77,10 @@ pub(crate) fn write_batch(
     // A transport that panics is broken; the batch is ended in any case, because other tasks wait for its end.
     let written = catch_unwind(AssertUnwindSafe(|| write(out)));
     let written = written.unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())));
+    if let Poll::Ready(Ok(bytes @ 1..)) = written {
+        let Sent { packets, payload_bytes } = out.sent_by(bytes);
+        sending.traffic.sent(&Moved { packets, payload_bytes, bytes: bytes as u64 });
+    }
     let mut state = cell.lock();
     let len = out.len();
     match written {

@@ -23,6 +23,8 @@ pub(crate) struct Registry {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     sessions: AtomicUsize,
+    /// The most Sessions at a time.
+    most: AtomicUsize,
     keys: AtomicU64,
 }
 
@@ -48,6 +50,7 @@ impl Registry {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             hasher: hasher.clone(),
             sessions: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
             keys: AtomicU64::new(1),
         }
     }
@@ -87,6 +90,7 @@ impl Registry {
             }
             None => {}
         }
+        self.most.fetch_max(self.len(), Ordering::Relaxed);
         let client_id: Arc<str> = client_id.into();
         let session = Session::new(client_id.clone(), self.hasher.clone(), limits);
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
@@ -132,6 +136,11 @@ impl Registry {
         self.sessions.load(Ordering::Acquire)
     }
 
+    /// The most Sessions that there were at a time.
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
     /// All Sessions, read shard by shard: approximately those of this moment.
     pub(crate) fn snapshot(&self) -> Vec<Arc<SessionCell>> {
         (0..SHARDS).flat_map(|shard| self.in_shard(shard).unwrap_or_default()).collect()
@@ -167,11 +176,11 @@ mod tests {
             panic!()
         };
         assert!(Arc::ptr_eq(&cell, &old));
-        assert_eq!(registry.len(), 1);
+        assert_eq!((registry.len(), registry.most()), (1, 1));
         registry.remove(&old);
         assert_eq!(registry.len(), 1, "a replaced Session does not take its successor with it");
         registry.remove(&fresh);
-        assert_eq!(registry.len(), 0);
+        assert_eq!((registry.len(), registry.most()), (0, 1));
     }
 
     #[test]

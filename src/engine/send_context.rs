@@ -13,14 +13,23 @@ use crate::session::Session;
 use crate::session::replay::{Found, SendContext};
 use crate::sync::lock;
 use crate::time::Timestamp;
+use crate::traffic::TrafficCounts;
 
 /// The steps that a question costs whose answer is not that to the question before.
 const ASK_STEPS: usize = 8;
 
+/// A retained message, and when it was published.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) message: Message,
+    pub(crate) since: Timestamp,
+}
+
 /// The context of one turn, for one Session. Lock order: a Session may be held, nothing is locked inside.
 pub(crate) struct Sending<'a> {
-    pub(crate) retained: &'a Mutex<Retained<Message>>,
+    pub(crate) retained: &'a Mutex<Retained<Kept>>,
     pub(crate) access: &'a AccessControl,
+    pub(crate) traffic: &'a TrafficCounts,
     pub(crate) asker: Asker<'a>,
     pub(crate) budget: &'a mut Budget,
 }
@@ -48,7 +57,7 @@ impl SendContext for Asking<'_, '_> {
             return Found::Paused(after.unwrap_or_default().into());
         }
         match lock(retained).next_match(filter, after, now, budget.left()) {
-            Step::Found(_, message) => Found::Message(message.clone()),
+            Step::Found(_, kept) => Found::Message(kept.message.clone()),
             Step::Paused(after) => Found::Paused(after.into()),
             Step::End => Found::End,
         }

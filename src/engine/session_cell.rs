@@ -1,7 +1,7 @@
 //! One Session incarnation and its lock: it never moves, whether its Client is connected or away.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ahash::RandomState;
@@ -66,6 +66,8 @@ pub(crate) struct SessionCell {
     holder: Mutex<Option<Box<Holder>>>,
     /// The Session has ended: its subscriptions are void, though some may still be in the tree.
     ended: AtomicBool,
+    /// Messages that its Client has published.
+    published: AtomicU64,
     /// Held while a subscription changes, which is in the tree and in the Session: both have to see the
     /// changes in one order. Before the tree in the order of locks.
     subscribing: Mutex<()>,
@@ -82,6 +84,7 @@ impl SessionCell {
             barred: AtomicBool::new(false),
             holder: Mutex::new(None),
             ended: AtomicBool::new(false),
+            published: AtomicU64::new(0),
             subscribing: Mutex::new(()),
             state: Mutex::new(CellState {
                 session,
@@ -162,6 +165,8 @@ impl SessionCell {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, CellState> {
+        #[cfg(test)]
+        testing::LOCKED.with_borrow_mut(|locked| locked.push(self.key));
         lock(&self.state)
     }
 
@@ -227,6 +232,15 @@ impl SessionCell {
         self.barred.store(barred, Ordering::Relaxed);
     }
 
+    /// Counts messages that the Client has published. Called once for a batch.
+    pub(crate) fn count_published(&self, messages: u64) {
+        self.published.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -275,6 +289,17 @@ impl CellState {
         if let Some(link) = &self.link {
             link.mailbox.wake();
         }
+    }
+}
+
+/// For tests that count how often Sessions are locked.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::cell::RefCell;
+
+    thread_local! {
+        /// The keys of the Sessions that this thread has locked, in order.
+        pub(crate) static LOCKED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     }
 }
 

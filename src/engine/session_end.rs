@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use super::errand::{Errand, JudgedWill};
 use super::session_cell::{CellState, SessionCell};
 use super::state::{Ended, Engine};
-use super::timers::Order;
+use super::timers::{Mailbox, Order};
 use crate::budget::Budget;
 use crate::message::Message;
 use crate::session::outgoing::Outgoing;
@@ -59,10 +59,21 @@ impl Engine {
         cell: &Arc<SessionCell>,
         condition: impl FnOnce(&Session) -> bool,
     ) {
+        self.end_session_by(cell, condition, |mailbox, torn| mailbox.order(taken_over(torn)));
+    }
+
+    /// As [`Engine::end_session`], with the order for its Network Connection, which is told whether part of a packet was
+    /// sent. Returns whether the Session has ended by this call.
+    pub(crate) fn end_session_by(
+        self: &Arc<Self>,
+        cell: &Arc<SessionCell>,
+        condition: impl FnOnce(&Session) -> bool,
+        order: impl FnOnce(&Mailbox, bool),
+    ) -> bool {
         let (will, handed_on, subscriptions) = {
             let mut state = cell.lock_between_writes();
             if state.session.has_ended() || !condition(&state.session) {
-                return;
+                return false;
             }
             let torn = state.is_amid_packet();
             let (will, handed_on) = state.session.end();
@@ -71,7 +82,7 @@ impl Engine {
             cell.set_connected(&state, false);
             state.leave_all(cell.key);
             if let Some(link) = state.link.take() {
-                link.mailbox.order(taken_over(torn));
+                order(&link.mailbox, torn);
             }
             let will = self.judge_will(cell, &mut state, will);
             (will, handed_on, state.session.take_subscriptions())
@@ -83,6 +94,7 @@ impl Engine {
         self.reap(Ended { key: cell.key, subscriptions: subscriptions.into_iter() });
         self.registry.remove(cell);
         self.publish_leftovers(cell, will, handed_on);
+        true
     }
 
     /// Whether a Will may be published that was taken from the Session: its Client would still be let in, and may

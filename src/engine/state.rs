@@ -15,7 +15,7 @@ use ahash::RandomState;
 use super::access::AccessControl;
 use super::announce::Announcer;
 use super::registry::Registry;
-use super::send_context::Sending;
+use super::send_context::{Kept, Sending};
 use super::session_cell::{CellState, SessionCell};
 use super::share::Group;
 use super::timers::{Due, TICK_MILLIS, Wheel, tick_of};
@@ -32,6 +32,7 @@ use crate::sync::{lock, read, write};
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 use crate::topic::tree::Tree;
+use crate::traffic::{Traffic, TrafficCounts};
 
 /// How often the books are read anew because a Session ended meanwhile.
 const LEDGER_READS_MAX: usize = 8;
@@ -64,12 +65,13 @@ pub(crate) struct Engine {
     /// Counts changes of the tree and of the access rules, each of which makes remembered routes void.
     pub(crate) generation: AtomicU64,
     /// Bytes of all Topic Filters in the tree.
-    subscription_bytes: AtomicUsize,
-    retained: Mutex<Retained<Message>>,
+    pub(super) subscription_bytes: AtomicUsize,
+    pub(super) retained: Mutex<Retained<Kept>>,
     /// The tick in which the wheel looks at the retained messages next.
     retained_look: AtomicU64,
     pub(crate) wheel: Wheel<SessionCell>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) traffic: TrafficCounts,
     /// The books of ended Sessions, and of messages that belong to no Session.
     books: Mutex<Ledger>,
     /// Counts what was added to the books of Sessions that ended.
@@ -96,6 +98,7 @@ impl Engine {
         Engine {
             host,
             counts: access.counts.clone(),
+            traffic: TrafficCounts::default(),
             access,
             announcer: Announcer::new(),
             registry: Registry::new(&hasher),
@@ -138,8 +141,8 @@ impl Engine {
         cell: &'a SessionCell,
         budget: &'a mut Budget,
     ) -> Sending<'a> {
-        let (retained, access) = (&self.retained, &self.access);
-        Sending { retained, access, asker: cell.asker(), budget }
+        let (retained, access, traffic) = (&self.retained, &self.access, &self.traffic);
+        Sending { retained, access, traffic, asker: cell.asker(), budget }
     }
 
     /// An identifier for a Client that brings none, which no Session has (MQTT-3.2.2-16). It cannot be guessed from
@@ -173,9 +176,8 @@ impl Engine {
             if retained.next_expiry().is_some_and(|at| at <= now) {
                 retained.expire(now).take(EXPIRED_AT_ONCE).for_each(drop);
             }
-            retained
-                .set(message.topic(), message.clone(), message.size_bytes(), expires_at)
-                .is_err()
+            let kept = Kept { message: message.clone(), since: now };
+            retained.set(message.topic(), kept, message.size_bytes(), expires_at).is_err()
         };
         if refused {
             count_one(&self.counts.retained_refused);
@@ -197,7 +199,7 @@ impl Engine {
         self.retained_look.store(u64::MAX, Ordering::Release);
         loop {
             // Dropped after the lock is released: freeing many messages takes time.
-            let expired: Vec<Message> =
+            let expired: Vec<Kept> =
                 lock(&self.retained).expire(now).take(EXPIRED_AT_ONCE).collect();
             budget.spend(expired.len() * 2);
             if expired.len() < EXPIRED_AT_ONCE || budget.is_spent() {
@@ -325,6 +327,11 @@ impl Engine {
             retained_bytes,
             ..self.counts.read()
         }
+    }
+
+    /// What the broker has moved.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic.read(self.registry.most())
     }
 
     /// Adds the books of an ended Session. Called with its lock held, so that its messages are counted in exactly one

@@ -26,19 +26,22 @@ pub(crate) enum Order {
     ShuttingDown = 2,
     /// The access rules have changed and would not let the Client in.
     NotCurrent = 3,
+    /// An operator disconnects the Client, by the Reason Code in the mailbox.
+    Disconnected = 4,
     /// Another Network Connection has taken over the Session.
-    TakenOver = 4,
+    TakenOver = 5,
     /// As [`Order::TakenOver`], after part of a packet was sent: no DISCONNECT can follow it.
-    TakenOverMidPacket = 5,
+    TakenOverMidPacket = 6,
     /// The deadline of the stop has passed.
-    Abort = 6,
+    Abort = 7,
 }
 
 impl Order {
-    const ALL: [Order; 6] = [
+    const ALL: [Order; 7] = [
         Order::ListenerStopped,
         Order::ShuttingDown,
         Order::NotCurrent,
+        Order::Disconnected,
         Order::TakenOver,
         Order::TakenOverMidPacket,
         Order::Abort,
@@ -53,6 +56,10 @@ impl Order {
             Order::NotCurrent => Fault::Server(
                 ReasonCode::ADMINISTRATIVE_ACTION,
                 "the access rules have changed and do not let this Client in",
+            ),
+            Order::Disconnected => Fault::Server(
+                ReasonCode::ADMINISTRATIVE_ACTION,
+                "an operator has disconnected the Client",
             ),
             Order::ShuttingDown | Order::Abort => {
                 Fault::Server(ReasonCode::SERVER_SHUTTING_DOWN, "the server shuts down")
@@ -70,6 +77,8 @@ impl Order {
 pub(crate) struct Mailbox {
     waker: AtomicWaker,
     order: AtomicU8,
+    /// The Reason Code of [`Order::Disconnected`].
+    code: AtomicU8,
     /// The number of the listener that accepted the peer; 0 of none.
     pub(crate) listener: u32,
     /// The time at which the task is to be woken, in milliseconds.
@@ -83,6 +92,7 @@ impl Mailbox {
         Mailbox {
             waker: AtomicWaker::new(),
             order: AtomicU8::new(0),
+            code: AtomicU8::new(ReasonCode::ADMINISTRATIVE_ACTION.value()),
             listener: 0,
             deadline: AtomicU64::new(u64::MAX),
             next_look: AtomicU64::new(u64::MAX),
@@ -107,6 +117,22 @@ impl Mailbox {
     pub(crate) fn order(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::AcqRel);
         self.wake();
+    }
+
+    /// Tells the task to close with this Reason Code.
+    pub(crate) fn disconnect(&self, code: ReasonCode) {
+        self.code.store(code.value(), Ordering::Release);
+        self.order(Order::Disconnected);
+    }
+
+    /// The fault that the Client is told for an order of this mailbox.
+    pub(crate) fn fault(&self, order: Order) -> Fault {
+        match order.fault() {
+            Fault::Server(_, text) if order == Order::Disconnected => {
+                Fault::Server(ReasonCode(self.code.load(Ordering::Acquire)), text)
+            }
+            fault => fault,
+        }
     }
 
     pub(crate) fn ordered(&self) -> Option<Order> {

@@ -17,7 +17,7 @@ use crate::transport::{Incoming, Transport};
 /// The bound transport of a [`ListenerConfig`], as [`ListenerConfig::bind`] returns it. It accepts peers once
 /// [`Broker::add_transport`](crate::Broker::add_transport) has it.
 #[derive(Debug)]
-pub struct BoundListener(Kind);
+pub struct BoundListener(Kind, Box<str>);
 
 #[derive(Debug)]
 enum Kind {
@@ -107,7 +107,8 @@ impl ListenerConfig {
         let (host, port) = (self.host(), self.port());
         let (path, origins) = (Some(self.path()), &self.origins);
         let forwarded_for = self.rules.forwarded_for.clone();
-        Ok(BoundListener(match (&self.rules.proxy_protocol, self.is_websocket()) {
+        let url = self.to_string().into();
+        let kind = match (&self.rules.proxy_protocol, self.is_websocket()) {
             (None, false) => Kind::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits)),
             (None, true) => {
                 let ws = WsTransport::bind(host, port, path, origins.clone()).await?;
@@ -119,7 +120,8 @@ impl ListenerConfig {
                 let ws = WsOver::new(proxied, path, origins, limits)?;
                 Kind::ProxiedWs(ws.with_forwarded_for(forwarded_for))
             }
-        }))
+        };
+        Ok(BoundListener(kind, url))
     }
 
     async fn bind_proxied(
@@ -174,7 +176,7 @@ impl ListenerConfig {
                 Base::Tcp(tcp.with_limits(limits))
             }
         };
-        Ok(BoundListener(if self.is_websocket() {
+        let kind = if self.is_websocket() {
             let tls = TlsTransport::for_websocket(base, material, limits);
             let tls = tls.map_err(|errors| invalid(errors.into()))?;
             let ws = WsOver::new(tls, Some(self.path()), &self.origins, limits)?;
@@ -182,7 +184,8 @@ impl ListenerConfig {
         } else {
             let tls = TlsTransport::new(base, material, limits);
             Kind::Tls(tls.map_err(|errors| invalid(errors.into()))?)
-        }))
+        };
+        Ok(BoundListener(kind, self.to_string().into()))
     }
 
     #[cfg(unix)]
@@ -190,7 +193,8 @@ impl ListenerConfig {
         let path = self.socket_path().ok_or(io::ErrorKind::InvalidInput)?;
         let socket = &self.socket;
         let owner = (socket.owner.as_deref(), socket.group.as_deref());
-        Ok(BoundListener(Kind::Unix(UnixTransport::bind_as(&path, socket.mode, owner)?)))
+        let unix = UnixTransport::bind_as(&path, socket.mode, owner)?;
+        Ok(BoundListener(Kind::Unix(unix), self.to_string().into()))
     }
 
     #[cfg(not(unix))]
@@ -231,6 +235,10 @@ impl Transport for BoundListener {
         each!(&self.0, transport => transport.local_endpoints())
     }
 
+    fn url(&self) -> Option<String> {
+        Some(self.1.to_string())
+    }
+
     #[cfg(feature = "tls")]
     fn tls(&self) -> Option<TlsHandle> {
         each!(&self.0, transport => transport.tls())
@@ -254,7 +262,7 @@ mod tests {
         let tcp =
             block_on(config("tcp://127.0.0.1:0").bind(&Limits::default())).expect("a free port");
         assert!(
-            matches!(tcp, BoundListener(Kind::Tcp(_)))
+            matches!(tcp, BoundListener(Kind::Tcp(_), _))
                 && tcp.local_endpoint().starts_with("tcp://127.0.0.1:")
         );
         let ws = block_on(config("ws://127.0.0.1:0/mqtt").bind(&Limits::default()))

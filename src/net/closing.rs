@@ -6,8 +6,9 @@
 use std::task::{Context, Poll, ready};
 
 use super::peer_stream::PeerStream;
-use crate::session::outgoing::Outgoing;
+use crate::session::outgoing::{Outgoing, Sent};
 use crate::time::Timestamp;
+use crate::traffic::{Moved, TrafficCounts};
 
 /// The most input that is discarded, in bytes.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
@@ -73,9 +74,10 @@ impl Closing {
         cx: &mut Context<'_>,
         stream: &mut PeerStream,
         buffer: &mut [u8],
+        traffic: &TrafficCounts,
         now: Timestamp,
     ) -> Poll<()> {
-        match self.go_on(cx, stream, buffer) {
+        match self.go_on(cx, stream, buffer, traffic) {
             Poll::Pending if now < self.deadline => Poll::Pending,
             _ => Poll::Ready(()),
         }
@@ -86,6 +88,7 @@ impl Closing {
         cx: &mut Context<'_>,
         stream: &mut PeerStream,
         buffer: &mut [u8],
+        traffic: &TrafficCounts,
     ) -> Poll<()> {
         loop {
             let done = match &mut self.step {
@@ -100,6 +103,9 @@ impl Closing {
                     match ready!(written) {
                         Ok(0) | Err(_) => true,
                         Ok(written) => {
+                            let (Sent { packets, payload_bytes }, bytes) =
+                                (self.last.sent_by(written), written as u64);
+                            traffic.sent(&Moved { packets, payload_bytes, bytes });
                             let _counted_before = self.last.advance(written);
                             false
                         }
@@ -114,6 +120,7 @@ impl Closing {
                     match ready!(stream.with(|io| io.poll_read(cx, buffer))) {
                         Ok(0) | Err(_) => true,
                         Ok(read) => {
+                            traffic.received(&Moved { bytes: read as u64, ..Moved::default() });
                             *left = left.saturating_sub(read);
                             *left == 0
                         }
@@ -184,7 +191,8 @@ mod tests {
         let (mut stream, _inline) =
             PeerStream::new(ByteStream::new(peer), &Arc::new(Mailbox::new()));
         let mut cx = Context::from_waker(Waker::noop());
-        closing.poll(&mut cx, &mut stream, &mut [0; 8], Timestamp(now))
+        let traffic = TrafficCounts::default();
+        closing.poll(&mut cx, &mut stream, &mut [0; 8], &traffic, Timestamp(now))
     }
 
     fn farewell() -> Outgoing {

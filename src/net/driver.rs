@@ -27,8 +27,10 @@ use crate::engine::timers::{Mailbox, Order};
 use crate::error::Fault;
 use crate::packet::ReasonCode;
 use crate::packet::frame::Frame;
+use crate::packet::kind::PacketCounts;
 use crate::session::Departure;
 use crate::time::Timestamp;
+use crate::traffic::{EndedBy, Moved};
 use crate::transport::{ByteStream, PeerInfo};
 
 /// Rounds of write and read before other tasks have their turn.
@@ -129,7 +131,8 @@ impl Driver {
         for _ in 0..ROUNDS_PER_TURN {
             let now = self.engine().now();
             if let Phase::Closing(closing) = &mut self.phase {
-                return match closing.poll(cx, &mut self.stream, &mut buffers.read, now) {
+                let traffic = &self.dispatch.engine.traffic;
+                return match closing.poll(cx, &mut self.stream, &mut buffers.read, traffic, now) {
                     Poll::Ready(()) => TurnEnd::Done,
                     Poll::Pending => self.sleep(now),
                 };
@@ -163,7 +166,7 @@ impl Driver {
         self.dispatch.fetch(cx, now);
         if self.dispatch.is_parked() {
             let TurnBuffers { batch, out, .. } = &mut *buffers;
-            self.dispatch.resume(&mut Turn { batch, out, budget, now })?;
+            self.dispatch.resume(&mut Turn { batch, out, budget, now, payload_bytes: 0 })?;
         }
         self.write(cx, buffers, budget, now)?;
         // Parked work continues in the next turn, unless it waits for the access policy.
@@ -197,7 +200,7 @@ impl Driver {
                 Ok(Poll::Pending)
             }
             Poll::Ready(Err(error)) => Err(End::Io("the stream cannot be read", error.kind())),
-            Poll::Ready(Ok(Read::End)) => Err(End::Broken("the peer ended the stream")),
+            Poll::Ready(Ok(Read::End)) => Err(peer_ended()),
             Poll::Ready(Ok(Read::Packet(packet))) => {
                 self.last_heard_at = now;
                 self.take(&packet, Some(&packet), buffers, budget, now)?;
@@ -439,6 +442,7 @@ impl Driver {
             match self.stream.with(|io| io.poll_write_vectored(cx, &slices)) {
                 Poll::Ready(Ok(0)) => return Err(cannot_write(&io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
+                    self.count_bytes(0, written);
                     self.dispatch.answers.drain(..written);
                     self.stalled_since = None;
                 }
@@ -497,15 +501,14 @@ impl Driver {
             Some(Poll::Ready(Err(error))) => {
                 Err(End::Io("the stream cannot be read", error.kind()))
             }
-            Some(Poll::Ready(Ok(0))) if self.incoming.is_empty() => {
-                Err(End::Broken("the peer ended the stream before its CONNECT was decided"))
-            }
+            Some(Poll::Ready(Ok(0))) if self.incoming.is_empty() => Err(peer_ended()),
             Some(Poll::Ready(Ok(0))) => {
                 self.half_closed = true;
                 Ok(Poll::Pending)
             }
-            Some(Poll::Ready(Ok(_))) => {
+            Some(Poll::Ready(Ok(read))) => {
                 self.last_heard_at = now;
+                self.count_bytes(read, 0);
                 self.account()?;
                 Ok(Poll::Ready(()))
             }
@@ -524,8 +527,8 @@ impl Driver {
     ) -> Result<(), End> {
         let TurnBuffers { batch, out, .. } = &mut *buffers;
         batch.begin(&self.dispatch.engine);
-        let mut turn = Turn { batch, out, budget, now };
-        let mut rest = bytes;
+        let mut turn = Turn { batch, out, budget, now, payload_bytes: 0 };
+        let (mut rest, mut packets) = (bytes, PacketCounts::default());
         let outcome = loop {
             let frame = match self.dispatch.connection.next_frame(rest) {
                 Ok(frame) => frame,
@@ -545,6 +548,7 @@ impl Driver {
                 break Ok(());
             }
             self.incoming.finished();
+            packets.add(header, 1);
             turn.budget.spend(PACKET_STEPS);
             turn.budget.spend_bytes(body.len());
             if let Err(end) = self.dispatch.packet(header, body, frozen, &mut turn) {
@@ -558,9 +562,18 @@ impl Driver {
                 break self.keep_whole(rest);
             }
         };
+        let (bytes, payload_bytes) = (self.incoming.arrived() as u64, turn.payload_bytes);
         self.dispatch.flush(&mut turn);
+        self.dispatch.engine.traffic.received(&Moved { packets, payload_bytes, bytes });
         self.welcome();
         outcome
+    }
+
+    /// Counts bytes that are read or written beside the ordinary ways.
+    fn count_bytes(&self, read: usize, written: usize) {
+        let bytes = |bytes| Moved { bytes: bytes as u64, ..Moved::default() };
+        self.engine().traffic.received(&bytes(read));
+        self.engine().traffic.sent(&bytes(written));
     }
 
     /// Whether the Client may send one more message in this time. One that may not waits, and nothing behind it is
@@ -621,6 +634,10 @@ impl Driver {
     }
 }
 
+fn peer_ended() -> End {
+    End::Io("the peer ended the stream", io::ErrorKind::UnexpectedEof)
+}
+
 fn cannot_write(error: &io::Error) -> End {
     End::Io("the stream cannot be written", error.kind())
 }
@@ -650,7 +667,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let now = self.engine().now();
         self.incoming.release(&self.dispatch.engine.counts.unauthenticated_bytes);
-        self.dispatch.leave_session(Departure::Lost, now);
+        self.dispatch.leave_session(Departure::Lost, EndedBy::Server, now);
     }
 }
 

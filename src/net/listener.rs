@@ -5,10 +5,10 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
@@ -25,6 +25,7 @@ use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::listener_rules::ListenerRules;
 use crate::network::Network;
+use crate::packet::ProtocolVersion;
 use crate::sync::lock;
 use crate::transport::tcp::is_exhausted;
 #[cfg(feature = "tls")]
@@ -50,8 +51,20 @@ pub struct ListenerInfo {
     pub endpoint: String,
     /// All bound endpoints, `endpoint` first: a host name is bound at every address that it has.
     pub endpoints: Vec<String>,
+    /// The URL that it was configured by: [`Transport::url`].
+    pub url: Option<String>,
+    /// What it asks of its peers.
+    pub rules: ListenerRules,
+    /// When it was added.
+    pub since: SystemTime,
     /// Network Connections of this listener at this moment, including those before CONNECT.
     pub connections: usize,
+    /// Network Connections with an accepted CONNECT, for each version of MQTT, the oldest first.
+    pub versions: [(ProtocolVersion, usize); 3],
+    /// Peers that its rules let in since it was added, including those whose handshake or CONNECT failed.
+    pub accepted: u64,
+    /// Peers that its rules did not let in since it was added, and CONNECTs that its rules refused.
+    pub refused: u64,
 }
 
 /// The listeners of one broker, in the order in which they were added.
@@ -69,6 +82,8 @@ pub(crate) struct Listener {
     by: Arc<AcceptedBy>,
     endpoint: String,
     endpoints: Vec<String>,
+    url: Option<String>,
+    since: SystemTime,
     /// The material of a TLS listener.
     #[cfg(feature = "tls")]
     tls: Option<TlsHandle>,
@@ -98,14 +113,15 @@ impl Listeners {
             .get_or_init(|| AddressRates::new(&engine.limits, &engine.hasher).map(Arc::new));
         let (alive, gone) = async_channel::bounded(1);
         let listener = Arc::new(Listener {
-            by: Arc::new(AcceptedBy {
-                name: name.into(),
+            by: Arc::new(AcceptedBy::new(
+                name,
                 rules,
-                number: self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
-                connections: AtomicUsize::new(0),
-            }),
+                self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
+            )),
             endpoint: endpoint.clone(),
             endpoints: transport.local_endpoints(),
+            url: transport.url(),
+            since: engine.host.wall(),
             #[cfg(feature = "tls")]
             tls: transport.tls(),
             stop,
@@ -154,6 +170,16 @@ impl Listeners {
         all.iter().find(|listener| *listener.by.name == *name).map(|listener| listener.tls.clone())
     }
 
+    /// The most peers of one listener that have not sent CONNECT.
+    pub(crate) fn most_handshakes(&self) -> usize {
+        let all = lock(&self.all);
+        let before_connect = all.iter().map(|listener| {
+            let connected = listener.by.connections.load(Ordering::Acquire);
+            lock(&listener.connections).len().saturating_sub(connected)
+        });
+        before_connect.max().unwrap_or_default()
+    }
+
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {
         lock(&self.all).iter().map(|listener| listener.info()).collect()
     }
@@ -165,7 +191,14 @@ impl Listener {
             name: self.by.name.to_string(),
             endpoint: self.endpoint.clone(),
             endpoints: self.endpoints.clone(),
+            url: self.url.clone(),
+            rules: self.by.rules.clone(),
+            since: self.since,
             connections: lock(&self.connections).len(),
+            versions: [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5]
+                .map(|version| (version, self.by.of_version(version).load(Ordering::Acquire))),
+            accepted: self.numbers.load(Ordering::Relaxed),
+            refused: self.by.refused.load(Ordering::Relaxed),
         }
     }
 
@@ -182,6 +215,7 @@ impl Listener {
         let address = peer.address().map(|address| address.ip());
         if !self.by.rules.lets_in(address) {
             count_one(&engine.counts.networks_refused);
+            count_one(&self.by.refused);
             debug!("listener {:?} lets in no peer of the network of {peer}", self.by.name);
             return false;
         }
@@ -189,6 +223,7 @@ impl Listener {
         let admits = rates.admits(address, engine.now());
         if !admits {
             count_one(&engine.counts.address_connects_refused);
+            count_one(&self.by.refused);
             debug!("listener {:?}: {peer} connects too often", self.by.name);
         }
         admits
@@ -292,7 +327,9 @@ impl Accepting {
         let mailbox = Arc::new(Mailbox::of_listener(self.listener.by.number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
+        engine.traffic.socket_accepted();
         let guard = Entered {
+            engine: self.engine.clone(),
             number,
             listener: self.listener.clone(),
             permit: Some(permit),
@@ -407,6 +444,7 @@ fn escaped(error: &io::Error) -> String {
 
 /// A connection's entry in the books of its listener; its drop removes the entry.
 struct Entered {
+    engine: Weak<Engine>,
     number: u64,
     listener: Arc<Listener>,
     permit: Option<SemaphoreGuardArc>,
@@ -422,5 +460,8 @@ impl Admission for Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         lock(&self.listener.connections).remove(&self.number);
+        if let Some(engine) = self.engine.upgrade() {
+            engine.traffic.socket_gone();
+        }
     }
 }

@@ -26,6 +26,10 @@ pub(crate) struct Args {
     #[structopt(long)]
     pub(crate) check: bool,
 
+    /// Serve metrics, a JSON API and a page at this URL, for example http://127.0.0.1:9884
+    #[structopt(long, value_name = "URL")]
+    pub(crate) admin: Option<String>,
+
     /// Log at this level and above: off, error, warn, info, debug or trace
     #[structopt(
         long,

@@ -40,7 +40,14 @@ pub(crate) fn prepare(config: &Config) -> Result<Descriptors, String> {
     let listeners = config.listeners.len();
     let workers = config.workers.get();
     // One connection, at least.
-    let needed = PROGRAM + FOR_A_MOMENT + PER_LISTENER * listeners + PER_WORKER * workers + 1;
+    // An admin listener has a loop of its own.
+    let admin = if config.admin.is_some() {
+        PER_LISTENER + PER_WORKER + config.limits.admin_connections_max
+    } else {
+        0
+    };
+    let needed =
+        PROGRAM + FOR_A_MOMENT + PER_LISTENER * listeners + PER_WORKER * workers + 1 + admin;
     match obtainable(needed) {
         Ok(()) => Ok(Descriptors { limit, needed: ALWAYS + needed - 1 }),
         Err((had, error)) => Err(format!(

@@ -1,13 +1,13 @@
 //! Everything that a configuration names, read before anything is bound: certificates, keys, users and rules.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::Path;
 
 use hrotti::access::{AccessPart, ListenerAccess, LoadedAccess};
+use hrotti::admin::Admin;
 use hrotti::config::Config;
 use hrotti::transport::tls::{ClientCertificate, TlsMaterial};
-use hrotti::{ListenerConfig, TlsConfig};
+use hrotti::{AdminConfig, ListenerConfig, TlsConfig};
 
 /// What was read.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct Loaded {
     pub(crate) access: LoadedAccess,
     /// For each listener of the configuration, in its order.
     pub(crate) tls: Vec<Option<TlsMaterial>>,
+    /// The admin listener, whose files were checked.
+    pub(crate) admin: Option<AdminConfig>,
     /// What an operator should change, one line each with the remedy.
     pub(crate) warnings: Vec<String>,
     /// Some listener takes user names from Clients' certificates.
@@ -45,6 +47,10 @@ pub(crate) fn load(config: &Config, base: &Path) -> Result<Loaded, Vec<String>> 
             Err(problems) => errors.extend(problems),
         }
     }
+    let admin = config.admin.clone().map(|admin| admin.relative_to(base));
+    if let Some(Err(error)) = admin.as_ref().map(Admin::check) {
+        errors.extend(error.to_string().lines().map(|line| format!("admin: {line}")));
+    }
     let names = |listener: &ListenerConfig| listener.tls.as_ref()?.user_name;
     let listeners = config.listeners.iter().map(|(name, listener)| {
         let mut access = ListenerAccess::new(name);
@@ -65,8 +71,9 @@ pub(crate) fn load(config: &Config, base: &Path) -> Result<Loaded, Vec<String>> 
     }
     warnings.extend(access.warnings().iter().cloned());
     warnings.extend(open_listeners(config));
+    warnings.extend(admin.as_ref().and_then(plain_token));
     let certificate_names = listeners.iter().any(|listener| listener.certificate_names);
-    Ok(Loaded { access, tls, warnings, certificate_names })
+    Ok(Loaded { access, tls, admin, warnings, certificate_names })
 }
 
 /// The material of one listener.
@@ -142,6 +149,12 @@ fn exposure(_: &Path) -> Exposure {
     Exposure::None
 }
 
+/// A line for an admin listener whose token everybody on the way can read.
+fn plain_token(admin: &AdminConfig) -> Option<String> {
+    let plain = !admin.is_local() && admin.tls().is_none();
+    plain.then(|| format!("admin: {admin} sends the token unencrypted; write https:// and admin.tls, or listen on 127.0.0.1"))
+}
+
 /// A line for each listener that is reachable from other machines and lets in everybody.
 fn open_listeners(config: &Config) -> impl Iterator<Item = String> + '_ {
     config.listeners.iter().filter(|(_, listener)| is_open(config, listener)).map(|(name, listener)| {
@@ -164,17 +177,10 @@ fn is_open(config: &Config, listener: &ListenerConfig) -> bool {
         .as_deref()
         .is_some_and(|networks| networks.iter().all(|network| network.address().is_loopback()));
     !listener.is_unix()
-        && !is_loopback(listener.host())
+        && !listener.is_loopback()
         && !local_peers
         && certificate != Some(ClientCertificate::Required)
         && config.access.lets_in_anonymous(listener.rules.anonymous)
-}
-
-fn is_loopback(host: &str) -> bool {
-    match host.split('%').next().unwrap_or(host).parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::thread;
 
 use async_global_executor::GlobalExecutorConfig;
 use async_std::task::block_on;
+use hrotti::admin::Admin;
 use hrotti::config::Config;
 use hrotti::transport::tls::TlsErrors;
-use hrotti::{Broker, BuildError, ListenerConfig, ListenerError, Transport};
+use hrotti::{AdminConfig, Broker, BuildError, ListenerConfig, ListenerError, Transport};
 use log::LevelFilter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -40,7 +41,7 @@ pub(crate) fn until_stopped(
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
-    let served = block_on(start(config, loaded, &descriptors)).and_then(|broker| {
+    let served = block_on(start(config, loaded, &descriptors)).and_then(|(broker, _admin)| {
         wait(&broker, &mut signals)
             .map_err(|error| one("the broker cannot be stopped in good order", &error))
     });
@@ -55,7 +56,7 @@ async fn start(
     config: &Config,
     loaded: &Loaded,
     descriptors: &Descriptors,
-) -> Result<Broker, Vec<String>> {
+) -> Result<(Broker, Option<Admin>), Vec<String>> {
     let mut bound = Vec::new();
     let mut errors = Vec::new();
     for ((name, listener), material) in config.listeners.iter().zip(&loaded.tls) {
@@ -92,8 +93,21 @@ async fn start(
         let _ =
             writeln!(out, "listening: {name} {}", endpoints.join(" ")).and_then(|()| out.flush());
     }
+    let admin = match &loaded.admin {
+        Some(config) => Some(administer(&broker, config).await?),
+        None => None,
+    };
     descriptors.report(&config.limits);
-    Ok(broker)
+    Ok((broker, admin))
+}
+
+/// Starts the admin listener.
+async fn administer(broker: &Broker, config: &AdminConfig) -> Result<Admin, Vec<String>> {
+    let admin = Admin::serve(broker.clone(), config.clone()).await;
+    let admin = admin.map_err(|error| vec![format!("admin: {error}")])?;
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "admin: {}", admin.endpoints().join(" ")).and_then(|()| out.flush());
+    Ok(admin)
 }
 
 fn no_workers(workers: usize, error: &BuildError) -> String {

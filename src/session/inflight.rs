@@ -71,6 +71,16 @@ impl Inflight {
         self.entries.len()
     }
 
+    /// The messages behind the first `skip`, in the order of their sending: the Packet Identifier, whether the message
+    /// still waits for a transport to take it wholly, and the message, unless PUBREC has shown that the Client has it.
+    pub(crate) fn list(
+        &self,
+        skip: usize,
+    ) -> impl Iterator<Item = (PacketId, bool, Option<&Delivery>)> {
+        let entries = self.entries.range(skip.min(self.entries.len())..);
+        entries.map(|entry| (entry.id, entry.serial >= self.accepted, entry.delivery.as_ref()))
+    }
+
     /// Whether another PUBLISH may be sent (MQTT-4.9.0-2).
     pub(crate) fn has_quota(&self, quota: u16) -> bool {
         self.sent < usize::from(quota)

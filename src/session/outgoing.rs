@@ -4,6 +4,8 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use crate::packet::kind::{PacketCounts, PacketType, packets_in};
+
 /// A batch of packets. Small packets are in one buffer; large payloads are shared and inserted between them.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
@@ -13,6 +15,8 @@ pub(crate) struct Outgoing {
     shared_bytes: usize,
     /// The messages that count as waiting until they are written.
     marks: Vec<Mark>,
+    /// All other packets.
+    runs: Vec<Run>,
     /// How many of the marks are of QoS 0.
     plain: usize,
     /// The bytes between the marks' starts and ends.
@@ -26,6 +30,27 @@ struct Mark {
     end: usize,
     /// For QoS 1 and 2 the number of the message in [`Inflight`](super::inflight::Inflight).
     serial: Option<u64>,
+    /// Bytes of the payload.
+    payload: u32,
+}
+
+/// Packets of one type that stand together, and are no waiting messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    end: usize,
+    /// The first byte of their fixed header.
+    header: u8,
+    packets: u32,
+    /// Bytes of the payload of a PUBLISH.
+    payload: u32,
+}
+
+/// The packets whose last byte a transport took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) packets: PacketCounts,
+    /// Bytes of the payloads of PUBLISH packets.
+    pub(crate) payload_bytes: u64,
 }
 
 /// The messages of a batch that the transport took.
@@ -59,7 +84,8 @@ impl Outgoing {
         self.len() == 0
     }
 
-    /// The buffer to append packets to.
+    /// The buffer to append a packet to, which [`Outgoing::mark`] or [`Outgoing::note`] ends, or the rest of one that
+    /// was counted before.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -77,10 +103,52 @@ impl Outgoing {
 
     /// What was appended from `start` on is a message that counts as waiting until it is written.
     /// `serial` is `None` for QoS 0.
-    pub(crate) fn mark(&mut self, start: usize, serial: Option<u64>) {
+    pub(crate) fn mark(&mut self, start: usize, serial: Option<u64>, payload: usize) {
         self.plain += usize::from(serial.is_none());
         self.message_bytes += self.len() - start;
-        self.marks.push(Mark { start, end: self.len(), serial });
+        let payload = u32::try_from(payload).unwrap_or(u32::MAX);
+        self.marks.push(Mark { start, end: self.len(), serial, payload });
+    }
+
+    /// One packet that is no waiting message ends here: its first byte, and the bytes of its payload.
+    pub(crate) fn note(&mut self, header: u8, payload: usize) {
+        let payload = u32::try_from(payload).unwrap_or(u32::MAX);
+        self.runs.push(Run { end: self.len(), header, packets: 1, payload });
+    }
+
+    /// Appends whole packets that are no messages, and empties `packets`.
+    pub(crate) fn append_packets(&mut self, packets: &mut Vec<u8>) {
+        let mut end = self.len();
+        for (header, len) in packets_in(packets) {
+            let adjacent =
+                self.runs.last_mut().filter(|run| run.end == end && run.header == header);
+            end += len;
+            match adjacent {
+                Some(run) => (run.end, run.packets) = (end, run.packets + 1),
+                None => self.runs.push(Run { end, header, packets: 1, payload: 0 }),
+            }
+        }
+        self.bytes.append(packets);
+    }
+
+    /// The packets whose last byte is among the first `written` bytes.
+    pub(crate) fn sent_by(&self, written: usize) -> Sent {
+        let mut sent = Sent::default();
+        let marks = self.marks.iter().take_while(|mark| mark.end <= written);
+        let (messages, bytes) =
+            marks.fold((0, 0), |(n, bytes), mark| (n + 1, bytes + u64::from(mark.payload)));
+        sent.packets.add((PacketType::Publish as u8) << 4, messages);
+        sent.payload_bytes = bytes;
+        for run in self.runs.iter().take_while(|run| run.end <= written) {
+            sent.packets.add(run.header, u64::from(run.packets));
+            sent.payload_bytes += u64::from(run.payload);
+        }
+        sent
+    }
+
+    /// The packets that are not written yet.
+    pub(crate) fn packets(&self) -> usize {
+        self.marks.len() + self.runs.iter().map(|run| run.packets as usize).sum::<usize>()
     }
 
     /// The bytes that belong to no waiting message: answers to the Client, and messages that are sent again.
@@ -147,6 +215,11 @@ impl Outgoing {
             mark.start = mark.start.saturating_sub(written);
             mark.end -= written;
         }
+        self.runs.retain_mut(|run| {
+            let left = run.end.checked_sub(written).filter(|left| *left > 0);
+            run.end = left.unwrap_or_default();
+            left.is_some()
+        });
         self.cut(written);
         taken
     }
@@ -192,6 +265,7 @@ impl Outgoing {
             end: mark.end + len,
             ..mark
         }));
+        self.runs.extend(later.runs.drain(..).map(|run| Run { end: run.end + len, ..run }));
     }
 
     /// Empties it and keeps its memory, within reason.
@@ -202,6 +276,7 @@ impl Outgoing {
         self.shared.clear();
         self.shared_bytes = 0;
         self.marks.clear();
+        self.runs.clear();
         self.plain = 0;
         self.message_bytes = 0;
     }

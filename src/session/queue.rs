@@ -143,6 +143,39 @@ impl Queue {
         Some(delivery)
     }
 
+    /// The messages behind the oldest `skip`, in the order of their arrival. Finds the first without visiting those
+    /// before it.
+    pub(crate) fn list(&self, skip: usize) -> impl Iterator<Item = &Delivery> {
+        let plain_before = self.plain_among_first(skip);
+        let assured_before = (skip - plain_before).min(self.assured.len());
+        let mut plain = self.plain.range(plain_before..).peekable();
+        let mut assured = self.assured.range(assured_before..).peekable();
+        std::iter::from_fn(move || {
+            let plain_first = match (plain.peek(), assured.peek()) {
+                (Some((one, _)), Some((other, _))) => one < other,
+                (one, _) => one.is_some(),
+            };
+            let next = if plain_first { plain.next() } else { assured.next() };
+            next.map(|(_, delivery)| delivery)
+        })
+    }
+
+    /// How many of the oldest `count` messages have QoS 0.
+    fn plain_among_first(&self, count: usize) -> usize {
+        let (mut least, mut most) = (0, self.plain.len().min(count));
+        while least < most {
+            let middle = usize::midpoint(least, most);
+            let Some((arrival, _)) = self.plain.get(middle) else { break };
+            let before = middle + self.assured.partition_point(|(other, _)| other < arrival);
+            if before < count {
+                least = middle + 1;
+            } else {
+                most = middle;
+            }
+        }
+        least
+    }
+
     /// Removes expired messages and returns their number (MQTT-3.3.2-5).
     pub(crate) fn expire(&mut self, now: Timestamp) -> u64 {
         if self.next_expiry > now {

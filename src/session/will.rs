@@ -73,6 +73,15 @@ impl WillState {
         }
     }
 
+    /// The message that would be published.
+    pub(crate) fn message(&self) -> Option<&Message> {
+        match self {
+            WillState::None => None,
+            WillState::Armed(will) => Some(&will.message),
+            WillState::Delayed { message, .. } => Some(message),
+        }
+    }
+
     /// When the delay is over; [`Timestamp::NEVER`] if none runs.
     pub(crate) fn due(&self) -> Timestamp {
         match self {

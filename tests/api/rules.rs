@@ -156,7 +156,7 @@ fn a_full_listener_refuses_with_0x97_and_lets_a_client_take_its_own_session_over
 }
 
 /// CONNECT of 3.1.1 with a User Name.
-fn with_user(id: &str, user: &str) -> Vec<u8> {
+pub(crate) fn with_user(id: &str, user: &str) -> Vec<u8> {
     let mut body = text("MQTT");
     body.extend([4, 0x82, 0, 0]);
     body.extend(text(id));
@@ -580,7 +580,7 @@ fn an_address_that_connects_too_often_is_closed() {
 // ---- Bans ------------------------------------------------------------------------------------------
 
 /// Lets in everybody.
-struct Everybody;
+pub(crate) struct Everybody;
 
 impl Policy for Everybody {
     fn authenticate(self: Arc<Self>, shown: Credentials) -> Authenticating {

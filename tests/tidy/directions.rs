@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The rooms, from those that know nothing of others to those that know all.
 const ROOMS: &[&str] = &[
     "time",
+    "calendar",
     "budget",
     "sync",
     "reason_code",
@@ -17,6 +18,7 @@ const ROOMS: &[&str] = &[
     "limits",
     "ledger",
     "counters",
+    "traffic",
     "message",
     "subscription",
     "retained",
@@ -31,10 +33,12 @@ const ROOMS: &[&str] = &[
     "explanation",
     "events",
     "listener_config",
+    "admin_config",
     "config",
     "engine",
     "net",
     "broker",
+    "admin",
     "testing",
     "lib",
 ];
@@ -66,6 +70,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "due",
             "dispatch",
             "explain",
+            "inspect",
         ],
     ),
     (
@@ -82,7 +87,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "listener",
         ],
     ),
-    ("broker", &["session_info", "lifecycle", "client", "explain"]),
+    ("broker", &["session_info", "lifecycle", "client", "explain", "inspect"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.

@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ban, BanTarget, Bans, Entry, time};
+use super::{Ban, BanTarget, Bans, Entry};
 use crate::access::file_error::Problems;
 use crate::access::{FileErrors, Rule};
+use crate::calendar;
 
 /// The whole file.
 #[derive(Serialize, Deserialize)]
@@ -41,13 +42,13 @@ impl WrittenBan {
         let from = match &self.from {
             None => SystemTime::UNIX_EPOCH,
             Some(text) => {
-                time::parse(text).ok_or_else(|| format!("from: {text:?} is no time; {TIME}"))?
+                calendar::parse(text).ok_or_else(|| format!("from: {text:?} is no time; {TIME}"))?
             }
         };
         let until = match &self.until {
             None => None,
             Some(text) => {
-                let at = time::parse(text);
+                let at = calendar::parse(text);
                 Some(at.ok_or_else(|| format!("until: {text:?} is no time; {TIME}"))?)
             }
         };
@@ -92,8 +93,8 @@ impl WrittenBan {
         let mut written = WrittenBan {
             by: ban.by.clone(),
             reason: ban.reason.clone(),
-            from: (ban.from > SystemTime::UNIX_EPOCH).then(|| time::write(ban.from)),
-            until: ban.until.map(time::write),
+            from: (ban.from > SystemTime::UNIX_EPOCH).then(|| calendar::write(ban.from)),
+            until: ban.until.map(calendar::write),
             ..WrittenBan::default()
         };
         match &ban.target {

@@ -16,8 +16,9 @@ use crate::engine::fetching::Fetching;
 use crate::engine::holder::Holder;
 use crate::error::Fault;
 use crate::packet::decode::decode_connect;
-use crate::packet::{Connect, ReasonCode, encode};
+use crate::packet::{Connect, PacketType, ReasonCode, encode};
 use crate::time::Timestamp;
+use crate::traffic::Moved;
 
 /// The longest time between two looks at the clock on the wall, which may be set.
 const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(60);
@@ -157,7 +158,9 @@ impl Dispatch {
         let steps_max = self.engine.limits.authentication_steps_max;
         let Poll::Ready(decided) = exchange.poll(cx, now, steps_max) else { return Ok(()) };
         if let Decided::Ask(data) = &decided {
-            return Ok(self.connection.ask(data, &mut self.answers)?);
+            self.connection.ask(data, &mut self.answers)?;
+            self.count_auth();
+            return Ok(());
         }
         let by = exchange.by;
         authentication.exchange = None;
@@ -322,6 +325,15 @@ impl Dispatch {
             authentication.ends = ends;
         }
         Ok(self.connection.accept_again(data, &mut self.answers)?)
+    }
+
+    /// Counts an AUTH before CONNACK where it is made: it is written without a Session. Later ones are in batches.
+    fn count_auth(&self) {
+        if !self.connection.is_connected() {
+            let mut moved = Moved::default();
+            moved.packets.add((PacketType::Auth as u8) << 4, 1);
+            self.engine.traffic.sent(&moved);
+        }
     }
 
     // ---- Refusals and ends -----------------------------------------------------------------------

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::{Dispatch, End};
 use crate::counters::count_one;
 use crate::error::Fault;
-use crate::packet::{Connect, ReasonCode};
+use crate::packet::{Connect, ProtocolVersion, ReasonCode};
 use crate::transport::{AcceptedBy, PeerIdentity, PeerInfo};
 
 impl Dispatch {
@@ -36,6 +36,9 @@ impl Dispatch {
             return Ok(());
         };
         count_one(&self.engine.counts.listener_rules_refused);
+        if let Some(listener) = self.peer.accepted_by() {
+            count_one(&listener.refused);
+        }
         Err(Fault::Refused(reason, detail).into())
     }
 
@@ -47,10 +50,12 @@ impl Dispatch {
     pub(super) fn enter_listener(&self, client_id: &str) -> Result<Option<Arc<AcceptedBy>>, Fault> {
         let Some(listener) = self.peer.accepted_by() else { return Ok(None) };
         let before = listener.connections.fetch_add(1, Ordering::AcqRel);
+        listener.of_version(self.connection.version()).fetch_add(1, Ordering::AcqRel);
         let full = listener.rules.connections_max.is_some_and(|max| before >= max);
         if full && !self.engine.registry.is_connected_through(client_id, listener.number) {
-            leave_listener(Some(listener));
+            leave_listener(Some(listener), self.connection.version());
             count_one(&self.engine.counts.listener_connections_refused);
+            count_one(&listener.refused);
             let detail = "the listener has as many connections as it may";
             return Err(Fault::Refused(ReasonCode::QUOTA_EXCEEDED, detail));
         }
@@ -59,8 +64,9 @@ impl Dispatch {
 }
 
 /// Counts a Network Connection of a listener that has ended.
-pub(super) fn leave_listener(listener: Option<&AcceptedBy>) {
+pub(super) fn leave_listener(listener: Option<&AcceptedBy>, version: ProtocolVersion) {
     if let Some(listener) = listener {
+        listener.of_version(version).fetch_sub(1, Ordering::AcqRel);
         listener.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }

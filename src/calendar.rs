@@ -8,7 +8,7 @@ const SECS_OF_DAY: u64 = 86_400;
 const LAST: u64 = 253_402_300_799;
 
 /// Reads a time from 1970 to 9999.
-pub(super) fn parse(text: &str) -> Option<SystemTime> {
+pub(crate) fn parse(text: &str) -> Option<SystemTime> {
     let text = text.strip_suffix('Z')?;
     let (date, time) = text.split_once('T')?;
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
 }
 
 /// Writes a time. What lies before 1970 or behind 9999 is written as the nearest that does not.
-pub(super) fn write(at: SystemTime) -> String {
+pub(crate) fn write(at: SystemTime) -> String {
     let secs = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST);
     let (mut days, rest) = (secs / SECS_OF_DAY, secs % SECS_OF_DAY);
     // At most this year, and at least the one before it.
