@@ -56,16 +56,21 @@ use crate::transport::Transport;
 use crate::transport::tcp::TcpTransport;
 
 mod answer;
+mod clients;
 mod desk;
 mod explain;
 mod guard;
 mod happening;
+mod history;
 mod input;
+mod looks;
 mod message;
+mod messages;
 mod metrics;
 mod openapi;
 mod operator;
 mod page;
+mod pages;
 mod parameter;
 mod process;
 mod program;
@@ -174,6 +179,7 @@ impl AdminBuilder {
         let openapi = openapi::document(table::ROUTES).to_string().into();
         let desk = Arc::new(Desk::new(broker, guard, operator, openapi, (stopped, alive)));
         let endpoints = bound.endpoints();
+        desk.spawn(history::watch(desk.clone()));
         bound.serve(&desk);
         Ok(Admin { endpoints, stop, gone })
     }

@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use super::answer::Problem;
 use super::guard::Guard;
+use super::history::History;
+use super::looks::Looks;
 use super::operator::Operator;
 use crate::broker::Broker;
 use crate::counters::{Counts, count_one};
@@ -33,6 +35,8 @@ pub(super) struct Desk {
     pub(super) stopped: Receiver<()>,
     /// What the last second's listeners to live figures were told.
     pub(super) pulse: Mutex<Option<(Timestamp, Arc<Value>)>>,
+    pub(super) history: History,
+    pub(super) looks: Looks,
     runner: Runner,
     /// Dropped with the last task of the listener.
     _alive: Sender<()>,
@@ -70,6 +74,8 @@ impl Desk {
             openapi,
             stopped,
             pulse: Mutex::new(None),
+            history: History::default(),
+            looks: Looks::default(),
             runner: Runner::start(),
             _alive: alive,
         }

@@ -17,6 +17,9 @@ use super::process::{self, Process};
 use super::route::Asked;
 use crate::counters::Counters;
 use crate::ledger::{DropReason, FilterReason, Ledger};
+use crate::net::listener::ListenerInfo;
+use crate::packet::PacketType;
+use crate::traffic::Traffic;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,7 +29,8 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 struct Figures {
     ledger: Ledger,
     counters: Counters,
-    listeners: Vec<(String, u64)>,
+    traffic: Traffic,
+    listeners: Vec<ListenerInfo>,
     process: Option<Process>,
 }
 
@@ -48,11 +52,11 @@ pub(super) async fn get(asked: Asked) -> Result<Answer, Problem> {
 impl Figures {
     fn read(desk: &Desk) -> Figures {
         let broker = &desk.broker;
-        let listeners = broker.listeners().into_iter();
         Figures {
             ledger: broker.ledger(),
             counters: broker.counters(),
-            listeners: listeners.map(|l| (l.name, l.connections as u64)).collect(),
+            traffic: broker.traffic(),
+            listeners: broker.listeners(),
             process: process::read(),
         }
     }
@@ -67,6 +71,8 @@ impl Collector for Figures {
         build.encode(descriptor)?;
         self.books(&mut families)?;
         self.held(&mut families)?;
+        self.moved(&mut families)?;
+        self.connections(&mut families)?;
         self.process.as_ref().map_or(Ok(()), |process| of_process(&mut families, process))
     }
 }
@@ -138,17 +144,86 @@ impl Figures {
         for (name, help, value) in gauges {
             families.gauge(name, help, value as u64)?;
         }
-        families.gauges(
-            "hrotti_connections",
-            "Network Connections, with those before CONNECT.",
-            "listener",
-            self.listeners.iter().map(|(name, count)| (name.clone(), *count)),
-        )?;
         families.counters(
             "hrotti_limit_reached",
             "How often a limit, a rule or a check refused something, by the name of the counter.",
             "limit",
             counters.counted().map(|(name, count)| (name.to_owned(), count)),
+        )
+    }
+}
+
+impl Figures {
+    fn moved(&self, families: &mut Families<'_>) -> fmt::Result {
+        let traffic = &self.traffic;
+        families.counter(
+            "hrotti_bytes_received",
+            "Bytes of MQTT that Clients have sent, inside of TLS and WebSocket.",
+            traffic.bytes_received,
+        )?;
+        families.counter(
+            "hrotti_bytes_sent",
+            "Bytes of MQTT that transports have taken, inside of TLS and WebSocket.",
+            traffic.bytes_sent,
+        )?;
+        let named = |of: fn(&Traffic, PacketType) -> u64| {
+            PacketType::ALL.iter().map(move |&packet| (packet.to_string(), of(traffic, packet)))
+        };
+        families.counters(
+            "hrotti_packets_received",
+            "Packets that Clients have sent.",
+            "type",
+            named(Traffic::packets_received),
+        )?;
+        families.counters(
+            "hrotti_packets_sent",
+            "Packets that were sent to Clients.",
+            "type",
+            named(Traffic::packets_sent),
+        )
+    }
+
+    fn connections(&self, families: &mut Families<'_>) -> fmt::Result {
+        let traffic = &self.traffic;
+        let mut metric = families.0.encode_descriptor(
+            "hrotti_connections",
+            "Network Connections with an accepted CONNECT.",
+            None,
+            MetricType::Gauge,
+        )?;
+        for listener in &self.listeners {
+            for (version, count) in listener.versions {
+                let labels =
+                    [("listener", listener.name.clone()), ("version", version.to_string())];
+                metric.encode_family(&labels)?.encode_gauge(&(count as u64))?;
+            }
+        }
+        families.counter(
+            "hrotti_sockets_accepted",
+            "Peers that listeners have accepted, whether a CONNECT followed or not.",
+            traffic.sockets_accepted,
+        )?;
+        families.counter(
+            "hrotti_connects",
+            "CONNECTs that were accepted.",
+            traffic.connects_accepted,
+        )?;
+        let ends = [
+            ("client", traffic.disconnects_by_client),
+            ("lost", traffic.disconnects_lost),
+            ("server", traffic.disconnects_by_server),
+            ("taken over", traffic.disconnects_taken_over),
+        ];
+        families.counters(
+            "hrotti_disconnects",
+            "Ends of Network Connections with an accepted CONNECT.",
+            "reason",
+            ends.map(|(reason, count)| (reason.to_owned(), count)).into_iter(),
+        )?;
+        families.counter(
+            "hrotti_sessions_expired",
+            "Sessions that ended because their Session Expiry Interval had passed.",
+            traffic.sessions_expired,
         )
     }
 }
@@ -193,21 +268,6 @@ impl Families<'_> {
         for (of, value) in values {
             let labels = [(label, of)];
             value.as_counter(&mut metric.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
-    fn gauges(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &'static str,
-        values: impl Iterator<Item = (String, u64)>,
-    ) -> fmt::Result {
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (of, value) in values {
-            let labels = [(label, of)];
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
         }
         Ok(())
     }

@@ -4,7 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
 use super::desk::Desk;
+use super::process;
 use super::route::Asked;
+use crate::broker::SessionQuery;
 use crate::calendar;
 use crate::ledger::{DropReason, FilterReason, Ledger};
 
@@ -40,11 +42,6 @@ fn not_ready(desk: &Desk) -> Option<String> {
     Some(format!("not ready: the listener {:?} is stopped", missing.name))
 }
 
-/// The Clients that fall behind most.
-pub(super) async fn slowest(_: &Desk) -> Value {
-    json!([])
-}
-
 pub(super) async fn get(asked: Asked) -> Result<Answer, Problem> {
     Ok(Answer::json(&figures(&asked.desk).await))
 }
@@ -64,9 +61,36 @@ pub(super) async fn figures(desk: &Desk) -> Value {
         "sessions": counters.sessions,
         "subscriptions": counters.subscriptions,
         "retained": { "messages": counters.retained_messages, "bytes": counters.retained_bytes },
+        "memoryBytes": process::resident_bytes(),
         "ledger": ledger(&broker.ledger()),
+        "rates": desk.history.rates(desk),
+        "slow": slow(desk).await,
         "listeners": broker.listeners().len(),
     })
+}
+
+/// The number of slow Clients.
+async fn slow(desk: &Desk) -> usize {
+    let mut query = SessionQuery::default();
+    query.slow = Some(true);
+    desk.broker.find_sessions(&query).await.count
+}
+
+/// How far each limit is used.
+pub(super) async fn limits(asked: Asked) -> Result<Answer, Problem> {
+    let all = asked.desk.broker.limits_in_use().await;
+    let shown = all.iter().map(|limit| {
+        json!({
+            "name": limit.name,
+            "value": limit.value,
+            "unit": limit.unit,
+            "meaning": limit.meaning,
+            "used": limit.used,
+            "share": limit.share(),
+            "refused": limit.refused,
+        })
+    });
+    Ok(Answer::json(&shown.collect::<Vec<_>>().into()))
 }
 
 /// The books with all their places.

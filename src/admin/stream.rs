@@ -11,6 +11,7 @@ use futures_lite::stream;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem};
+use super::clients;
 use super::desk::Desk;
 use super::happening;
 use super::message;
@@ -86,7 +87,7 @@ async fn pulse(desk: &Desk) -> Arc<Value> {
         return pulse.clone();
     }
     let pulse =
-        json!({ "status": status::figures(desk).await, "slow": status::slowest(desk).await });
+        json!({ "status": status::figures(desk).await, "slow": clients::slowest(desk).await });
     let pulse = Arc::new(pulse);
     *last = Some((now, pulse.clone()));
     pulse

@@ -2,7 +2,7 @@
 
 use super::parameter::{Kind, Parameter};
 use super::route::{Response, Route};
-use super::{explain, metrics, openapi, page, program, status, stream};
+use super::{clients, explain, history, messages, metrics, openapi, page, program, status, stream};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -30,6 +30,79 @@ pub(super) static ROUTES: &[Route] = &[
         "Metrics in the format of OpenMetrics where the client reads it, else in that of Prometheus.",
         &[Response::text(200, "text/plain", "the metrics")],
     ),
+    Route::get("/api/v1/history", |asked| Box::pin(history::get(asked))).says(
+        "The last hour in steps of ten seconds, per second each, since the admin listener began.",
+        &[Response::json(200, "History", "the samples, the oldest first")],
+    ),
+    Route::get("/api/v1/limits", |asked| Box::pin(status::limits(asked)))
+        .says("How far each limit is used, and how often it refused something.", &[
+            Response::json(200, "Limits", "every limit"),
+        ]),
+    Route::get("/api/v1/clients", |asked| Box::pin(clients::list(asked)))
+        .says("The Sessions, whether their Clients are connected or not.", &[
+            Response::page_of("Client", "a page of them"),
+        ])
+        .query(&[
+            Parameter::new("search", Kind::Text, "a part of the Client Identifier, the user name or the address"),
+            Parameter::new("connected", Kind::Flag, "only those that are connected, or that are not"),
+            Parameter::new("slow", Kind::Flag, "only those that are slow, or that are not"),
+            Parameter::new("sort", Kind::Choice(clients::ORDERS), "the order: by name, or the most first"),
+            PAGE,
+            LIMIT,
+        ]),
+    Route::get("/api/v1/clients/{clientId}", |asked| Box::pin(clients::one(asked)))
+        .says("One Session; its rates since the last such request, if that was within a minute.", &[
+            Response::json(200, "Client", "the Session"),
+            NO_SESSION,
+        ]),
+    Route::delete("/api/v1/clients/{clientId}", |asked| Box::pin(clients::disconnect(asked)))
+        .says("Disconnects a Client (0x98); its Session stays.", &[
+            Response::nothing(204, "it is told to leave"),
+            Response::error(404, "no such Client is connected"),
+        ]),
+    Route::get("/api/v1/clients/{clientId}/subscriptions", |asked| {
+        Box::pin(clients::subscriptions(asked))
+    })
+    .says("The subscriptions of a Session.", &[
+        Response::page_of("Subscription", "a page of them"),
+        NO_SESSION,
+    ])
+    .query(&[PAGE, LIMIT]),
+    Route::get("/api/v1/clients/{clientId}/queue", |asked| Box::pin(clients::queue(asked)))
+        .says("The messages that a Session holds: those in flight, then those that wait.", &[
+            Response::page_of("Queued", "a page of them"),
+            NO_SESSION,
+        ])
+        .query(&[PAGE, LIMIT]),
+    Route::get("/api/v1/subscriptions", |asked| Box::pin(clients::all_subscriptions(asked)))
+        .says("The subscriptions of all Sessions.", &[
+            Response::page_of("ClientSubscription", "a page of them"),
+        ])
+        .query(&[
+            Parameter::new("filter", Kind::Filter, "only those whose Topic Filter begins with these levels"),
+            Parameter::new("topic", Kind::Text, "only those that match this Topic Name"),
+            PAGE,
+            LIMIT,
+        ]),
+    Route::get("/api/v1/mqtt/retainer/messages", |asked| Box::pin(messages::retained(asked)))
+        .says("The retained messages.", &[Response::page_of("Retained", "a page of them")])
+        .query(&[
+            Parameter::new("filter", Kind::Filter, "only those that this Topic Filter matches; # by default"),
+            PAGE,
+            LIMIT,
+        ]),
+    Route::delete("/api/v1/mqtt/retainer/messages", |asked| Box::pin(messages::clear(asked)))
+        .says("Removes retained messages.", &[Response::json(200, "Cleared", "how many")])
+        .query(&[
+            Parameter::new("filter", Kind::Filter, "those that this Topic Filter matches").required(),
+        ]),
+    Route::post("/api/v1/publish", |asked| Box::pin(messages::publish(asked)))
+        .says("Publishes a message of the Server; no access rule is asked.", &[
+            Response::json(200, "Published", "how many subscribers it has"),
+            Response::json(202, "Published", "it has no subscriber"),
+            Response::error(409, "the Topic Name is beyond limits.topicLevelsMax or limits.topicBytesMax"),
+        ])
+        .reads("Message"),
     Route::get("/api/v1/listeners", |asked| Box::pin(program::listeners(asked)))
         .says("The listeners.", &[Response::json(200, "Listeners", "all of them")]),
     Route::post("/api/v1/listeners/{name}/start", |asked| Box::pin(program::start_listener(asked)))
@@ -97,6 +170,8 @@ const PAGE: Parameter = Parameter::new(
 );
 const LIMIT: Parameter =
     Parameter::new("limit", Kind::Number { minimum: 1, maximum: 1_000 }, "items of a page");
+
+const NO_SESSION: Response = Response::error(404, "there is no Session of this Client Identifier");
 
 const NO_OPERATOR: Response =
     Response::error(409, "the program that runs the broker offers no such thing");

@@ -66,7 +66,9 @@ fn connections_beyond_the_limit_are_closed() {
     let held: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = served.dial();
-            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the server reads");
+            stream
+                .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .expect("the server reads");
             let mut room = [0; 12];
             stream.read_exact(&mut room).expect("an answer");
             assert_eq!(&room, b"HTTP/1.1 200");
@@ -80,7 +82,10 @@ fn connections_beyond_the_limit_are_closed() {
     assert_eq!(served.broker.counters().admin_connections_refused, 1);
     drop(held);
     // Soon there is room again.
-    while served.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").is_empty() {}
+    while served
+        .raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .is_empty()
+    {}
 }
 
 #[test]
@@ -141,9 +146,18 @@ fn requests_whose_length_has_two_meanings_are_refused_smuggling() {
         assert!(answer.starts_with("HTTP/1.1 400"), "{lines}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{lines}: {answer}");
     }
-    for request in ["GET /livez HTTP/1.1\nHost : localhost\r\n\r\n", "GET /livez HTTP/2.7\r\n\r\n", "\0\0\0\0\r\n\r\n"] {
+    for request in [
+        "GET /livez HTTP/1.1\nHost : localhost\r\n\r\n",
+        "GET /livez HTTP/2.7\r\n\r\n",
+        "\0\0\0\0\r\n\r\n",
+    ] {
         let answer = String::from_utf8_lossy(&served.raw(request.as_bytes())).into_owned();
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 5"), "{answer}");
+        assert!(
+            answer.is_empty()
+                || answer.starts_with("HTTP/1.1 4")
+                || answer.starts_with("HTTP/1.1 5"),
+            "{answer}"
+        );
     }
 }
 

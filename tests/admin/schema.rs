@@ -29,10 +29,18 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
             "format" => rule != "date-time" || is_time(value),
             "minimum" => value.as_f64() >= rule.as_f64(),
             "maximum" => value.as_f64() <= rule.as_f64(),
-            "minLength" => value.as_str().is_none_or(|text| text.len() as u64 >= rule.as_u64().unwrap_or(0)),
-            "maxLength" => value.as_str().is_none_or(|text| text.len() as u64 <= rule.as_u64().unwrap_or(0)),
-            "maxItems" => value.as_array().is_none_or(|all| all.len() as u64 <= rule.as_u64().unwrap_or(0)),
-            "minProperties" => value.as_object().is_none_or(|all| all.len() as u64 >= rule.as_u64().unwrap_or(0)),
+            "minLength" => {
+                value.as_str().is_none_or(|text| text.len() as u64 >= rule.as_u64().unwrap_or(0))
+            }
+            "maxLength" => {
+                value.as_str().is_none_or(|text| text.len() as u64 <= rule.as_u64().unwrap_or(0))
+            }
+            "maxItems" => {
+                value.as_array().is_none_or(|all| all.len() as u64 <= rule.as_u64().unwrap_or(0))
+            }
+            "minProperties" => {
+                value.as_object().is_none_or(|all| all.len() as u64 >= rule.as_u64().unwrap_or(0))
+            }
             "required" => rule.as_array().expect("a list").iter().all(|name| {
                 let has = value.get(name.as_str().expect("a name")).is_some();
                 if !has {
@@ -53,8 +61,12 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
                 for (name, value) in value.as_object().into_iter().flatten() {
                     let more = known.is_none_or(|known| !known.contains_key(name));
                     match rule {
-                        Value::Bool(false) if more => found.push(format!("{at}: {name} is too much")),
-                        schema if more => check(document, schema, value, &format!("{at}.{name}"), found),
+                        Value::Bool(false) if more => {
+                            found.push(format!("{at}: {name} is too much"))
+                        }
+                        schema if more => {
+                            check(document, schema, value, &format!("{at}.{name}"), found)
+                        }
                         _ => {}
                     }
                 }
@@ -68,7 +80,8 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
             }
             "anyOf" | "oneOf" => {
                 let all = rule.as_array().expect("a list");
-                let fitting = all.iter().filter(|one| problems(document, one, value).is_empty()).count();
+                let fitting =
+                    all.iter().filter(|one| problems(document, one, value).is_empty()).count();
                 fitting == 1 || fitting > 1 && word == "anyOf"
             }
             "description" | "default" | "title" => true,

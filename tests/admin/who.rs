@@ -10,7 +10,11 @@ fn with_a_token_only_requests_that_show_it_are_answered() {
     let served = Served::with(Limits::default(), Some(TOKEN), None);
     let good = format!("Authorization: Bearer {TOKEN}");
     for path in ["/metrics", "/api/v1/status", "/api/v1/openapi.json", "/api/v1/nothing"] {
-        for wrong in [&[][..], &["Authorization: Bearer wrong-token-of-many-bytes"], &["Authorization: Basic YTpi"]] {
+        for wrong in [
+            &[][..],
+            &["Authorization: Bearer wrong-token-of-many-bytes"],
+            &["Authorization: Basic YTpi"],
+        ] {
             let reply = served.send("GET", path, wrong, "");
             assert!(reply.error(401).contains("Authorization: Bearer TOKEN"), "{reply:?}");
             assert_eq!(reply.header("www-authenticate"), Some("bearer"));
@@ -52,19 +56,28 @@ fn without_a_token_requests_of_foreign_pages_change_nothing_csrf() {
         assert!(reply.error(403).contains("another origin"), "{reply:?}");
         assert_eq!(served.send("POST", "/api/v1/reload", &[foreign], "").status, 403);
         assert_eq!(served.send("DELETE", "/api/v1/clients/a", &[foreign], "").status, 403);
-        assert_eq!(served.send("GET", "/api/v1/live", &[foreign], "").status, 403, "no place for its streams");
+        assert_eq!(
+            served.send("GET", "/api/v1/live", &[foreign], "").status,
+            403,
+            "no place for its streams"
+        );
     }
     // What browsers send without asking the server first.
-    for simple in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
-        let reply = served.send("POST", "/api/v1/publish", &[&format!("Content-Type: {simple}")], body);
+    for simple in
+        ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+    {
+        let reply =
+            served.send("POST", "/api/v1/publish", &[&format!("Content-Type: {simple}")], body);
         assert!(reply.error(415).contains("application/json"), "{reply:?}");
-        let reply = served.send("POST", "/api/v1/reload", &[&format!("Content-Type: {simple}")], "x=1");
+        let reply =
+            served.send("POST", "/api/v1/reload", &[&format!("Content-Type: {simple}")], "x=1");
         assert_eq!(reply.status, 415, "{reply:?}");
     }
     assert_eq!(served.send("POST", "/api/v1/publish", &[], body).status, 415);
     assert_eq!(served.broker.counters().retained_messages, 0);
     let own = format!("Origin: {}", served.admin.endpoint());
-    let reply = served.send("POST", "/api/v1/publish", &[&own, "Sec-Fetch-Site: same-origin", json], body);
+    let reply =
+        served.send("POST", "/api/v1/publish", &[&own, "Sec-Fetch-Site: same-origin", json], body);
     assert_eq!(reply.status, 202, "{reply:?}");
     assert_eq!(served.broker.counters().retained_messages, 1);
 }
@@ -72,7 +85,9 @@ fn without_a_token_requests_of_foreign_pages_change_nothing_csrf() {
 #[test]
 fn every_answer_has_the_headers_that_keep_pages_apart() {
     let served = Served::new();
-    for (path, status) in [("/", 200), ("/metrics", 200), ("/api/v1/status", 200), ("/nothing", 404)] {
+    for (path, status) in
+        [("/", 200), ("/metrics", 200), ("/api/v1/status", 200), ("/nothing", 404)]
+    {
         let reply = served.get(path);
         assert_eq!(reply.status, status, "{path}");
         for (name, part) in [
@@ -101,9 +116,12 @@ fn the_page_runs_only_its_own_scripts_and_is_sent_once() {
     }
     assert!(!policy.contains("unsafe"), "{policy}");
     assert!(page.text().contains("<title>") && !page.text().contains("src=\"http"));
-    let raw = String::from_utf8(served.raw(
-        format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", served.authority()).as_bytes(),
-    ));
+    let raw = String::from_utf8(
+        served.raw(
+            format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", served.authority())
+                .as_bytes(),
+        ),
+    );
     let raw = raw.expect("UTF-8");
     let tag = raw.lines().find_map(|line| line.strip_prefix("etag: ")).expect("an ETag").to_owned();
     let again = served.send("GET", "/", &[&format!("If-None-Match: {tag}")], "");
