@@ -106,6 +106,7 @@ pub use hashing::{Hashing, HashingCounters, HashingError, HashingPool};
 pub use http::{HttpAnswers, HttpCounters, HttpForm, HttpPolicy, HttpSettings};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtKeys, JwtPolicy, JwtSettings};
+pub(crate) use load::FileMark;
 pub use load::{AccessPart, ListenerAccess, LoadedAccess};
 #[cfg(feature = "access-files")]
 pub use password_file::PasswordFile;

@@ -172,7 +172,7 @@ impl AdminBuilder {
     /// A dropped call leaves nothing bound.
     pub async fn serve(self, config: AdminConfig) -> Result<Admin, AdminError> {
         let guard = self.guard(&config)?;
-        let bound = bind(&config, self.broker.limits()).await?;
+        let bound = bind(&config, &self.broker.limits()).await?;
         let (stop, stopped) = async_channel::bounded(1);
         let (alive, gone) = async_channel::bounded::<()>(1);
         let AdminBuilder { broker, operator, .. } = self;

@@ -1,6 +1,7 @@
 //! The public handle of a broker, its builder and its errors.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -307,14 +308,37 @@ impl Broker {
         &self.last.engine
     }
 
-    fn listening(&self) -> &Listeners {
+    pub(crate) fn listening(&self) -> &Listeners {
         &self.last.listeners
     }
 
     /// The limits in force, each in its range.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.engine().limits
+    pub fn limits(&self) -> Arc<Limits> {
+        self.engine().limits()
+    }
+
+    /// Puts other limits in force, each moved into its range. Totals, such as [`Limits::sessions_max`], hold at once:
+    /// what exceeds a lower one stays, and nothing is added. A Network Connection keeps the limits that it began with,
+    /// and a Session its [`Limits::max_queue_depth`] and [`Limits::queue_bytes_max`]. The table of the README says for
+    /// each limit from when it holds.
+    ///
+    /// Three kinds are read by others than the broker. The limits of transports (`tcp_…`, `ws_…`,
+    /// [`Limits::proxy_header_bytes_max`], [`Limits::tls_sessions_max`]) hold for transports that are bound with them, and
+    /// those of access ([`Limits::hashing_threads`], [`Limits::hashes_waiting_max`], [`Limits::bans_max`]) for policies that
+    /// are made with them. [`Server::reload`](crate::Server::reload) makes them anew.
+    ///
+    /// ```
+    /// use hrotti::{Broker, Limits};
+    ///
+    /// let broker = Broker::new(100);
+    /// broker.set_limits(Limits { sessions_max: 0, max_inflight: 20, ..Limits::default() });
+    /// assert_eq!((broker.limits().sessions_max, broker.limits().max_inflight), (1, 20));
+    /// ```
+    pub fn set_limits(&self, limits: Limits) {
+        let engine = self.engine();
+        engine.set_limits(limits.in_range());
+        self.listening().set_limits(engine);
     }
 
     /// Adds a listener on the URL of a [`ListenerConfig`] and returns the endpoint that was bound, with the
@@ -336,7 +360,7 @@ impl Broker {
             return Err(ListenerError::NameInUse(name.to_owned()));
         }
         config.validate().map_err(ListenerError::Config)?;
-        let bound = config.bind(self.limits()).await;
+        let bound = config.bind(&self.limits()).await;
         let transport =
             bound.map_err(|source| ListenerError::Bind { url: config.to_string(), source })?;
         self.add_transport_with(name, transport, config.rules).await
@@ -387,6 +411,16 @@ impl Broker {
         transport: T,
         rules: ListenerRules,
     ) -> Result<String, ListenerError> {
+        self.accept_on(name, transport, rules)
+    }
+
+    /// [`Broker::add_transport_with`], which waits for nothing.
+    pub(crate) fn accept_on<T: Transport>(
+        &self,
+        name: &str,
+        transport: T,
+        rules: ListenerRules,
+    ) -> Result<String, ListenerError> {
         if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
         }
@@ -419,19 +453,29 @@ impl Broker {
     /// # Cancel safety
     /// The first poll begins the stop. Dropping the future ends the waiting, not the stop.
     pub async fn stop_listener(&self, name: &str) -> Result<(), ListenerError> {
+        self.begin_to_stop_listener(name)?.await;
+        Ok(())
+    }
+
+    /// The part of [`Broker::stop_listener`] that waits for nothing, and a future that waits for the rest.
+    pub(crate) fn begin_to_stop_listener(
+        &self,
+        name: &str,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, ListenerError> {
         let listener = self.listening().take(name);
         let listener = listener.ok_or_else(|| ListenerError::Unknown(name.to_owned()))?;
         listener.stop_accepting();
         listener.order(Order::ListenerStopped);
-        let timeout = self.limits().stop_timeout;
-        if self.engine().host.timeout(timeout, listener.gone()).await.is_none() {
-            listener.order(Order::Abort);
-            listener.gone().await;
-        }
-        let engine = self.engine();
-        let stopped = || Happening::ListenerStopped { name: name.to_owned() };
-        engine.announcer.announce(engine.host.wall(), stopped);
-        Ok(())
+        let (engine, name) = (self.engine().clone(), name.to_owned());
+        Ok(async move {
+            let timeout = engine.limits().stop_timeout;
+            if engine.host.timeout(timeout, listener.gone()).await.is_none() {
+                listener.order(Order::Abort);
+                listener.gone().await;
+            }
+            let stopped = || Happening::ListenerStopped { name };
+            engine.announcer.announce(engine.host.wall(), stopped);
+        })
     }
 
     /// Replaces certificate, key, authorities and revocation lists of a TLS listener together, and what it demands of
@@ -535,6 +579,11 @@ impl Broker {
         self.engine().set_policy(policy);
     }
 
+    /// Sets what a PUBLISH of MQTT 3.x that the policy denies leads to, from now on.
+    pub fn set_denied_publish(&self, effect: DeniedPublish) {
+        self.engine().access.set_denied_publish(effect);
+    }
+
     /// Says that the policy decides otherwise than before: a file was read anew, a user was banned. The effect is that
     /// of [`Broker::set_policy`] with the same policy.
     pub fn policy_changed(&self) {
@@ -619,7 +668,8 @@ impl Broker {
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.lifecycle.stop(&self.engine, &self.listeners, self.engine.limits.stop_timeout);
+        let timeout = self.engine.limits().stop_timeout;
+        self.lifecycle.stop(&self.engine, &self.listeners, timeout);
     }
 }
 

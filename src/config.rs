@@ -27,15 +27,21 @@ use crate::listener_config::unusable;
 
 mod access_keys;
 mod admin_keys;
+mod changes;
 mod errors;
 mod json;
 mod keys;
 mod listener_keys;
 mod read;
+mod setting;
 mod values;
 
+pub use changes::{Change, difference};
 pub use errors::{ConfigError, ConfigErrors};
 pub use keys::table;
+pub use setting::Setting;
+
+pub use crate::limits::Holds;
 
 /// The name of the listener that [`Config::from_url`] and [`Config::default`] make: `envconfig`.
 pub const DEFAULT_LISTENER: &str = "envconfig";

@@ -127,6 +127,11 @@ struct Method {
 }
 
 impl Connection {
+    /// The limits that hold for this Network Connection from its beginning to its end.
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
     pub(crate) fn new(limits: Arc<Limits>) -> Connection {
         Connection {
             limits,

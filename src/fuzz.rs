@@ -113,8 +113,8 @@ mod runtime {
     }
 }
 
-pub use limits::Limits;
 pub use admin_config::AdminConfig;
+pub use limits::Limits;
 pub use listener_config::ListenerConfig;
 
 #[path = "../fuzz/src/targets.rs"]

@@ -30,6 +30,7 @@
 //! | serve metrics, a JSON API and a page over HTTP | `admin` (feature of the same name) |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
+//! | run a broker by a configuration, and change it while it runs | [`Server`] |
 //! | test a client or an embedding program | `testing` (feature of the same name) |
 //!
 //! # Guarantees
@@ -49,7 +50,7 @@
 //!
 //! Sessions and retained messages are held in memory only and end with the broker. Without a policy
 //! ([`BrokerBuilder::policy`]) every Client may do everything that the protocol allows. Files of users and rules are
-//! read when [`access::AccessConfig::load`] is called, and not again by themselves. TLS has no pre-shared keys and reads
+//! read when [`access::AccessConfig::load`] or [`Server::reload`] is called, and not again by themselves. TLS has no pre-shared keys and reads
 //! no encrypted private keys.
 //!
 //! # Versions
@@ -95,6 +96,7 @@ mod packet;
 mod reason_code;
 mod retained;
 mod runtime;
+pub mod server;
 mod session;
 mod spelling;
 mod subscription;
@@ -126,6 +128,7 @@ pub use network::{Network, NetworkError};
 pub use packet::{
     PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions,
 };
+pub use server::Server;
 pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use traffic::Traffic;

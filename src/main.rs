@@ -7,7 +7,7 @@
 //! [`program::explain`].
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -15,16 +15,17 @@ use std::process::ExitCode;
 
 use hrotti::AdminConfig;
 use hrotti::config::Config;
+use hrotti::server::{Loaded, ServerErrors};
 
 use self::program::args::{Args, Command, Usage};
-use self::program::{explain, loaded, passwd, serve};
+use self::program::{against, explain, passwd, serve};
 
 mod program {
+    pub(crate) mod against;
     pub(crate) mod args;
     pub(crate) mod descriptors;
     pub(crate) mod explain;
     pub(crate) mod lines;
-    pub(crate) mod loaded;
     pub(crate) mod logging;
     pub(crate) mod passwd;
     pub(crate) mod serve;
@@ -45,13 +46,11 @@ fn main() -> ExitCode {
     };
     let url = env::var_os(VARIABLE).filter(|url| !url.is_empty());
     let ignored = args.conf.is_some() && url.is_some();
-    let read = configuration(args.conf.as_deref(), url).and_then(|mut config| {
-        if let Some(url) = &args.admin {
-            let admin = AdminConfig::new(url).and_then(|admin| admin.validate().map(|()| admin));
-            config.admin = Some(admin.map_err(|error| format!("--admin: {error}"))?);
-        }
-        let base = args.conf.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        let loaded = loaded::load(&config, base).map_err(|errors| errors.join("\n"))?;
+    let base = args.conf.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let (conf, admin, level) = (args.conf.clone(), args.admin.clone(), args.level());
+    let source = move || configuration(conf.as_deref(), url.as_deref(), admin.as_deref());
+    let read = source().and_then(|config| {
+        let loaded = Loaded::read(&config, &base).map_err(|errors| errors.to_string())?;
         Ok((config, loaded))
     });
     let asked = args.command.as_ref();
@@ -72,17 +71,38 @@ fn main() -> ExitCode {
             Err(problem) => complain(&problem, explain::NO_ANSWER),
         };
     }
+    if let Some(old) = args.against.as_deref() {
+        return match against::lines_of_file(old, &config) {
+            Ok(lines) => say(&lines, ExitCode::SUCCESS),
+            Err(problem) => complain(&problem, 1),
+        };
+    }
     if args.check {
         return say(&format!("{config}{loaded}"), ExitCode::SUCCESS);
     }
-    match serve::until_stopped(&config, &loaded, args.level()) {
+    let source = Box::new(move || source().map_err(|errors| ServerErrors::new(&errors)));
+    let order = serve::Order { config, loaded, source, level };
+    match serve::until_stopped(order, &base) {
         Ok(()) => ExitCode::SUCCESS,
         Err(errors) => complain(&errors.join("\n"), 1),
     }
 }
 
-/// What to run: the file, else the variable, else the default.
-fn configuration(file: Option<&Path>, url: Option<OsString>) -> Result<Config, String> {
+/// What to run: the file, else the variable, else the default; and an admin listener, if the command line has one.
+fn configuration(
+    file: Option<&Path>,
+    url: Option<&OsStr>,
+    admin: Option<&str>,
+) -> Result<Config, String> {
+    let mut config = configured(file, url)?;
+    if let Some(url) = admin {
+        let admin = AdminConfig::new(url).and_then(|admin| admin.validate().map(|()| admin));
+        config.admin = Some(admin.map_err(|error| format!("--admin: {error}"))?);
+    }
+    Ok(config)
+}
+
+fn configured(file: Option<&Path>, url: Option<&OsStr>) -> Result<Config, String> {
     let (config, source) = match (file, url) {
         (Some(path), _) => {
             let name = path.display().to_string();
@@ -96,10 +116,10 @@ fn configuration(file: Option<&Path>, url: Option<OsString>) -> Result<Config, S
             (Config::from_json(&text, &name), name)
         }
         (None, Some(url)) => {
-            let url = url.into_string().map_err(|url| {
+            let url = url.to_str().ok_or_else(|| {
                 format!("{VARIABLE}: {url:?} is no UTF-8; write a URL such as tcp://0.0.0.0:1883")
             })?;
-            (Config::from_url(&url, VARIABLE), VARIABLE.to_owned())
+            (Config::from_url(url, VARIABLE), VARIABLE.to_owned())
         }
         (None, None) => (Ok(Config::default()), "the default".to_owned()),
     };

@@ -73,6 +73,11 @@ impl<V> Retained<V> {
         }
     }
 
+    /// Other bounds from now on. What is retained stays, and counts.
+    pub(crate) fn set_bounds(&mut self, messages_max: usize, bytes_max: usize) {
+        (self.messages_max, self.bytes_max) = (messages_max, bytes_max);
+    }
+
     /// Retains `value` for `topic` and returns what it replaces (MQTT-3.3.1-5). `bytes` is what
     /// it counts for; from `expires_at` on it is no longer there.
     ///

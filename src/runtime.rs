@@ -3,6 +3,7 @@
 //! Tasks run on async-std's global executor, which starts on first use; nothing here owns a runtime.
 
 use std::future::Future;
+use std::io;
 use std::time::{Duration, Instant};
 
 use crate::time::Timestamp;
@@ -38,6 +39,22 @@ pub(crate) async fn sleep(duration: Duration) {
 /// The future is polled at least once. As with [`sleep`], not for use once per packet.
 pub(crate) async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> Option<T> {
     async_std::future::timeout(duration, future).await.ok()
+}
+
+/// Runs work that blocks on a thread of its own, and waits for it.
+///
+/// # Errors
+/// The system gives no thread, or the work panicked.
+pub(crate) async fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (done, result) = async_channel::bounded(1);
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // It fails only if nobody waits any more.
+        let _ = done.try_send(work());
+    })?;
+    result.recv().await.map_err(|_| io::Error::other("the work panicked"))
 }
 
 /// Where the pure rooms' [`Timestamp`]s come from: a monotonic clock that begins at 0.

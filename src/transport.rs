@@ -9,8 +9,8 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -225,23 +225,52 @@ pub(crate) struct AcceptedBy {
     pub(crate) rules: ListenerRules,
     /// Tells the listeners of one broker apart; not 0.
     pub(crate) number: u32,
-    /// Its Network Connections with an accepted CONNECT.
-    pub(crate) connections: AtomicUsize,
+    /// Its Network Connections with an accepted CONNECT, whatever the rules were when they came.
+    pub(crate) connections: Arc<AtomicUsize>,
     /// The same by version, the oldest first.
-    pub(crate) by_version: [AtomicUsize; 3],
+    pub(crate) by_version: Arc<[AtomicUsize; 3]>,
     /// Peers that its rules did not let in, and CONNECTs that they refused.
-    pub(crate) refused: AtomicU64,
+    pub(crate) refused: Arc<AtomicU64>,
+    /// The same listener with the rules that have replaced these.
+    successor: OnceLock<Arc<AcceptedBy>>,
 }
 
 impl AcceptedBy {
     pub(crate) fn new(name: &str, rules: ListenerRules, number: u32) -> AcceptedBy {
-        let (name, connections, refused) = (name.into(), AtomicUsize::new(0), AtomicU64::new(0));
-        AcceptedBy { name, rules, number, connections, by_version: Default::default(), refused }
+        AcceptedBy {
+            name: name.into(),
+            rules,
+            number,
+            connections: Arc::default(),
+            by_version: Arc::default(),
+            refused: Arc::default(),
+            successor: OnceLock::new(),
+        }
+    }
+
+    /// Replaces the rules: the peers find them as the [`AcceptedBy::latest`]. Called once for each value.
+    pub(crate) fn replace(&self, rules: ListenerRules) -> Arc<AcceptedBy> {
+        let next = AcceptedBy {
+            connections: self.connections.clone(),
+            by_version: self.by_version.clone(),
+            refused: self.refused.clone(),
+            ..AcceptedBy::new(&self.name, rules, self.number)
+        };
+        self.successor.get_or_init(|| Arc::new(next)).clone()
+    }
+
+    /// The listener with its present rules, if they are not these.
+    pub(crate) fn latest(&self) -> Option<&Arc<AcceptedBy>> {
+        let mut latest = self.successor.get()?;
+        while let Some(later) = latest.successor.get() {
+            latest = later;
+        }
+        Some(latest)
     }
 
     /// Its Network Connections with an accepted CONNECT of this version.
     pub(crate) fn of_version(&self, version: ProtocolVersion) -> &AtomicUsize {
-        let [oldest, middle, newest] = &self.by_version;
+        let [oldest, middle, newest] = &*self.by_version;
         match version {
             ProtocolVersion::V3_1 => oldest,
             ProtocolVersion::V3_1_1 => middle,
@@ -295,17 +324,18 @@ impl PeerInfo {
         self.listener.as_deref().map_or("", |listener| &listener.name)
     }
 
-    /// The rules of the listener that accepted the peer; `None` before the broker has accepted it.
+    /// The rules of the listener when it accepted the peer; `None` before the broker has accepted it.
     #[must_use]
     pub fn listener_rules(&self) -> Option<&ListenerRules> {
         self.listener.as_deref().map(|listener| &listener.rules)
     }
 
-    /// Whether the listener says that Clients without a User Name may connect:
+    /// Whether the listener says, by its present rules, that Clients without a User Name may connect:
     /// [`ListenerRules::anonymous`].
     #[must_use]
     pub fn listener_allows_anonymous(&self) -> Option<bool> {
-        self.listener_rules()?.anonymous
+        let listener = self.listener.as_deref()?;
+        listener.latest().map_or(listener, |latest| latest).rules.anonymous
     }
 
     /// The identity that the transport established, if any.

@@ -446,6 +446,22 @@ impl Bans {
         *write(&self.kept) = other;
     }
 
+    /// Takes over the bans that were added while the broker ran: those of `before` that are not among `from_file`, which
+    /// its file had, as far as there is room.
+    pub(crate) fn take_over(&self, before: &Bans, from_file: &[Ban]) {
+        let now = SystemTime::now();
+        let added: Vec<Entry> = read(&before.kept)
+            .entries()
+            .filter(|entry| !from_file.contains(&entry.ban) && !entry.ban.has_ended(now))
+            .cloned()
+            .collect();
+        for Entry { ban, automatic, .. } in added {
+            if let Err(full) = self.put(ban, automatic, now) {
+                log::warn!(target: "hrotti::access", "a ban is lost: {full}");
+            }
+        }
+    }
+
     /// Puts the bans before a policy, in every way: before it is asked whether a Client may connect, and behind its
     /// answer, which may give the Client another user name.
     #[must_use]

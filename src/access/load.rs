@@ -1,6 +1,7 @@
 //! From the access settings of a configuration to one policy: reads every file, and reports all errors at once.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,15 @@ pub struct LoadedAccess {
     acl: Option<Arc<AclFile>>,
     bans: Option<Arc<Bans>>,
     warnings: Vec<String>,
+    files: Vec<FileMark>,
+}
+
+/// A file that was read, and what tells its contents from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileMark {
+    pub(crate) key: String,
+    pub(crate) file: String,
+    mark: u64,
 }
 
 /// What the access rules depend on in a listener.
@@ -113,6 +123,11 @@ impl LoadedAccess {
     #[must_use]
     pub fn bans(&self) -> Option<&Arc<Bans>> {
         self.bans.as_ref()
+    }
+
+    /// The files that were read.
+    pub(crate) fn files(&self) -> &[FileMark] {
+        &self.files
     }
 
     /// What an operator should change, although everything can be used: one line each, with the remedy.
@@ -248,6 +263,10 @@ impl<'a> Loading<'a> {
         };
         let warning = file.warning().map(|warning| format!("{key}: {warning}"));
         self.loaded.warnings.extend(warning);
+        let mut hasher = DefaultHasher::new();
+        file.text().hash(&mut hasher);
+        let (key, name) = (key.to_owned(), file.source().to_owned());
+        self.loaded.files.push(FileMark { key, file: name, mark: hasher.finish() });
         match parse(file.text(), file.source()) {
             Ok(made) => Some(made),
             Err(errors) => {

@@ -81,7 +81,7 @@ impl Desk {
         }
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> Arc<Limits> {
         self.broker.limits()
     }
 

@@ -156,7 +156,8 @@ impl Client {
             return Err(ClientError::InvalidId(id.to_owned()));
         }
         let owner = if identity.is_some() { Owner::Guest } else { Owner::Host };
-        let (cell, replaced) = match engine.registry.claim(id, true, owner, None, &engine.limits) {
+        let (cell, replaced) = match engine.registry.claim(id, true, owner, None, &engine.limits())
+        {
             Claim::New { cell, replaced } => (cell, replaced),
             Claim::InProcess | Claim::Existing(_) | Claim::OfAnother => {
                 return Err(ClientError::InUse(id.to_owned()));
@@ -210,7 +211,7 @@ impl Client {
     pub async fn publish(&self, message: Message) -> Result<Published, ClientError> {
         self.check()?;
         self.engine
-            .check_topic_name(message.topic())
+            .check_topic_name(message.topic(), &self.engine.limits())
             .map_err(|fault| ClientError::Refused(fault.reason()))?;
         let now = self.engine.now();
         let errand = Errand::new(&self.engine, self.cell.client_id.clone());

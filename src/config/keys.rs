@@ -5,14 +5,11 @@ use std::fmt::Write as _;
 
 use super::access_keys::{ACCESS_KEYS, AccessKey};
 use super::admin_keys::{ADMIN_KEYS, AdminKey};
-use super::errors::escaped;
 use super::listener_keys::{LISTENER_KEYS, ListenerKey};
+use super::setting::{ANY_NAME, Setting, listener_key};
 use super::{Config, Logging, Stream};
-use crate::limits::Limits;
-use crate::limits::{LIMITS, LimitKey};
+use crate::limits::{Holds, LIMITS, LimitKey, Limits};
 
-/// Stands for any listener's name in a path.
-pub(super) const ANY_NAME: &str = "NAME";
 /// More threads than any machine needs for connections.
 pub(super) const WORKERS_MAX: u64 = 256;
 
@@ -78,32 +75,60 @@ fn streams() -> [Key; 4] {
     ]
 }
 
+/// From when a new value of a key holds. A key that is added has to say so here.
+fn holds(key: &Key) -> Holds {
+    match &key.kind {
+        Kind::Limit(limit) => limit.holds,
+        Kind::Listener(key) => key.holds,
+        Kind::Origins => Holds::NewConnections,
+        Kind::Url => Holds::NewListener,
+        Kind::Access(_) => Holds::AtOnce,
+        Kind::Workers | Kind::Stream { .. } | Kind::Admin(_) => Holds::NextStart,
+    }
+}
+
+/// As [`holds`], for a key as a setting has it, with the name of a listener. An unknown key holds from the next start.
+pub(super) fn holds_of(key: &str) -> Holds {
+    let is_it = |path: &str| match path.split_once(ANY_NAME) {
+        Some((before, behind)) => key.starts_with(before) && key.ends_with(behind),
+        None => path == key,
+    };
+    // The longest: `tls.key` and another key of that end.
+    let found = keys().filter(|known| is_it(known.path)).max_by_key(|known| known.path.len());
+    found.map_or(Holds::NextStart, |known| holds(&known))
+}
+
+/// Every setting of `config` as text: those of the listeners that are not the default, then all that are a single value.
+pub(super) fn shown(config: &Config) -> Vec<Setting> {
+    let mut all = Vec::new();
+    for (name, listener) in &config.listeners {
+        let mut add = |pattern: &str, value: String| {
+            all.push(Setting::new(listener_key(pattern, name), value, false));
+        };
+        add("listeners.NAME.url", listener.to_string());
+        if !listener.origins.is_empty() {
+            add("listeners.NAME.origins", listener.origins.join(", "));
+        }
+        for key in LISTENER_KEYS {
+            if let Some(value) = (key.show)(listener) {
+                add(key.path, value);
+            }
+        }
+    }
+    let values = keys().filter_map(|key| {
+        let (value, default) = value(&key, config)?;
+        let is_default = value == default;
+        Some(Setting::new(key.path, value, is_default))
+    });
+    all.extend(values);
+    all
+}
+
 /// Each setting of `config` that is a single value, as `path = value unit`, with a word where it is the
 /// default.
 pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
     keys().filter_map(|key| {
-        let (value, default) = match &key.kind {
-            Kind::Limit(limit) => {
-                (number(limit, &config.limits), number(limit, &Limits::default()))
-            }
-            Kind::Workers => (config.workers.to_string(), "1".to_owned()),
-            Kind::Stream { get, .. } => {
-                (get(&config.logging).name().to_owned(), get(&Logging::default()).name().to_owned())
-            }
-            // Whether anonymous Clients are let in is shown whether it was set or follows from the rest.
-            Kind::Access(key) if key.path == "access.anonymous" => {
-                let anonymous = config.access.lets_in_anonymous(None).to_string();
-                let default = if config.access.anonymous.is_none() {
-                    anonymous.clone()
-                } else {
-                    String::new()
-                };
-                (anonymous, default)
-            }
-            Kind::Access(key) => ((key.show)(&config.access)?, String::new()),
-            Kind::Admin(key) => ((key.show)(config.admin.as_ref()?)?, String::new()),
-            Kind::Url | Kind::Origins | Kind::Listener(_) => return None,
-        };
+        let (value, default) = value(&key, config)?;
         let unit = match &key.kind {
             Kind::Limit(limit) => format!(" {}", limit.unit),
             Kind::Workers => " threads".to_owned(),
@@ -114,13 +139,36 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
     })
 }
 
+/// The value of a setting, and its default; `None` if it is not set, or belongs to a listener.
+fn value(key: &Key, config: &Config) -> Option<(String, String)> {
+    Some(match &key.kind {
+        Kind::Limit(limit) => (number(limit, &config.limits), number(limit, &Limits::default())),
+        Kind::Workers => (config.workers.to_string(), "1".to_owned()),
+        Kind::Stream { get, .. } => {
+            (get(&config.logging).name().to_owned(), get(&Logging::default()).name().to_owned())
+        }
+        // Whether anonymous Clients are let in is shown whether it was set or follows from the rest.
+        Kind::Access(key) if key.path == "access.anonymous" => {
+            let anonymous = config.access.lets_in_anonymous(None).to_string();
+            let default = match config.access.anonymous {
+                None => anonymous.clone(),
+                Some(_) => String::new(),
+            };
+            (anonymous, default)
+        }
+        Kind::Access(key) => ((key.show)(&config.access)?, String::new()),
+        Kind::Admin(key) => ((key.show)(config.admin.as_ref()?)?, String::new()),
+        Kind::Url | Kind::Origins | Kind::Listener(_) => return None,
+    })
+}
+
 /// Each setting of a listener that is not the default, as `path = value`; the URL, its origins and the demands of TLS
 /// stand on the listener's own line.
 pub(super) fn listener_settings(config: &Config) -> impl Iterator<Item = String> + '_ {
-    config.listeners.iter().flat_map(|(name, listener)| {
-        LISTENER_KEYS.iter().filter_map(move |key| {
-            let path = key.path.replacen(ANY_NAME, &escaped(name), 1);
-            Some(format!("{path} = {}", (key.show)(listener)?))
+    let keys = || LISTENER_KEYS.iter().filter(|key| !key.path.ends_with("minimumVersion"));
+    config.listeners.iter().flat_map(move |(name, listener)| {
+        keys().filter_map(move |key| {
+            Some(format!("{} = {}", listener_key(key.path, name), (key.show)(listener)?))
         })
     })
 }
@@ -132,15 +180,17 @@ fn number(limit: &LimitKey, limits: &Limits) -> String {
 /// Every key with unit, range, default, and what happens at the limit, as a table in Markdown.
 pub fn table() -> String {
     let mut table = String::from(
-        "| key | what it is | unit | range | default | at the limit |\n\
-         |---|---|---|---|---|---|\n",
+        "| key | what it is | unit | range | default | at the limit | a change holds |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for key in keys() {
         let [meaning, unit, range, default, at_limit] = columns(&key);
-        let path = key.path;
+        let (path, holds) = (key.path, holds(&key));
         // Writing to a String cannot fail.
-        let _ =
-            writeln!(table, "| `{path}` | {meaning} | {unit} | {range} | {default} | {at_limit} |");
+        let _ = writeln!(
+            table,
+            "| `{path}` | {meaning} | {unit} | {range} | {default} | {at_limit} | {holds} |"
+        );
     }
     table
 }

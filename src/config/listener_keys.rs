@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::json::Json;
 use super::values::{boolean, choice, path, text, texts, whole_number};
+use crate::limits::Holds;
 use crate::listener_config::{ListenerConfig, SocketFile, TlsConfig};
 use crate::listener_rules::ListenerRules;
 use crate::network::Network;
@@ -63,6 +64,8 @@ pub(super) struct ListenerKey {
     pub(super) path: &'static str,
     /// What it is, unit, range, default, and the effect at the limit.
     pub(super) columns: [&'static str; 5],
+    /// From when a new value holds.
+    pub(super) holds: Holds,
     pub(super) read: fn(&mut ListenerDraft, &Json) -> Result<(), String>,
     pub(super) show: fn(&ListenerConfig) -> Option<String>,
 }
@@ -80,6 +83,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none: a `mqtts` or `wss` listener needs it",
             "",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| path(value, "server.pem").map(|path| draft.certificate = Some(path)),
         show: |listener| Some(shown(&listener.tls.as_ref()?.certificate)),
     },
@@ -92,6 +96,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none: a `mqtts` or `wss` listener needs it",
             "",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| path(value, "server.key").map(|path| draft.key = Some(path)),
         show: |listener| Some(shown(&listener.tls.as_ref()?.key)),
     },
@@ -104,6 +109,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none: no certificate is asked for",
             "a Client with a certificate of another authority is refused in the handshake",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| {
             path(value, "clients-ca.pem").map(|path| draft.tls.client_ca = Some(path))
         },
@@ -118,6 +124,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "`required` with `clientCa`, else `none`",
             "a Client without a good certificate is refused in the handshake",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| {
             let choices = ClientCertificate::ALL.map(|one| (one.name(), one));
             choice(value, &choices).map(|chosen| draft.tls.client_certificate = Some(chosen))
@@ -133,6 +140,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none: the user name is that of CONNECT",
             "a Client whose certificate lacks the name is refused",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| {
             let choices = CertificateName::ALL.map(|one| (one.name(), one));
             choice(value, &choices).map(|chosen| draft.tls.user_name = Some(chosen))
@@ -148,6 +156,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none: revocation is not checked",
             "a Client whose certificate is revoked, or on no list in force, is refused",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| {
             let files = match value {
                 Json::Array(_) => texts(value, "files", "[\"crl.pem\"]")?,
@@ -170,6 +179,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "`1.2`",
             "a Client of an older version is refused in the handshake",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| {
             if let Json::Number(_) = value {
                 return Err(format!(
@@ -179,7 +189,10 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             let choices = TlsVersion::ALL.map(|one| (one.name(), one));
             choice(value, &choices).map(|chosen| draft.tls.minimum_version = chosen)
         },
-        show: |_| None, // stands beside the URL
+        show: |listener| {
+            let version = listener.tls.as_ref()?.minimum_version;
+            (version != TlsVersion::default()).then(|| version.name().to_owned())
+        },
     },
     ListenerKey {
         path: "listeners.NAME.anonymous",
@@ -190,6 +203,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "that of `access.anonymous`",
             "other Clients without a user name are refused with 0x87 (3.x: 5)",
         ],
+        holds: Holds::AtOnce,
         read: |draft, value| boolean(value).map(|on| draft.rules.anonymous = Some(on)),
         show: |listener| listener.rules.anonymous.map(|on| on.to_string()),
     },
@@ -202,6 +216,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "all",
             "a CONNECT of another version is refused with 0x84 (3.x: 1)",
         ],
+        holds: Holds::AtOnce,
         read: |draft, value| {
             let mut chosen = Vec::new();
             for name in texts(value, "versions", "[\"3.1.1\", \"5.0\"]")? {
@@ -228,6 +243,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "that of `limits.connectionsMax`",
             "a further CONNECT is refused with 0x97 (3.x: 3)",
         ],
+        holds: Holds::AtOnce,
         read: |draft, value| {
             let number = whole_number(value, "connections", 1, 1_000_000_000)?;
             draft.rules.connections_max = usize::try_from(number).ok();
@@ -244,6 +260,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "2",
             "a PUBLISH with a higher one closes the connection (MQTT 5: 0x9B); a subscription is granted this QoS at most",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| {
             draft.rules.qos_max = match whole_number(value, "QoS", 0, 2)? {
                 0 => QoS::AtMostOnce,
@@ -265,6 +282,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "all",
             "other peers are closed at once",
         ],
+        holds: Holds::AtOnce,
         read: |draft, value| {
             networks(value).map(|networks| draft.rules.networks_allowed = Some(networks))
         },
@@ -279,6 +297,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none",
             "their peers are closed at once",
         ],
+        holds: Holds::AtOnce,
         read: |draft, value| networks(value).map(|networks| draft.rules.networks_denied = networks),
         show: |listener| {
             Some(&listener.rules.networks_denied)
@@ -295,6 +314,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none",
             "topics above it are out of reach",
         ],
+        holds: Holds::AtOnce,
         read: |draft, value| {
             let written = text(value, "\"sites/north/\"")?;
             draft.rules.mount_point = Some(written.parse().map_err(|error| format!("{error}"))?);
@@ -313,6 +333,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none: no header is expected",
             "peers of other networks, and peers without a valid header, are closed",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| {
             networks(value).map(|networks| draft.rules.proxy_protocol = Some(networks))
         },
@@ -327,6 +348,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "none",
             "the headers of other peers are ignored",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| networks(value).map(|networks| draft.rules.forwarded_for = networks),
         show: |listener| {
             Some(&listener.rules.forwarded_for).filter(|all| !all.is_empty()).map(|all| listed(all))
@@ -341,6 +363,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "`\"660\"`",
             "",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| mode(value).map(|mode| draft.socket.mode = Some(mode)),
         show: |listener| listener.socket.mode.map(|mode| format!("{mode:03o}")),
     },
@@ -353,6 +376,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "the user of the process",
             "",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| text(value, "\"mqtt\"").map(|name| draft.socket.owner = Some(name)),
         show: |listener| listener.socket.owner.clone(),
     },
@@ -365,6 +389,7 @@ pub(super) const LISTENER_KEYS: &[ListenerKey] = &[
             "the group of the process",
             "",
         ],
+        holds: Holds::NewConnections,
         read: |draft, value| text(value, "\"mqtt\"").map(|name| draft.socket.group = Some(name)),
         show: |listener| listener.socket.group.clone(),
     },

@@ -385,7 +385,7 @@ fn the_table_has_every_key() {
     let access = access + admin_keys::ADMIN_KEYS.len();
     assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 1 + 4);
     for line in table.lines() {
-        assert_eq!(line.matches('|').count(), 7, "{line}");
+        assert_eq!(line.matches('|').count(), 8, "{line}");
     }
 }
 

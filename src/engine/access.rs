@@ -213,7 +213,8 @@ pub(crate) struct AccessControl {
     in_force: AtomicU64,
     /// The generation of the rules, with a policy or without.
     generation: AtomicU64,
-    pub(crate) denied_publish: DeniedPublish,
+    /// Whether a denied PUBLISH of MQTT 3.x closes its Network Connection.
+    denied_publish_closes: AtomicBool,
     pub(crate) counts: Arc<Counts>,
     log: DenialLog,
     /// A task asks for each identity whether it is still current.
@@ -226,9 +227,19 @@ impl AccessControl {
         policy: Option<Arc<dyn Policy>>,
         denied_publish: DeniedPublish,
     ) -> AccessControl {
-        let access = AccessControl { denied_publish, ..AccessControl::default() };
+        let access = AccessControl::default();
+        access.set_denied_publish(denied_publish);
         access.replace(|_| policy);
         access
+    }
+
+    pub(crate) fn set_denied_publish(&self, effect: DeniedPublish) {
+        let closes = effect == DeniedPublish::Disconnect;
+        self.denied_publish_closes.store(closes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn denied_publish_closes(&self) -> bool {
+        self.denied_publish_closes.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]

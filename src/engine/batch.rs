@@ -27,10 +27,6 @@ use crate::time::Timestamp;
 /// woken, so that a fan-out to thousands does not hold the publisher's worker.
 const INLINE_FLUSHES_MAX: usize = 64;
 
-/// The most messages with the same route that are pushed together. Each lock is taken once for all of them, which
-/// matters when two workers publish to one Session.
-const PENDING_MAX: usize = 256;
-
 /// Members of a shared subscription that have no room and are passed over before the message goes to the member whose
 /// turn it is.
 const SHARE_TRIES_MAX: usize = 32;
@@ -258,7 +254,7 @@ impl Batch {
             self.pending.route = Some(route.clone());
         }
         self.pending.messages.push(message);
-        if self.pending.messages.len() >= PENDING_MAX.min(engine.limits.max_queue_depth / 4) {
+        if self.pending.messages.len() >= engine.pending_max() {
             self.push_pending(engine, now, budget);
         }
         Routed::Heard(match route.matched() {

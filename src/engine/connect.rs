@@ -13,6 +13,7 @@ use crate::access::{Identity, Refusal, Rule};
 use crate::connection::{Accepted, Connection};
 use crate::counters::count_one;
 use crate::error::Fault;
+use crate::limits::Limits;
 use crate::listener_rules::MountPoint;
 use crate::message::Message;
 use crate::packet::{Connect, ConnectWill, ReasonCode};
@@ -42,6 +43,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) identity: Option<Identity>,
     /// The rules that accepted it.
     pub(crate) rules: &'a Rules,
+    /// The limits that its Network Connection began with.
+    pub(crate) limits: &'a Limits,
 }
 
 /// The first bytes for a new Network Connection.
@@ -72,16 +75,16 @@ impl Engine {
         now: Timestamp,
         mut connack: impl FnMut(&Accepted<'_>, Opening<'_>),
     ) -> Result<Opened, Fault> {
-        let Admitted { client_id, assigned, .. } = *admitted;
+        let Admitted { client_id, assigned, limits, .. } = *admitted;
         let mut subject = admitted.identity.clone().map(|identity| {
             Subject::new(identity).with_peer(peer).admitted_by(admitted.rules.number)
         });
         let mount = peer.mount_point();
         let will = connect.will.as_ref();
-        let will = will.map(|will| self.take_will(client_id, &mut subject, will, mount));
+        let will = will.map(|will| self.take_will(client_id, &mut subject, will, mount, limits));
         let will = will.transpose()?;
-        let expiry_secs = connect.session_expiry_secs.min(self.limits.session_expiry_secs_max);
-        let terms = Connection::terms(connect, &self.limits);
+        let expiry_secs = connect.session_expiry_secs.min(limits.session_expiry_secs_max);
+        let terms = Connection::terms(connect, limits);
         let holder = Holder::new(admitted.identity.as_ref(), mount);
         let holder = holder.as_deref();
         loop {
@@ -164,7 +167,7 @@ impl Engine {
         fresh: bool,
     ) -> Result<Claimed, Fault> {
         let client_id = admitted.client_id;
-        match self.registry.claim(client_id, fresh, Owner::Network, holder, &self.limits) {
+        match self.registry.claim(client_id, fresh, Owner::Network, holder, &self.limits()) {
             Claim::New { cell, replaced } => {
                 if let Some(old) = replaced {
                     self.end_session(&old, |_| true);
@@ -201,9 +204,10 @@ impl Engine {
         subject: &mut Option<Box<Subject>>,
         will: &ConnectWill<'_>,
         mount: Option<&MountPoint>,
+        limits: &Limits,
     ) -> Result<Will, Fault> {
         let topic = mounted_name(mount, will.topic);
-        self.check_topic_name(&topic)?;
+        self.check_topic_name(&topic, limits)?;
         let asker = Asker { client_id, trusted: false };
         if self.access.publish(asker, subject, &topic) == Err(Denied::ByPolicy) {
             let detail = "the Will may not be published";
@@ -216,8 +220,8 @@ impl Engine {
     }
 
     /// The limits on Topic Names.
-    pub(crate) fn check_topic_name(&self, name: &str) -> Result<(), Fault> {
-        if self.topic_is_within_limits(name) {
+    pub(crate) fn check_topic_name(&self, name: &str, limits: &Limits) -> Result<(), Fault> {
+        if self.topic_is_within_limits(name, limits) {
             return Ok(());
         }
         Err(Fault::Refused(
@@ -227,8 +231,7 @@ impl Engine {
     }
 
     /// The limits on Topic Names and Topic Filters.
-    pub(crate) fn topic_is_within_limits(&self, text: &str) -> bool {
-        let limits = &self.limits;
+    pub(crate) fn topic_is_within_limits(&self, text: &str, limits: &Limits) -> bool {
         // A text of so many bytes cannot have more levels.
         let few_levels =
             text.len() < limits.topic_levels_max || topic::levels(text) <= limits.topic_levels_max;

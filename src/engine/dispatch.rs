@@ -20,7 +20,7 @@ use super::session_cell::{CellState, Link, SessionCell};
 use super::state::Engine;
 use super::subscribe::{Halt, Subscribing, Unsubscribing};
 use super::timers::Order;
-use crate::access::{DeniedPublish, Identity, Preparing};
+use crate::access::{Identity, Preparing};
 use crate::budget::Budget;
 use crate::connection::{Action, Connection, Topic};
 use crate::counters::count_one;
@@ -113,7 +113,7 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub(crate) fn new(engine: Arc<Engine>, peer: PeerInfo, link: Link) -> Dispatch {
-        let mut connection = Connection::new(engine.limits.clone());
+        let mut connection = Connection::new(engine.limits());
         if let Some(rules) = peer.listener_rules() {
             connection.set_qos_max(rules.qos_max);
         }
@@ -168,7 +168,7 @@ impl Dispatch {
     /// Has the packet that is parked next wait for answers.
     fn wait_for(&mut self, waits: Vec<Preparing>, now: Timestamp) {
         if !waits.is_empty() {
-            let by = now.plus(self.engine.limits.connect_decision_timeout);
+            let by = now.plus(self.connection.limits().connect_decision_timeout);
             self.fetching = Some(Box::new(Fetching::new(waits, by)));
         }
     }
@@ -332,7 +332,7 @@ impl Dispatch {
         let engine = &self.engine;
         let counts = &engine.counts;
         let before = counts.connections.fetch_add(1, Ordering::AcqRel);
-        let full = before >= engine.limits.connections_max;
+        let full = before >= engine.limits().connections_max;
         // MQTT-3.1.4-3: a takeover exceeds the limit only until the previous Network Connection has closed.
         if full && !engine.registry.is_connected(admitted.client_id) {
             counts.connections.fetch_sub(1, Ordering::AcqRel);
@@ -384,7 +384,7 @@ impl Dispatch {
         turn.payload_bytes += publish.payload.len() as u64;
         let Some(held) = &self.session else { return Ok(()) };
         let name = mounted_name(self.peer.mount_point(), topic.as_str());
-        self.engine.check_topic_name(&name)?;
+        self.engine.check_topic_name(&name, self.connection.limits())?;
         let (qos, id) = (publish.qos, publish.packet_id);
         if qos == QoS::ExactlyOnce && !self.is_new(id)? {
             // MQTT-4.3.3-10: acknowledged again, not routed again.
@@ -447,7 +447,7 @@ impl Dispatch {
         if heard == Heard::Denied(Denied::TakenOver) {
             return Err(self.taken_over());
         }
-        let strict = self.engine.access.denied_publish == DeniedPublish::Disconnect;
+        let strict = self.engine.access.denied_publish_closes();
         if heard == Heard::Denied(Denied::ByPolicy) && strict && !self.connection.is_v5() {
             let detail = "the access rules deny a PUBLISH";
             return Err(Fault::Refused(ReasonCode::NOT_AUTHORIZED, detail).into());
@@ -570,6 +570,7 @@ impl Dispatch {
     /// The end that an order demands; `None` if the order is no end yet.
     pub(crate) fn ordered_end(&self) -> Option<End> {
         match self.link.mailbox.ordered()? {
+            Order::ListenerRules => None,
             Order::ShuttingDown if self.session.is_some() => None,
             Order::TakenOverMidPacket => {
                 Some(End::Broken("taken over by another Network Connection amid a packet"))
@@ -598,7 +599,7 @@ impl Dispatch {
         session_expiry_secs: Option<u32>,
     ) -> Result<(), End> {
         if let Some(secs) = session_expiry_secs {
-            let secs = secs.min(self.engine.limits.session_expiry_secs_max);
+            let secs = secs.min(self.connection.limits().session_expiry_secs_max);
             let allowed = self.state().is_none_or(|mut state| state.session.set_expiry_secs(secs));
             if !allowed {
                 let text = "section 3.14.2.2.2: a Session Expiry Interval of 0 cannot be changed";

@@ -40,6 +40,15 @@ const LEDGER_READS_MAX: usize = 8;
 /// Retained messages that expire under one lock.
 const EXPIRED_AT_ONCE: usize = 256;
 
+/// The most messages with the same route that are pushed together. Each lock is taken once for all of them, which
+/// matters when two workers publish to one Session.
+const PENDING_MAX: usize = 256;
+
+/// A quarter of a queue at most: then a Session that takes no message is noticed before its queue is full.
+fn pending_max(limits: &Limits) -> usize {
+    PENDING_MAX.min(limits.max_queue_depth / 4)
+}
+
 /// A subscription in the tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscriber {
@@ -55,7 +64,9 @@ pub(crate) struct Ended {
 
 /// One broker.
 pub(crate) struct Engine {
-    pub(crate) limits: Arc<Limits>,
+    limits: RwLock<Arc<Limits>>,
+    /// Messages of one batch that are pushed together: read for each message, so it has a place of its own.
+    pending_max: AtomicUsize,
     pub(crate) host: Host,
     pub(crate) access: AccessControl,
     pub(crate) announcer: Announcer,
@@ -118,13 +129,31 @@ impl Engine {
             assigned_keys: hash_map::RandomState::new(),
             reaper: Mutex::default(),
             stopping: AtomicBool::new(false),
-            limits: Arc::new(limits),
+            pending_max: AtomicUsize::new(pending_max(&limits)),
+            limits: RwLock::new(Arc::new(limits)),
             hasher,
         }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
         self.host.now()
+    }
+
+    /// The limits in force. A Network Connection keeps those that it began with.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        read(&self.limits).clone()
+    }
+
+    /// Puts other limits in force.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        lock(&self.retained).set_bounds(limits.retained_messages_max, limits.retained_bytes_max);
+        self.pending_max.store(pending_max(&limits), Ordering::Relaxed);
+        *write(&self.limits) = Arc::new(limits);
+    }
+
+    /// Messages of one batch that are pushed together.
+    pub(crate) fn pending_max(&self) -> usize {
+        self.pending_max.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -229,12 +258,12 @@ impl Engine {
         subscription: Subscription,
     ) -> Option<Option<Arc<Group<SessionCell>>>> {
         let bytes = filter.as_str().len();
+        let limits = self.limits();
         let mut tree = write(&self.tree);
         let subscriber = Subscriber { cell: cell.clone(), subscription };
         let new = tree.insert(filter, cell.key, subscriber).is_none();
         if new {
             let all = self.subscription_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            let limits = &self.limits;
             if tree.len() > limits.subscriptions_max || all > limits.subscription_bytes_max {
                 self.subscription_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 tree.remove(filter, cell.key);

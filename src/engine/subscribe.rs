@@ -97,7 +97,7 @@ impl Progress {
         budget.spend_bytes(self.unchecked - left);
         self.unchecked = left;
         self.filters += 1;
-        if self.filters > engine.limits.packet_filters_max {
+        if self.filters > engine.limits().packet_filters_max {
             count_one(&engine.counts.packet_filters_refused);
             let detail = "packet_filters_max: too many Topic Filters in one packet";
             return Err(Fault::Refused(ReasonCode::QUOTA_EXCEEDED, detail));
@@ -321,14 +321,15 @@ impl Engine {
         filter: TopicFilter,
         subscription: Subscription,
     ) -> Result<(ReasonCode, Option<Replay>), TakenOver> {
-        if !self.topic_is_within_limits(filter.filter_str()) {
+        let limits = self.limits();
+        if !self.topic_is_within_limits(filter.filter_str(), &limits) {
             return Ok((ReasonCode::TOPIC_FILTER_INVALID, None));
         }
         if !cell.may(&self.access, epoch, Action::Subscribe, filter.filter_str())? {
             return Ok((ReasonCode::NOT_AUTHORIZED, None));
         }
         let _one_at_a_time = cell.subscribing();
-        let admitted = cell.lock().session.admits_subscription(&filter, &self.limits);
+        let admitted = cell.lock().session.admits_subscription(&filter, &limits);
         let added = if admitted { self.add_to_tree(cell, &filter, subscription) } else { None };
         let Some(group) = added else {
             count_one(&self.counts.subscriptions_refused);

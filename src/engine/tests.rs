@@ -51,7 +51,7 @@ fn terms() -> Terms {
 /// A Session whose Client is connected and takes messages in process.
 fn session(engine: &Engine, id: &str) -> Arc<SessionCell> {
     let Claim::New { cell, .. } =
-        engine.registry.claim(id, true, Owner::Network, None, &engine.limits)
+        engine.registry.claim(id, true, Owner::Network, None, &engine.limits())
     else {
         panic!("{id} is in use");
     };

@@ -16,28 +16,32 @@ use crate::packet::ReasonCode;
 use crate::sync::lock;
 use crate::time::Timestamp;
 
-/// The order to a Network Connection's task to close. An order with a higher number replaces a lower one.
+/// The order to a Network Connection's task to close, or to look whether it has to. An order with a higher number
+/// replaces a lower one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Order {
+    /// The rules of its listener have changed: it looks whether they let it stay.
+    ListenerRules = 1,
     /// Its listener is stopped.
-    ListenerStopped = 1,
+    ListenerStopped = 2,
     /// The broker stops: waiting bytes are sent first.
-    ShuttingDown = 2,
+    ShuttingDown = 3,
     /// The access rules have changed and would not let the Client in.
-    NotCurrent = 3,
+    NotCurrent = 4,
     /// An operator disconnects the Client, by the Reason Code in the mailbox.
-    Disconnected = 4,
+    Disconnected = 5,
     /// Another Network Connection has taken over the Session.
-    TakenOver = 5,
+    TakenOver = 6,
     /// As [`Order::TakenOver`], after part of a packet was sent: no DISCONNECT can follow it.
-    TakenOverMidPacket = 6,
+    TakenOverMidPacket = 7,
     /// The deadline of the stop has passed.
-    Abort = 7,
+    Abort = 8,
 }
 
 impl Order {
-    const ALL: [Order; 7] = [
+    const ALL: [Order; 8] = [
+        Order::ListenerRules,
         Order::ListenerStopped,
         Order::ShuttingDown,
         Order::NotCurrent,
@@ -50,6 +54,10 @@ impl Order {
     /// The fault that the Client is told.
     pub(crate) fn fault(self) -> Fault {
         match self {
+            Order::ListenerRules => Fault::Server(
+                ReasonCode::ADMINISTRATIVE_ACTION,
+                "the rules of the listener have changed and do not let this Client stay",
+            ),
             Order::ListenerStopped => {
                 Fault::Server(ReasonCode::ADMINISTRATIVE_ACTION, "the listener is stopped")
             }
@@ -138,6 +146,11 @@ impl Mailbox {
     pub(crate) fn ordered(&self) -> Option<Order> {
         let value = self.order.load(Ordering::Acquire);
         Order::ALL.into_iter().find(|&order| order as u8 == value)
+    }
+
+    /// Forgets an order that is carried out, unless a higher one has replaced it.
+    pub(crate) fn carried_out(&self, order: Order) {
+        let _ = self.order.compare_exchange(order as u8, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Sets when the task is to be woken.

@@ -1,6 +1,7 @@
 //! Binds the transport that the URL of a [`ListenerConfig`] names.
 
 use std::io;
+use std::net::TcpListener;
 
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
@@ -38,6 +39,50 @@ enum Kind {
     /// `unix://`
     #[cfg(unix)]
     Unix(UnixTransport),
+}
+
+/// What a TLS listener shows and demands.
+#[cfg(feature = "tls")]
+pub(crate) type Material = TlsMaterial;
+/// There is none in this build.
+#[cfg(not(feature = "tls"))]
+#[derive(Debug, Clone)]
+pub(crate) enum Material {}
+
+/// Where a listener is bound.
+#[derive(Debug)]
+pub(crate) enum Place {
+    New,
+    /// These sockets listen already.
+    Sockets(Vec<TcpListener>),
+    /// Beside the Unix socket that listens there, whose place is taken later.
+    Beside,
+}
+
+/// A listener that is bound.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) transport: BoundListener,
+    /// Further handles of its sockets, by which another transport can take them over.
+    pub(crate) sockets: Vec<TcpListener>,
+}
+
+impl BoundListener {
+    /// Puts a Unix socket that was bound beside another one in its place.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn take_place(&mut self, config: &ListenerConfig) -> io::Result<()> {
+        match (&mut self.0, config.socket_path()) {
+            #[cfg(unix)]
+            (Kind::Unix(socket), Some(path)) => socket.take_place(&path),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn invalid(error: Box<dyn std::error::Error + Send + Sync>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
 /// What TLS is built on.
@@ -101,44 +146,62 @@ impl ListenerConfig {
         if self.is_tls() {
             return self.bind_with_files(limits).await;
         }
-        if self.is_unix() {
-            return self.bind_file();
-        }
-        let (host, port) = (self.host(), self.port());
-        let (path, origins) = (Some(self.path()), &self.origins);
-        let forwarded_for = self.rules.forwarded_for.clone();
-        let url = self.to_string().into();
-        let kind = match (&self.rules.proxy_protocol, self.is_websocket()) {
-            (None, false) => Kind::Tcp(TcpTransport::bind(host, port).await?.with_limits(limits)),
-            (None, true) => {
-                let ws = WsTransport::bind(host, port, path, origins.clone()).await?;
-                Kind::Ws(ws.with_limits(limits).with_forwarded_for(forwarded_for))
-            }
-            (Some(proxies), false) => Kind::Proxied(self.bind_proxied(proxies, limits).await?),
-            (Some(proxies), true) => {
-                let proxied = self.bind_proxied(proxies, limits).await?;
-                let ws = WsOver::new(proxied, path, origins, limits)?;
-                Kind::ProxiedWs(ws.with_forwarded_for(forwarded_for))
-            }
-        };
-        Ok(BoundListener(kind, url))
+        Ok(self.bind_at(Place::New, limits, None).await?.transport)
     }
 
-    async fn bind_proxied(
+    /// Binds a listener whose configuration is valid.
+    pub(crate) async fn bind_at(
         &self,
-        proxies: &[Network],
+        place: Place,
         limits: &Limits,
-    ) -> io::Result<ProxyProtocol<TcpTransport>> {
-        let tcp = TcpTransport::bind(self.host(), self.port()).await?.with_limits(limits);
-        Ok(ProxyProtocol::new(tcp, proxies.to_vec()).with_limits(limits))
+        material: Option<&Material>,
+    ) -> io::Result<Bound> {
+        if self.is_unix() {
+            let transport = self.bind_file(&place)?;
+            return Ok(Bound { transport, sockets: Vec::new() });
+        }
+        let tcp = match place {
+            Place::Sockets(sockets) => TcpTransport::over(sockets)?,
+            Place::New | Place::Beside => TcpTransport::bind(self.host(), self.port()).await?,
+        };
+        let sockets = tcp.handles()?;
+        let tcp = tcp.with_limits(limits);
+        let kind = match (material, self.is_tls()) {
+            (Some(material), true) => self.with_tls_over(tcp, limits, material)?,
+            (None, false) => self.over(tcp, limits)?,
+            (None, true) => return Err(invalid("a TLS listener needs a certificate".into())),
+            (Some(_), false) => {
+                return Err(invalid("a listener without TLS has no certificate".into()));
+            }
+        };
+        Ok(Bound { transport: BoundListener(kind, self.to_string().into()), sockets })
+    }
+
+    fn over(&self, tcp: TcpTransport, limits: &Limits) -> io::Result<Kind> {
+        let (path, origins) = (self.path(), &self.origins);
+        let forwarded_for = self.rules.forwarded_for.clone();
+        let proxied = |proxies: &[Network], tcp| {
+            ProxyProtocol::new(tcp, proxies.to_vec()).with_limits(limits)
+        };
+        Ok(match (&self.rules.proxy_protocol, self.is_websocket()) {
+            (None, false) => Kind::Tcp(tcp),
+            (None, true) => {
+                let ws = WsTransport::over(tcp, path, origins)?.with_limits(limits);
+                Kind::Ws(ws.with_forwarded_for(forwarded_for))
+            }
+            (Some(proxies), false) => Kind::Proxied(proxied(proxies, tcp)),
+            (Some(proxies), true) => {
+                let ws = WsOver::new(proxied(proxies, tcp), Some(path), origins, limits)?;
+                Kind::ProxiedWs(ws.with_forwarded_for(forwarded_for))
+            }
+        })
     }
 
     #[cfg(feature = "tls")]
     async fn bind_with_files(&self, limits: &Limits) -> io::Result<BoundListener> {
         let missing = || io::Error::from(io::ErrorKind::InvalidInput);
         let material = self.tls.as_ref().ok_or_else(missing)?.load();
-        let material =
-            material.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let material = material.map_err(|error| invalid(error.into()))?;
         self.bind_with_tls(limits, &material).await
     }
 
@@ -162,21 +225,24 @@ impl ListenerConfig {
         limits: &Limits,
         material: &TlsMaterial,
     ) -> io::Result<BoundListener> {
-        let invalid = |error: Box<dyn std::error::Error + Send + Sync>| {
-            io::Error::new(io::ErrorKind::InvalidInput, error)
-        };
         self.validate_without_tls().map_err(|error| invalid(error.into()))?;
-        if !self.is_tls() {
-            return Err(invalid("a listener without TLS has no certificate".into()));
-        }
+        Ok(self.bind_at(Place::New, limits, Some(material)).await?.transport)
+    }
+
+    #[cfg(feature = "tls")]
+    fn with_tls_over(
+        &self,
+        tcp: TcpTransport,
+        limits: &Limits,
+        material: &Material,
+    ) -> io::Result<Kind> {
         let base = match &self.rules.proxy_protocol {
-            Some(proxies) => Base::Proxied(self.bind_proxied(proxies, limits).await?),
-            None => {
-                let tcp = TcpTransport::bind(self.host(), self.port()).await?;
-                Base::Tcp(tcp.with_limits(limits))
+            Some(proxies) => {
+                Base::Proxied(ProxyProtocol::new(tcp, proxies.clone()).with_limits(limits))
             }
+            None => Base::Tcp(tcp),
         };
-        let kind = if self.is_websocket() {
+        Ok(if self.is_websocket() {
             let tls = TlsTransport::for_websocket(base, material, limits);
             let tls = tls.map_err(|errors| invalid(errors.into()))?;
             let ws = WsOver::new(tls, Some(self.path()), &self.origins, limits)?;
@@ -184,21 +250,29 @@ impl ListenerConfig {
         } else {
             let tls = TlsTransport::new(base, material, limits);
             Kind::Tls(tls.map_err(|errors| invalid(errors.into()))?)
-        };
-        Ok(BoundListener(kind, self.to_string().into()))
+        })
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn with_tls_over(&self, _: TcpTransport, _: &Limits, no: &Material) -> io::Result<Kind> {
+        match *no {}
     }
 
     #[cfg(unix)]
-    fn bind_file(&self) -> io::Result<BoundListener> {
+    fn bind_file(&self, place: &Place) -> io::Result<BoundListener> {
         let path = self.socket_path().ok_or(io::ErrorKind::InvalidInput)?;
         let socket = &self.socket;
         let owner = (socket.owner.as_deref(), socket.group.as_deref());
-        let unix = UnixTransport::bind_as(&path, socket.mode, owner)?;
+        let bind = match place {
+            Place::Beside => UnixTransport::bind_beside,
+            Place::New | Place::Sockets(_) => UnixTransport::bind_as,
+        };
+        let unix = bind(&path, socket.mode, owner)?;
         Ok(BoundListener(Kind::Unix(unix), self.to_string().into()))
     }
 
     #[cfg(not(unix))]
-    fn bind_file(&self) -> io::Result<BoundListener> {
+    fn bind_file(&self, _place: &Place) -> io::Result<BoundListener> {
         let text = "there are no Unix sockets on this system";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }

@@ -25,6 +25,7 @@ use crate::engine::session_cell::Link;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::error::Fault;
+use crate::limits::Limits;
 use crate::packet::ReasonCode;
 use crate::packet::frame::Frame;
 use crate::packet::kind::PacketCounts;
@@ -106,10 +107,12 @@ impl Driver {
     ) -> Driver {
         let now = engine.now();
         let (stream, inline) = PeerStream::new(stream, &mailbox);
+        let dispatch = Dispatch::new(engine, peer, Link { mailbox, inline: Some(inline) });
+        let limits = dispatch.connection.limits();
         Driver {
-            connect_by: now.plus(engine.limits.connect_timeout),
-            rates: ClientRates::new(&engine.limits, now),
-            dispatch: Dispatch::new(engine, peer, Link { mailbox, inline: Some(inline) }),
+            connect_by: now.plus(limits.connect_timeout),
+            rates: ClientRates::new(limits, now),
+            dispatch,
             stream,
             admission,
             incoming: ReadBuffer::default(),
@@ -124,6 +127,11 @@ impl Driver {
 
     fn engine(&self) -> &Arc<Engine> {
         &self.dispatch.engine
+    }
+
+    /// The limits that this Network Connection began with.
+    fn limits(&self) -> &Limits {
+        self.dispatch.connection.limits()
     }
 
     fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut TurnBuffers) -> TurnEnd {
@@ -240,10 +248,14 @@ impl Driver {
         if let Some(end) = self.dispatch.ordered_end() {
             return Err(end);
         }
-        if self.dispatch.link.mailbox.ordered().is_some() {
-            self.phase = Phase::Draining;
+        match self.dispatch.link.mailbox.ordered() {
+            None => Ok(()),
+            Some(Order::ListenerRules) => self.dispatch.obey_rules_of_listener(),
+            Some(_) => {
+                self.phase = Phase::Draining;
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// While the broker stops: the end, when nothing more can be written.
@@ -288,9 +300,7 @@ impl Driver {
     fn stall_deadline(&self) -> Timestamp {
         match self.stalled_since {
             None => Timestamp::NEVER,
-            Some(since) => {
-                since.max(self.last_heard_at).plus(self.engine().limits.write_stall_timeout)
-            }
+            Some(since) => since.max(self.last_heard_at).plus(self.limits().write_stall_timeout),
         }
     }
 
@@ -342,7 +352,7 @@ impl Driver {
                 tail.unwrap_or_default() + self.dispatch.answers.len()
             }
         };
-        let waits = unsent > self.engine().limits.answer_bytes_max;
+        let waits = unsent > self.limits().answer_bytes_max;
         if waits && !self.paused {
             count_one(&self.engine().counts.reads_paused);
         }
@@ -383,7 +393,8 @@ impl Driver {
     /// Nothing was read for a while: the silence was not the Client's.
     fn reading_goes_on(&mut self, now: Timestamp) {
         self.last_heard_at = now;
-        self.incoming.restart_deadline(now, self.engine().limits.packet_timeout);
+        let timeout = self.limits().packet_timeout;
+        self.incoming.restart_deadline(now, timeout);
     }
 
     // ---- Writing ---------------------------------------------------------------------------------
@@ -594,7 +605,7 @@ impl Driver {
     /// Keeps the beginning of a packet.
     fn keep(&mut self, rest: &[u8], frame: &Frame<'_>, now: Timestamp) -> Result<(), End> {
         let Frame::Partial { total } = *frame else { return Ok(()) };
-        let timeout = self.engine().limits.packet_timeout;
+        let timeout = self.limits().packet_timeout;
         self.incoming.keep(rest, total, now, timeout);
         self.account()
     }
@@ -612,7 +623,8 @@ impl Driver {
             return Ok(());
         }
         let engine = &self.dispatch.engine;
-        let (counts, max) = (&engine.counts, engine.limits.unauthenticated_bytes_max);
+        let (counts, max) =
+            (&engine.counts, self.dispatch.connection.limits().unauthenticated_bytes_max);
         if !self.incoming.account(&counts.unauthenticated_bytes, max) {
             count_one(&counts.unauthenticated_bytes_refused);
             return Err(End::Broken("unauthenticated_bytes_max is reached"));

@@ -6,7 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +23,7 @@ use crate::counters::count_one;
 use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
+use crate::limits::Limits;
 use crate::listener_rules::ListenerRules;
 use crate::network::Network;
 use crate::packet::ProtocolVersion;
@@ -71,29 +72,47 @@ pub struct ListenerInfo {
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     all: Mutex<Vec<Arc<Listener>>>,
-    /// How often each address connects, over all listeners; made with the first of them.
-    addresses: OnceLock<Option<Arc<AddressRates>>>,
+    /// How often each address connects, over all listeners.
+    addresses: Arc<Addresses>,
     numbers: AtomicU32,
 }
 
+/// How often each address connects; `None` without a limit, and before the first listener.
+type Addresses = Mutex<Option<Arc<AddressRates>>>;
+
 /// One listener and its Network Connections.
 pub(crate) struct Listener {
-    /// Its name and rules, as its peers know them.
-    by: Arc<AcceptedBy>,
-    endpoint: String,
+    name: Box<str>,
+    /// Its name and rules, as peers know them that come now.
+    by: Mutex<Arc<AcceptedBy>>,
     endpoints: Vec<String>,
     url: Option<String>,
     since: SystemTime,
     /// The material of a TLS listener.
     #[cfg(feature = "tls")]
-    tls: Option<TlsHandle>,
-    /// Closed to stop accepting.
+    tls: Mutex<Option<TlsHandle>>,
+    /// Closed to end it: no peer is accepted, and handshakes end.
     stop: Sender<()>,
-    /// Closed when the accept loop and all connections are gone.
+    stopped: Receiver<()>,
+    /// Every accept loop and every connection has a clone; `None` after the stop.
+    alive: Mutex<Option<Sender<()>>>,
+    /// Closed when all of those are gone.
     gone: Receiver<()>,
+    /// The present accept loop.
+    accepting: Mutex<AcceptLoop>,
     connections: Mutex<HashMap<u64, Arc<Mailbox>, RandomState>>,
     numbers: AtomicU64,
-    addresses: Option<Arc<AddressRates>>,
+    addresses: Arc<Addresses>,
+    /// Bounds the peers that are before CONNECT.
+    handshakes: Mutex<Arc<Semaphore>>,
+}
+
+/// How an accept loop is ended.
+struct AcceptLoop {
+    /// Closed to end it.
+    stop: Sender<()>,
+    /// Closed when its transport is gone.
+    gone: Receiver<()>,
 }
 
 impl Listeners {
@@ -106,52 +125,96 @@ impl Listeners {
         transport: T,
         rules: ListenerRules,
     ) -> Result<String, String> {
+        let limits = engine.limits();
         let endpoint = transport.local_endpoint();
         let (stop, stopped) = async_channel::bounded(1);
-        let addresses = self
-            .addresses
-            .get_or_init(|| AddressRates::new(&engine.limits, &engine.hasher).map(Arc::new));
         let (alive, gone) = async_channel::bounded(1);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        let (accept_loop, ends) = AcceptLoop::new();
         let listener = Arc::new(Listener {
-            by: Arc::new(AcceptedBy::new(
-                name,
-                rules,
-                self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
-            )),
-            endpoint: endpoint.clone(),
+            name: name.into(),
+            by: Mutex::new(Arc::new(AcceptedBy::new(name, rules, number))),
             endpoints: transport.local_endpoints(),
             url: transport.url(),
             since: engine.host.wall(),
             #[cfg(feature = "tls")]
-            tls: transport.tls(),
+            tls: Mutex::new(transport.tls()),
             stop,
+            stopped,
+            alive: Mutex::new(Some(alive.clone())),
             gone,
+            accepting: Mutex::new(accept_loop),
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
             numbers: AtomicU64::new(0),
-            addresses: addresses.clone(),
+            addresses: self.addresses.clone(),
+            handshakes: Mutex::new(semaphore(&limits)),
         });
         {
             let mut all = lock(&self.all);
-            if all.iter().any(|listener| *listener.by.name == *name) {
+            if all.iter().any(|listener| *listener.name == *name) {
                 return Err(name.to_owned());
+            }
+            if all.is_empty() {
+                *lock(&self.addresses) = AddressRates::new(&limits, &engine.hasher).map(Arc::new);
             }
             all.push(listener.clone());
         }
-        let accepting = Accepting {
-            engine: Arc::downgrade(engine),
-            listener,
-            stopped,
-            alive,
-            handshakes: Arc::new(Semaphore::new(engine.limits.handshakes_max.max(1))),
-        };
+        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive, ends };
         engine.host.spawn(accepting.run(transport));
         Ok(endpoint)
+    }
+
+    /// Accepts on another transport from now on. The connections stay. `false` if there is no such listener, or it is
+    /// stopping.
+    pub(crate) fn exchange<T: Transport>(
+        &self,
+        engine: &Arc<Engine>,
+        name: &str,
+        transport: T,
+    ) -> bool {
+        let Some(listener) = self.find(name) else { return false };
+        let Some(alive) = lock(&listener.alive).clone() else { return false };
+        let (accept_loop, ends) = AcceptLoop::new();
+        #[cfg(feature = "tls")]
+        {
+            *lock(&listener.tls) = transport.tls();
+        }
+        std::mem::replace(&mut *lock(&listener.accepting), accept_loop).stop.close();
+        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive, ends };
+        engine.host.spawn(accepting.run(transport));
+        true
+    }
+
+    /// Replaces the rules of a listener: for peers that come from now on, and its Clients look whether they may stay.
+    pub(crate) fn set_rules(&self, name: &str, rules: ListenerRules) {
+        let Some(listener) = self.find(name) else { return };
+        {
+            let mut by = lock(&listener.by);
+            let next = by.replace(rules);
+            *by = next;
+        }
+        listener.order(Order::ListenerRules);
+    }
+
+    /// Puts the limits of the engine in force.
+    pub(crate) fn set_limits(&self, engine: &Engine) {
+        let limits = engine.limits();
+        let all = lock(&self.all);
+        for listener in all.iter() {
+            // Peers in a handshake keep their permits of the semaphore before.
+            *lock(&listener.handshakes) = semaphore(&limits);
+        }
+        *lock(&self.addresses) = AddressRates::new(&limits, &engine.hasher).map(Arc::new);
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Listener>> {
+        lock(&self.all).iter().find(|listener| *listener.name == *name).cloned()
     }
 
     /// Takes a listener out.
     pub(crate) fn take(&self, name: &str) -> Option<Arc<Listener>> {
         let mut all = lock(&self.all);
-        let index = all.iter().position(|listener| *listener.by.name == *name)?;
+        let index = all.iter().position(|listener| *listener.name == *name)?;
         Some(all.remove(index))
     }
 
@@ -160,21 +223,23 @@ impl Listeners {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        lock(&self.all).iter().any(|listener| *listener.by.name == *name)
+        lock(&self.all).iter().any(|listener| *listener.name == *name)
     }
 
     /// The handle of a listener's TLS material: `None` for an unknown listener, `Some(None)` for one without TLS.
     #[cfg(feature = "tls")]
     pub(crate) fn tls(&self, name: &str) -> Option<Option<TlsHandle>> {
         let all = lock(&self.all);
-        all.iter().find(|listener| *listener.by.name == *name).map(|listener| listener.tls.clone())
+        all.iter()
+            .find(|listener| *listener.name == *name)
+            .map(|listener| lock(&listener.tls).clone())
     }
 
     /// The most peers of one listener that have not sent CONNECT.
     pub(crate) fn most_handshakes(&self) -> usize {
         let all = lock(&self.all);
         let before_connect = all.iter().map(|listener| {
-            let connected = listener.by.connections.load(Ordering::Acquire);
+            let connected = listener.by().connections.load(Ordering::Acquire);
             lock(&listener.connections).len().saturating_sub(connected)
         });
         before_connect.max().unwrap_or_default()
@@ -187,25 +252,31 @@ impl Listeners {
 
 impl Listener {
     fn info(&self) -> ListenerInfo {
+        let by = self.by();
         ListenerInfo {
-            name: self.by.name.to_string(),
-            endpoint: self.endpoint.clone(),
+            name: self.name.to_string(),
+            endpoint: self.endpoints.first().cloned().unwrap_or_default(),
             endpoints: self.endpoints.clone(),
             url: self.url.clone(),
-            rules: self.by.rules.clone(),
+            rules: by.rules.clone(),
             since: self.since,
             connections: lock(&self.connections).len(),
             versions: [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5]
-                .map(|version| (version, self.by.of_version(version).load(Ordering::Acquire))),
+                .map(|version| (version, by.of_version(version).load(Ordering::Acquire))),
             accepted: self.numbers.load(Ordering::Relaxed),
-            refused: self.by.refused.load(Ordering::Relaxed),
+            refused: by.refused.load(Ordering::Relaxed),
         }
+    }
+
+    /// Its name and rules, as peers know them that come now.
+    fn by(&self) -> Arc<AcceptedBy> {
+        lock(&self.by).clone()
     }
 
     /// Whether a peer may be a proxy, so that its own address says nothing of the Client.
     fn may_be_a_proxy(&self, peer: &PeerInfo) -> bool {
-        let rules = &self.by.rules;
-        let address = peer.address();
+        let by = self.by();
+        let (rules, address) = (&by.rules, peer.address());
         rules.proxy_protocol.is_some()
             || address.is_some_and(|at| Network::any_contains(&rules.forwarded_for, at.ip()))
     }
@@ -213,18 +284,19 @@ impl Listener {
     /// Whether a peer is let in. One that is not is counted.
     fn lets_in(&self, engine: &Engine, peer: &PeerInfo) -> bool {
         let address = peer.address().map(|address| address.ip());
-        if !self.by.rules.lets_in(address) {
+        if !self.by().rules.lets_in(address) {
             count_one(&engine.counts.networks_refused);
-            count_one(&self.by.refused);
-            debug!("listener {:?} lets in no peer of the network of {peer}", self.by.name);
+            count_one(&self.by().refused);
+            debug!("listener {:?} lets in no peer of the network of {peer}", self.name);
             return false;
         }
-        let (Some(address), Some(rates)) = (address, &self.addresses) else { return true };
+        let Some(address) = address else { return true };
+        let Some(rates) = lock(&self.addresses).clone() else { return true };
         let admits = rates.admits(address, engine.now());
         if !admits {
             count_one(&engine.counts.address_connects_refused);
-            count_one(&self.by.refused);
-            debug!("listener {:?}: {peer} connects too often", self.by.name);
+            count_one(&self.by().refused);
+            debug!("listener {:?}: {peer} connects too often", self.name);
         }
         admits
     }
@@ -232,6 +304,18 @@ impl Listener {
     /// Stops accepting peers.
     pub(crate) fn stop_accepting(&self) {
         self.stop.close();
+        lock(&self.alive).take();
+        lock(&self.accepting).stop.close();
+    }
+
+    /// Ends the accept loop without ending the listener, and returns when the address is free.
+    pub(crate) async fn pause(&self) {
+        let gone = {
+            let accepting = lock(&self.accepting);
+            accepting.stop.close();
+            accepting.gone.clone()
+        };
+        while gone.recv().await.is_ok() {}
     }
 
     /// Tells every connection to close.
@@ -250,17 +334,34 @@ impl Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("name", &self.by.name).finish_non_exhaustive()
+        f.debug_struct("Listener").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+fn semaphore(limits: &Limits) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(limits.handshakes_max.max(1)))
+}
+
+impl AcceptLoop {
+    fn new() -> (AcceptLoop, Ends) {
+        let (stop, stopped) = async_channel::bounded(1);
+        let (here, gone) = async_channel::bounded(1);
+        (AcceptLoop { stop, gone }, Ends { stopped, _here: here })
+    }
+}
+
+/// The other ends of the channels of an [`AcceptLoop`].
+struct Ends {
+    stopped: Receiver<()>,
+    _here: Sender<()>,
 }
 
 /// The accept loop.
 struct Accepting {
     engine: Weak<Engine>,
     listener: Arc<Listener>,
-    stopped: Receiver<()>,
     alive: Sender<()>,
-    handshakes: Arc<Semaphore>,
+    ends: Ends,
 }
 
 impl Accepting {
@@ -269,8 +370,8 @@ impl Accepting {
         let mut accepted = 0_u64;
         info!(
             "listener {:?} accepts on {}",
-            self.listener.by.name,
-            self.listener.endpoints.join(" ")
+            self.listener.name,
+            transport.local_endpoints().join(" ")
         );
         while let Some(permit) = self.unless_stopped(self.permit()).await {
             match self.unless_stopped(contained(transport.accept())).await {
@@ -286,7 +387,7 @@ impl Accepting {
                 Some(Err(error)) => {
                     warn!(
                         "listener {:?} cannot accept: {error}; next try in {back_off:?}",
-                        self.listener.by.name
+                        self.listener.name
                     );
                     let Some(engine) = self.engine.upgrade() else { break };
                     self.unless_stopped(engine.host.sleep(back_off)).await;
@@ -294,12 +395,16 @@ impl Accepting {
                 }
             }
         }
-        info!("listener {:?} has stopped", self.listener.by.name);
+        // Before the word that the address is free.
+        drop(transport);
+        if self.listener.stopped.is_closed() {
+            info!("listener {:?} has stopped", self.listener.name);
+        }
     }
 
     async fn unless_stopped<R>(&self, work: impl Future<Output = R>) -> Option<R> {
         let stopped = async {
-            while self.stopped.recv().await.is_ok() {}
+            while self.ends.stopped.recv().await.is_ok() {}
             None
         };
         future::or(stopped, async { Some(work.await) }).await
@@ -307,13 +412,14 @@ impl Accepting {
 
     /// Bounds the peers that are before CONNECT.
     async fn permit(&self) -> SemaphoreGuardArc {
-        if let Some(permit) = self.handshakes.try_acquire_arc() {
+        let handshakes = lock(&self.listener.handshakes).clone();
+        if let Some(permit) = handshakes.try_acquire_arc() {
             return permit;
         }
         if let Some(engine) = self.engine.upgrade() {
             count_one(&engine.counts.handshakes_waited);
         }
-        self.handshakes.acquire_arc().await
+        handshakes.acquire_arc().await
     }
 
     /// Gives a peer its task.
@@ -324,7 +430,7 @@ impl Accepting {
         if !proxied && !self.listener.lets_in(&engine, &incoming.peer) {
             return;
         }
-        let mailbox = Arc::new(Mailbox::of_listener(self.listener.by.number));
+        let mailbox = Arc::new(Mailbox::of_listener(self.listener.by().number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
         engine.traffic.socket_accepted();
@@ -335,10 +441,10 @@ impl Accepting {
             permit: Some(permit),
             _alive: self.alive.clone(),
         };
-        if self.stopped.is_closed() {
+        let stopped = self.listener.stopped.clone();
+        if stopped.is_closed() {
             mailbox.order(Order::ListenerStopped);
         }
-        let stopped = self.stopped.clone();
         let handshake = shake_hands(engine.clone(), incoming, mailbox, guard, stopped);
         engine.host.spawn(Peer::ShakingHands(Box::pin(handshake)));
     }
@@ -378,7 +484,7 @@ async fn shake_hands(
     stopped: Receiver<()>,
 ) -> Option<Driver> {
     let Incoming { mut peer, handshake } = incoming;
-    peer.set_listener(&guard.listener.by);
+    peer.set_listener(&guard.listener.by());
     let proxied = guard.listener.may_be_a_proxy(&peer);
     let accepted_from = peer.address();
     let mut handshake = Box::pin(contained(handshake));
@@ -386,7 +492,7 @@ async fn shake_hands(
     let shaken = match future::poll_once(&mut handshake).await {
         Some(done) => Some(done),
         None => {
-            let limit = engine.limits.handshake_timeout;
+            let limit = engine.limits().handshake_timeout;
             let stop = async {
                 while stopped.recv().await.is_ok() {}
                 None
@@ -398,7 +504,7 @@ async fn shake_hands(
         Some(Ok(mut stream)) => {
             if let Some(learned) = stream.peer.take() {
                 peer = *learned;
-                peer.set_listener(&guard.listener.by);
+                peer.set_listener(&guard.listener.by());
             }
             stream
         }

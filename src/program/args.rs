@@ -26,6 +26,10 @@ pub(crate) struct Args {
     #[structopt(long)]
     pub(crate) check: bool,
 
+    /// With -check: print what would change from this file, a configuration or a list of settings from /api/v1/config
+    #[structopt(long, value_name = "PATH", parse(from_os_str), requires = "check")]
+    pub(crate) against: Option<PathBuf>,
+
     /// Serve metrics, a JSON API and a page at this URL, for example http://127.0.0.1:9884
     #[structopt(long, value_name = "URL")]
     pub(crate) admin: Option<String>,
@@ -220,6 +224,7 @@ mod tests {
             (&["file"], "file"),
             (&["-conf"], "--conf"),
             (&["-conf", "a", "-conf", "b"], "--conf"),
+            (&["--against", "a"], "--check"),
             (&["--log-level", "loud"], "loud"),
             (&["-v", "--log-level", "info"], "--log-level"),
         ] {

@@ -16,8 +16,8 @@ const FOR_A_MOMENT: usize = 4;
 /// Signals (2), the standard output (3), the standard error (1), the runtime's poller (3).
 const PROGRAM: usize = 9;
 
-/// A socket and its reserve, for an IPv4 and an IPv6 address.
-const PER_LISTENER: usize = 4;
+/// A socket, its reserve, and the handle by which a reload takes it over, for an IPv4 and an IPv6 address.
+const PER_LISTENER: usize = 6;
 
 /// A poller and its alarm.
 const PER_WORKER: usize = 2;
@@ -130,6 +130,6 @@ mod tests {
     fn what_cannot_be_had_is_told_with_the_number_that_can() {
         assert!(obtainable(8).is_ok());
         let prepared = prepare(&Config::default()).expect("a default start");
-        assert_eq!(prepared.needed, 3 + 9 + 4 + 4 + 2);
+        assert_eq!(prepared.needed, 3 + 9 + 4 + 6 + 2);
     }
 }

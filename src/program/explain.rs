@@ -17,7 +17,7 @@ use hrotti::{ListenerConfig, ProtocolVersion, TopicFilter, TopicName};
 use serde_json::{Value, json};
 
 use super::args::Question;
-use super::loaded::Loaded;
+use hrotti::server::Loaded;
 
 /// The exit code if there is no answer.
 pub(crate) const NO_ANSWER: u8 = 2;
@@ -151,7 +151,7 @@ impl Client<'_> {
         if let Some(verdict) = self.at_the_listener(trace) {
             return Ok((verdict, nobody()));
         }
-        if self.loaded.access.policy().is_none() {
+        if self.loaded.access().policy().is_none() {
             let rule =
                 Rule::named("the configuration has no access settings, so every Client is let in");
             return Ok((Verdict::yes(rule.clone()), self.identity(rule)));
@@ -268,16 +268,16 @@ impl Client<'_> {
         if action == Action::Publish && server.iter().any(reserved) {
             return Ok(Verdict::no(Rule::named("only the server publishes to $SYS and $share")));
         }
-        if self.loaded.access.policy().is_none() {
+        if self.loaded.access().policy().is_none() {
             return Ok(Verdict::yes(Rule::named(
                 "the configuration has no access settings, so everything is allowed",
             )));
         }
         let client_id = &self.question.client;
         let request = Request { identity, client_id, action, topic: &topic };
-        for part in self.loaded.access.authorizers() {
+        for part in self.loaded.access().authorizers() {
             let decision = part.policy.authorize(&request);
-            if let (Action::Subscribe, Some(acl)) = (action, self.loaded.access.acl())
+            if let (Action::Subscribe, Some(acl)) = (action, self.loaded.access().acl())
                 && part.key == "access.aclFile"
             {
                 trace.coverage = Some(acl.coverage(identity.user_name(), client_id, &topic).0);

@@ -456,6 +456,16 @@ impl<S> Registered<S> {
         &self.socket
     }
 
+    /// Ends the watch before the socket is closed: one that has further handles would stay watched.
+    pub(crate) fn unwatch(&self)
+    where
+        S: AsFd,
+    {
+        if let Some(here) = here(&self.handle) {
+            let _ = epoll::delete(&here.epoll, &self.socket);
+        }
+    }
+
     /// Ready once for each edge, and always after the end. Only after a read that found no more.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.source.0);

@@ -38,6 +38,10 @@ impl<S> Registered<S> {
         match self.0 {}
     }
 
+    pub(crate) fn unwatch(&self) {
+        match self.0 {}
+    }
+
     pub(crate) fn poll_readable(&self, _cx: &mut Context<'_>) -> Poll<()> {
         match self.0 {}
     }

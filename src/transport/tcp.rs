@@ -74,7 +74,12 @@ impl TcpTransport {
     /// A dropped call leaves nothing bound.
     pub async fn bind(host: &str, port: u16) -> io::Result<TcpTransport> {
         let addresses = addresses::look_up_async(host, port).await?;
-        let bound = addresses::listen(&addresses)?.into_iter().map(|listener| {
+        TcpTransport::over(addresses::listen(&addresses)?)
+    }
+
+    /// Accepts from sockets that listen already.
+    pub(crate) fn over(listeners: Vec<TcpListener>) -> io::Result<TcpTransport> {
+        let bound = listeners.into_iter().map(|listener| {
             let local = listener.local_addr()?;
             Ok(Bound { listener: Listening::Reactor(Async::new(listener)?), local, drained: false })
         });
@@ -87,6 +92,16 @@ impl TcpTransport {
         };
         transport.set_options();
         Ok(transport)
+    }
+
+    /// Further handles of the sockets.
+    pub(crate) fn handles(&self) -> io::Result<Vec<TcpListener>> {
+        let handle = |socket: &Bound| match &socket.listener {
+            Listening::Reactor(listener) => listener.get_ref().try_clone(),
+            Listening::Loop(listener) => listener.get_ref().try_clone(),
+            Listening::Nobody => Err(ErrorKind::NotConnected.into()),
+        };
+        self.sockets.iter().map(handle).collect()
     }
 
     /// Sets when the operating system closes connections whose peer has vanished:
@@ -221,6 +236,15 @@ enum Listening {
     Loop(Registered<TcpListener>),
     /// Between the two.
     Nobody,
+}
+
+impl Drop for Bound {
+    /// The socket may have further handles.
+    fn drop(&mut self) {
+        if let Listening::Loop(listener) = &self.listener {
+            listener.unwatch();
+        }
+    }
 }
 
 impl Bound {

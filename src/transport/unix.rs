@@ -110,6 +110,26 @@ impl UnixTransport {
         Ok(bound)
     }
 
+    /// As [`UnixTransport::bind_as`], beside a socket that listens on `path`: peers find this one there after
+    /// [`UnixTransport::take_place`].
+    pub(crate) fn bind_beside(
+        path: &Path,
+        mode: Option<u32>,
+        owners: (Option<&str>, Option<&str>),
+    ) -> io::Result<UnixTransport> {
+        UnixTransport::bind_as(&beside(path), mode, owners)
+    }
+
+    /// Moves its file to the path that it was bound beside. The socket that listened there keeps the peers that it has
+    /// not accepted yet.
+    pub(crate) fn take_place(&mut self, path: &Path) -> io::Result<()> {
+        if self.path == beside(path) {
+            fs::rename(&self.path, path)?;
+            path.clone_into(&mut self.path);
+        }
+        Ok(())
+    }
+
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
         loop {
             if self.drained {
@@ -194,6 +214,13 @@ impl fmt::Debug for UnixTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("UnixTransport").field(&self.path).finish()
     }
+}
+
+/// The path at which a socket is made that is to replace another one.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// Removes the socket file of a process that has ended.

@@ -78,6 +78,18 @@ impl WsTransport {
         Ok(WsTransport { tcp: TcpTransport::bind(host, port).await?, rules })
     }
 
+    /// As [`WsTransport::bind`], over sockets that are bound.
+    ///
+    /// # Errors
+    /// As [`WsTransport::bind`], for the path.
+    pub(crate) fn over(
+        tcp: TcpTransport,
+        path: &str,
+        origins: &[String],
+    ) -> io::Result<WsTransport> {
+        Ok(WsTransport { tcp, rules: Arc::new(Rules::new(Some(path), origins)?) })
+    }
+
     /// As [`TcpTransport::with_limits`], and bounds the request of the upgrade by
     /// [`Limits::ws_request_bytes_max`] and [`Limits::ws_request_headers_max`].
     #[must_use]

@@ -179,7 +179,7 @@ fn limits_out_of_range_move_into_it() {
         ..Limits::default()
     };
     let broker = Broker::builder().limits(wrong.clone()).build();
-    assert_eq!(broker.limits(), &wrong.in_range());
+    assert_eq!(*broker.limits(), wrong.in_range());
     assert_eq!(broker.limits().receive_maximum, 1);
     assert_eq!(broker.limits().connect_timeout, Duration::from_secs(1));
 }

@@ -26,7 +26,7 @@ fn material(issued: &Issued) -> TlsMaterial {
 /// Adds a TLS listener, and says where it is.
 fn secure(broker: &Broker, name: &str) -> String {
     let config = ListenerConfig::new("mqtts://127.0.0.1:0").unwrap();
-    let bound = block_on(config.bind_with_tls(broker.limits(), &material(&SERVER))).unwrap();
+    let bound = block_on(config.bind_with_tls(&broker.limits(), &material(&SERVER))).unwrap();
     let endpoint = block_on(broker.add_transport(name, bound)).unwrap();
     endpoint.strip_prefix("mqtts://").unwrap().to_owned()
 }

@@ -39,6 +39,7 @@ const ROOMS: &[&str] = &[
     "net",
     "broker",
     "admin",
+    "server",
     "testing",
     "lib",
 ];
@@ -88,6 +89,7 @@ const PARTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("broker", &["session_info", "lifecycle", "client", "explain", "inspect"]),
+    ("server", &["loaded", "binding", "plan", "reload", "operator"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.

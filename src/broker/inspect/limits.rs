@@ -164,7 +164,7 @@ impl Broker {
         };
         let limits = LIMITS.iter().map(|key| LimitUse {
             name: key.path,
-            value: (key.get)(&engine.limits),
+            value: (key.get)(&engine.limits()),
             unit: key.unit,
             meaning: key.meaning,
             used: figures.used(key.path).map(|used| u64::try_from(used).unwrap_or(u64::MAX)),

@@ -113,7 +113,7 @@ impl Broker {
         if engine.is_stopping() {
             return Err(ClientError::Stopped);
         }
-        let checked = engine.check_topic_name(message.topic());
+        let checked = engine.check_topic_name(message.topic(), &engine.limits());
         checked.map_err(|fault| ClientError::Refused(fault.reason()))?;
         let errand = Errand::new(engine, SERVER.into());
         let errand = errand.publish_as_server(engine, message, engine.now());

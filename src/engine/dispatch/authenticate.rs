@@ -113,7 +113,8 @@ impl Dispatch {
                 return Err(Fault::Refused(ReasonCode::BAD_AUTHENTICATION_METHOD, detail).into());
             }
             let assigned = assigned.is_some();
-            let admitted = Admitted { client_id, assigned, identity: None, rules: &rules };
+            let limits = &*self.connection.limits().clone();
+            let admitted = Admitted { client_id, assigned, identity: None, rules: &rules, limits };
             return self.open(connect, &admitted, now);
         };
         let client_id: Arc<str> = client_id.into();
@@ -128,7 +129,7 @@ impl Dispatch {
             authentication_method: method.clone(),
             authentication_data: Secret::new(connect.authentication_data.unwrap_or_default()),
         };
-        let by = now.plus(engine.limits.connect_decision_timeout);
+        let by = now.plus(self.connection.limits().connect_decision_timeout);
         let connect = Undecided {
             header,
             body: Bytes::copy_from_slice(body),
@@ -155,7 +156,7 @@ impl Dispatch {
             return self.admit_when_ready(cx, now);
         }
         let Some(exchange) = &mut authentication.exchange else { return Ok(()) };
-        let steps_max = self.engine.limits.authentication_steps_max;
+        let steps_max = self.connection.limits().authentication_steps_max;
         let Poll::Ready(decided) = exchange.poll(cx, now, steps_max) else { return Ok(()) };
         if let Decided::Ask(data) = &decided {
             self.connection.ask(data, &mut self.answers)?;
@@ -245,7 +246,8 @@ impl Dispatch {
         };
         self.connection.grant(&connect, data)?;
         let identity = Some(identity);
-        let admitted = Admitted { client_id: &client_id, assigned, identity, rules: &rules };
+        let (client_id, limits) = (&*client_id, &*self.connection.limits().clone());
+        let admitted = Admitted { client_id, assigned, identity, rules: &rules, limits };
         self.open(&connect, &admitted, now)?;
         match &mut self.authentication {
             Some(kept) if kept.method.is_some() || ends.is_some() => kept.ends = ends,
@@ -290,7 +292,7 @@ impl Dispatch {
             authentication_method: authentication.method.clone(),
             authentication_data: data,
         };
-        let by = now.plus(self.engine.limits.connect_decision_timeout);
+        let by = now.plus(self.connection.limits().connect_decision_timeout);
         authentication.exchange = Some(Exchange::begin(policy, shown, by));
         authentication.again = Some(rules);
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Dispatch, End};
 use crate::counters::count_one;
+use crate::engine::timers::Order;
 use crate::error::Fault;
 use crate::packet::{Connect, ProtocolVersion, ReasonCode};
 use crate::transport::{AcceptedBy, PeerIdentity, PeerInfo};
@@ -40,6 +41,36 @@ impl Dispatch {
             count_one(&listener.refused);
         }
         Err(Fault::Refused(reason, detail).into())
+    }
+
+    /// Looks whether the present rules of the listener let the Client stay, if the rules have changed. What was agreed
+    /// with a Client that is connected, such as Maximum QoS, stays.
+    ///
+    /// # Errors
+    /// Its network or its version of MQTT is not served any more, or its topics have another mount point.
+    pub(crate) fn obey_rules_of_listener(&mut self) -> Result<(), End> {
+        let mailbox = &self.link.mailbox;
+        if mailbox.ordered() != Some(Order::ListenerRules) {
+            return Ok(());
+        }
+        // Before the look: rules that change meanwhile give the order again.
+        mailbox.carried_out(Order::ListenerRules);
+        let Some(before) = self.peer.accepted_by() else { return Ok(()) };
+        let Some(listener) = before.latest().cloned() else { return Ok(()) };
+        let (old, new) = (&before.rules, &listener.rules);
+        let address = self.peer.address().map(|address| address.ip());
+        let asked = self.session.is_some() || self.authentication.is_some();
+        let unserved = asked && !new.versions.contains(self.connection.version());
+        let moved = self.session.is_some() && new.mount_point != old.mount_point;
+        if unserved || moved || !new.lets_in(address) {
+            count_one(&self.engine.counts.listener_rules_refused);
+            return Err(End::Fault(Order::ListenerRules.fault()));
+        }
+        if !asked {
+            self.connection.set_qos_max(new.qos_max);
+        }
+        self.peer.set_listener(&listener);
+        Ok(())
     }
 
     /// Counts a CONNECT that is accepted for its listener.

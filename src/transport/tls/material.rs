@@ -116,6 +116,34 @@ impl TlsMaterial {
         self
     }
 
+    /// The texts that are not the same in another material: the key of the configuration that names them, and their
+    /// source.
+    pub(crate) fn changed_texts(&self, other: &TlsMaterial) -> Vec<(&'static str, String)> {
+        let texts = |material: &TlsMaterial| {
+            let TlsMaterial { certificate, key, client_ca, crls, .. } = material;
+            let mut texts = vec![("certificate", certificate.clone()), ("key", key.clone())];
+            texts.extend(client_ca.clone().map(|ca| ("clientCa", ca)));
+            texts.extend(crls.iter().map(|list| ("crl", list.clone())));
+            texts
+        };
+        let before = texts(self);
+        let is_there = |(key, new): &(&'static str, Pem)| {
+            before.iter().any(|(known, old)| known == key && old.text == new.text)
+        };
+        let changed = texts(other).into_iter().filter(|text| !is_there(text));
+        changed.map(|(key, text)| (key, text.source)).collect()
+    }
+
+    /// Whether handshakes with another material have the same outcomes.
+    pub(crate) fn is_same(&self, other: &TlsMaterial) -> bool {
+        let options = |of: &TlsMaterial| {
+            (of.client_certificate, of.user_name, of.minimum_version, of.client_ca.is_some())
+        };
+        options(self) == options(other)
+            && self.crls.len() == other.crls.len()
+            && self.changed_texts(other).is_empty()
+    }
+
     /// Checks everything together: all texts can be read, the key belongs to the certificate, and nothing that is
     /// demanded is missing. Returns warnings: what is valid no longer, or not yet.
     ///

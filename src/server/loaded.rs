@@ -3,85 +3,133 @@
 use std::fmt;
 use std::path::Path;
 
-use hrotti::access::{AccessPart, ListenerAccess, LoadedAccess};
-use hrotti::admin::Admin;
-use hrotti::config::Config;
-use hrotti::transport::tls::{ClientCertificate, TlsMaterial};
-use hrotti::{AdminConfig, ListenerConfig, TlsConfig};
+use super::ServerErrors;
+use crate::access::{AccessPart, Ban, ListenerAccess, LoadedAccess};
+use crate::admin_config::AdminConfig;
+use crate::config::Config;
+use crate::listener_config::{ListenerConfig, TlsConfig};
+use crate::net::bound::Material;
+use crate::transport::tls::ClientCertificate;
 
-/// What was read.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    pub(crate) access: LoadedAccess,
+/// Everything that a [`Config`] names, read and checked: certificates, keys, users and rules. `Display` writes what was
+/// read from which key, and the warnings, one line each.
+///
+/// ```
+/// use hrotti::config::Config;
+/// use hrotti::server::Loaded;
+///
+/// let text = r#"{ "listeners": { "tcp": { "url": "tcp://127.0.0.1" } }, "access": { "aclFile": "no-such" } }"#;
+/// let errors = Loaded::read(&Config::from_json(text, "c.json")?, "".as_ref()).unwrap_err();
+/// assert!(errors.to_string().starts_with("access.aclFile: no-such: it cannot be read: "));
+/// # Ok::<(), hrotti::config::ConfigErrors>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub(super) access: LoadedAccess,
+    /// The bans that their file had.
+    pub(super) bans: Vec<Ban>,
     /// For each listener of the configuration, in its order.
-    pub(crate) tls: Vec<Option<TlsMaterial>>,
+    pub(super) tls: Vec<Option<Material>>,
     /// The admin listener, whose files were checked.
-    pub(crate) admin: Option<AdminConfig>,
+    admin: Option<AdminConfig>,
     /// What an operator should change, one line each with the remedy.
-    pub(crate) warnings: Vec<String>,
+    warnings: Vec<String>,
     /// Some listener takes user names from Clients' certificates.
-    certificate_names: bool,
+    pub(super) certificate_names: bool,
 }
 
 /// The key of the policy that lets in Clients by their certificates.
 const CERTIFICATE_NAMES: &str = "listeners.NAME.tls.userName";
 
 impl Loaded {
+    /// Reads all files. Relative paths are under `base`. Blocks.
+    ///
+    /// # Errors
+    /// Every error of every file, one line each, with file, line and remedy.
+    pub fn read(config: &Config, base: &Path) -> Result<Loaded, ServerErrors> {
+        let (mut warnings, mut errors, mut tls) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, listener) in &config.listeners {
+            let files = listener.tls.clone().map(|tls| tls.relative_to(base));
+            match files.as_ref().map(|files| material(name, files, &mut warnings)).transpose() {
+                Ok(material) => tls.push(material),
+                Err(problems) => errors.extend(problems),
+            }
+        }
+        let admin = config.admin.clone().map(|admin| admin.relative_to(base));
+        errors.extend(admin.as_ref().map(wrong_with_admin).unwrap_or_default());
+        let names = |listener: &ListenerConfig| listener.tls.as_ref()?.user_name;
+        let listeners = config.listeners.iter().map(|(name, listener)| {
+            let mut access = ListenerAccess::new(name);
+            access.anonymous = listener.rules.anonymous;
+            access.certificate_names = names(listener).is_some();
+            access
+        });
+        let listeners: Vec<ListenerAccess> = listeners.collect();
+        let access = match config.access.load_for(base, &config.limits, &listeners) {
+            Ok(access) => access,
+            Err(problems) => {
+                errors.extend(problems);
+                LoadedAccess::default()
+            }
+        };
+        if !errors.is_empty() {
+            return Err(ServerErrors(errors));
+        }
+        warnings.extend(access.warnings().iter().cloned());
+        warnings.extend(open_listeners(config));
+        warnings.extend(admin.as_ref().and_then(plain_token));
+        let certificate_names = listeners.iter().any(|listener| listener.certificate_names);
+        let bans = access.bans().map(|bans| bans.list()).unwrap_or_default();
+        Ok(Loaded { access, bans, tls, admin, warnings, certificate_names })
+    }
+
+    /// The access rules.
+    #[must_use]
+    pub fn access(&self) -> &LoadedAccess {
+        &self.access
+    }
+
     /// The policies that are asked at CONNECT, without one that can have no answer.
-    pub(crate) fn authenticators(&self) -> impl Iterator<Item = &AccessPart> {
+    pub fn authenticators(&self) -> impl Iterator<Item = &AccessPart> {
         let all = self.access.authenticators().iter();
         all.filter(|part| self.certificate_names || part.key != CERTIFICATE_NAMES)
     }
+
+    /// The settings of the admin listener, if there is one, with the paths of its files.
+    #[must_use]
+    pub fn admin(&self) -> Option<&AdminConfig> {
+        self.admin.as_ref()
+    }
+
+    /// What an operator should change, although everything can be used: one line each, with the remedy.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
-/// Reads all files. Relative paths are under `base`.
-///
-/// # Errors
-/// Every error of every file, one line each.
-pub(crate) fn load(config: &Config, base: &Path) -> Result<Loaded, Vec<String>> {
-    let (mut warnings, mut errors, mut tls) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, listener) in &config.listeners {
-        let files = listener.tls.clone().map(|tls| tls.relative_to(base));
-        match files.as_ref().map(|files| material(name, files, &mut warnings)).transpose() {
-            Ok(material) => tls.push(material),
-            Err(problems) => errors.extend(problems),
-        }
+/// What keeps an admin listener from being started, its address apart.
+#[cfg(feature = "admin")]
+fn wrong_with_admin(admin: &AdminConfig) -> Vec<String> {
+    match crate::admin::Admin::check(admin) {
+        Ok(()) => Vec::new(),
+        Err(error) => error.to_string().lines().map(|line| format!("admin: {line}")).collect(),
     }
-    let admin = config.admin.clone().map(|admin| admin.relative_to(base));
-    if let Some(Err(error)) = admin.as_ref().map(Admin::check) {
-        errors.extend(error.to_string().lines().map(|line| format!("admin: {line}")));
-    }
-    let names = |listener: &ListenerConfig| listener.tls.as_ref()?.user_name;
-    let listeners = config.listeners.iter().map(|(name, listener)| {
-        let mut access = ListenerAccess::new(name);
-        access.anonymous = listener.rules.anonymous;
-        access.certificate_names = names(listener).is_some();
-        access
-    });
-    let listeners: Vec<ListenerAccess> = listeners.collect();
-    let access = match config.access.load_for(base, &config.limits, &listeners) {
-        Ok(access) => access,
-        Err(problems) => {
-            errors.extend(problems);
-            LoadedAccess::default()
-        }
-    };
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    warnings.extend(access.warnings().iter().cloned());
-    warnings.extend(open_listeners(config));
-    warnings.extend(admin.as_ref().and_then(plain_token));
-    let certificate_names = listeners.iter().any(|listener| listener.certificate_names);
-    Ok(Loaded { access, tls, admin, warnings, certificate_names })
+}
+
+#[cfg(not(feature = "admin"))]
+fn wrong_with_admin(_: &AdminConfig) -> Vec<String> {
+    let remedy = "build it with the feature, or remove the key";
+    vec![format!("admin: this program was built without the feature admin; {remedy}")]
 }
 
 /// The material of one listener.
+#[cfg(feature = "tls")]
 fn material(
     name: &str,
     files: &TlsConfig,
     warnings: &mut Vec<String>,
-) -> Result<TlsMaterial, Vec<String>> {
+) -> Result<Material, Vec<String>> {
     let key = format!("listeners.{name}.tls");
     let mut errors = Vec::new();
     match exposure(&files.key) {
@@ -111,6 +159,14 @@ fn material(
     }
 }
 
+#[cfg(not(feature = "tls"))]
+fn material(name: &str, _: &TlsConfig, _: &mut [String]) -> Result<Material, Vec<String>> {
+    Err(vec![format!(
+        "listeners.{name}.tls: this program was built without the feature tls; build it with the feature, or remove \
+         the key"
+    )])
+}
+
 /// What was read from which key, and the warnings: the end of the output of `-check`.
 impl fmt::Display for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,6 +182,7 @@ impl fmt::Display for Loaded {
     }
 }
 
+#[cfg(feature = "tls")]
 enum Exposure {
     None,
     Readable,
@@ -133,7 +190,7 @@ enum Exposure {
 }
 
 /// Whether all users of the machine can read or change a file.
-#[cfg(unix)]
+#[cfg(all(unix, feature = "tls"))]
 fn exposure(path: &Path) -> Exposure {
     use std::os::unix::fs::MetadataExt as _;
     match std::fs::metadata(path).map(|metadata| metadata.mode()) {
@@ -144,7 +201,7 @@ fn exposure(path: &Path) -> Exposure {
 }
 
 /// Modes are an idea of Unix.
-#[cfg(not(unix))]
+#[cfg(all(not(unix), feature = "tls"))]
 fn exposure(_: &Path) -> Exposure {
     Exposure::None
 }
