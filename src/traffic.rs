@@ -29,7 +29,7 @@ const SHARDS: usize = 16;
 ///     let broker = Broker::new(100);
 ///     let (transport, connector) = MemoryTransport::new("inside", 1024);
 ///     broker.add_transport("inside", transport).await?;
-///     let mut stream = connector.connect().await?;
+///     let mut stream = connector.connect()?;
 ///     stream.write_all(b"\x10\x0f\0\x04MQTT\x04\x02\0\x3c\0\x03dev").await?;
 ///     stream.read_exact(&mut [0; 4]).await?;
 ///
