@@ -1,8 +1,8 @@
 //! The state that all Network Connections of one broker share, and its locks.
 //!
 //! Lock order: the `subscribing` lock of a Session, registry shard, subscription tree, Session, then one of
-//! shared subscription, retained messages, wheel, books, reaper, the holder of a Session. The tree and the registry are released before a
-//! Session is locked; never two Sessions at once; no lock is held across an await or a system call.
+//! shared subscription, retained messages, wheel, books, reaper, the holder of a Session; the last of all is the channel of
+//! events. The tree and the registry are released before a Session is locked; never two Sessions at once; no lock is held across an await or a system call.
 
 use std::collections::hash_map;
 use std::fmt;
