@@ -688,6 +688,9 @@ impl Broker {
     /// dropped messages, listeners. Any number of receivers may exist. A receiver holds up to 1 024 events; one that lags
     /// loses the oldest and is told how many. Without a receiver no event is made.
     ///
+    /// The first receiver notes what each Session has dropped by then, which takes about a tenth of a microsecond a
+    /// Session. While there is a receiver, dropped messages are summed up once a second.
+    ///
     /// ```
     /// use futures_lite::future::block_on;
     /// use hrotti::{Broker, Happening, ListenerConfig};

@@ -41,13 +41,14 @@ pub enum Happening {
         /// Keep Alive in seconds; 0 is off.
         keep_alive_secs: u16,
     },
-    /// A CONNECT, or a peer before its CONNECT, was refused.
+    /// The Server ended a connection before its CONNECT was accepted: the CONNECT was refused, or the peer before it. A
+    /// peer that goes by itself before is not told of.
     Refused {
-        /// The peer; its Client Identifier is empty before a CONNECT.
+        /// The peer. Before a CONNECT its Client Identifier is empty; its user name is the one that it claimed.
         client: ClientOrigin,
         /// The Reason Code in the terms of MQTT 5.
         code: ReasonCode,
-        /// Why, for people: the limit, the rule or the fault.
+        /// Why, for people: the limit, the rule or the fault. It may quote the peer.
         why: String,
     },
     /// A Network Connection with an accepted CONNECT ended.
@@ -84,7 +85,8 @@ pub enum Happening {
         /// The rule that decided.
         rule: Rule,
     },
-    /// The queue of a Session has been long for some time, and messages will be dropped when it is full.
+    /// The queue of a Session has been at or above [`Limits::slow_consumer_percent`](crate::Limits) of its depth for
+    /// [`Limits::slow_consumer_secs`](crate::Limits). Messages will be dropped when it is full.
     Slow {
         /// The Client Identifier.
         client_id: Arc<str>,
@@ -93,14 +95,16 @@ pub enum Happening {
         /// The number of messages at which the next one is dropped.
         depth: usize,
     },
-    /// The queue of a Session that was slow is short again.
+    /// The queue of a Session that was slow is shorter than half of that share, or the Session has ended.
     NoLongerSlow {
         /// The Client Identifier.
         client_id: Arc<str>,
     },
-    /// Messages for one Session were dropped for one reason since the last event of this kind.
+    /// Messages for one Session were dropped for one reason since the last event of this kind: one a second at most, and
+    /// one when the Session ends. The sums are those of [`Ledger::dropped`](crate::Ledger::dropped) since the first
+    /// receiver.
     Dropped {
-        /// The Client Identifier.
+        /// The Client Identifier; empty of messages whose Session had ended before they came.
         client_id: Arc<str>,
         /// The reason.
         reason: DropReason,

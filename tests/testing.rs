@@ -12,7 +12,7 @@ use hrotti::access::{
 use hrotti::testing::{
     Action, ClientStream, Connector, Dice, Direction, Event, Fault, Faults, Operation, World,
 };
-use hrotti::{Broker, Limits, Message};
+use hrotti::{Broker, DisconnectCause, Happening, Limits, Message};
 
 const CONNECT: &[u8] = b"\x10\x0f\0\x04MQTT\x04\x02\0\x0a\0\x03dev";
 const CONNACK: &[u8] = b"\x20\x02\0\0";
@@ -93,6 +93,28 @@ fn what_arrived_before_the_clock_jumped_counts_as_heard() {
     world.jump(600 * SECOND); // and nothing came in this time
     world.advance(SECOND);
     assert_eq!(broker.counters().keep_alives_timed_out, 1);
+}
+
+/// An error of the transport is the cause of the end.
+#[test]
+fn a_cut_connection_is_told_with_the_error_of_its_transport() {
+    let (world, broker, connector) = world();
+    let mut events = broker.events();
+    let once = vec![Fault::CutAfter(7 * SECOND)];
+    let mut client = connector.connect_with(Faults { once, ..Faults::default() }).unwrap();
+    world.block_on(ask(&mut client, CONNECT, CONNACK)).unwrap();
+    world.advance(8 * SECOND);
+    let cause = world.block_on(async {
+        loop {
+            let event = events.next().await.unwrap().unwrap();
+            if let Happening::Disconnected { cause, .. } = event.what {
+                return (cause, event.at);
+            }
+        }
+    });
+    let reset = Some(ErrorKind::ConnectionReset);
+    let lost = DisconnectCause::Lost("the stream cannot be read", reset);
+    assert_eq!(cause, (lost, world.wall_clock() - SECOND));
 }
 
 #[test]

@@ -110,6 +110,7 @@ impl Lifecycle {
             }
         }
         engine.end_all_sessions();
+        engine.comings.finish();
         engine.end_events();
     }
 

@@ -82,15 +82,24 @@ impl Comings {
 
     /// Writes how many lines were held back, once a second. Called with every tick.
     pub(super) fn tick(&self, now: Timestamp) {
-        if let Some(lines) = self.comings.tick(now) {
-            info!(
-                target: CONNECTIONS_LOG,
-                "{lines} more clients connected or disconnected in the last second"
-            );
-        }
-        if let Some(lines) = self.refusals.tick(now) {
-            info!(target: CONNECTIONS_LOG, "{lines} more were refused in the last second");
-        }
+        tell_held_back(self.comings.tick(now), self.refusals.tick(now));
+    }
+
+    /// Writes how many lines were held back, because the broker has stopped.
+    pub(crate) fn finish(&self) {
+        tell_held_back(self.comings.take(), self.refusals.take());
+    }
+}
+
+fn tell_held_back(comings: Option<u64>, refusals: Option<u64>) {
+    if let Some(lines) = comings {
+        info!(
+            target: CONNECTIONS_LOG,
+            "{lines} more clients connected or disconnected in the last second"
+        );
+    }
+    if let Some(lines) = refusals {
+        info!(target: CONNECTIONS_LOG, "{lines} more were refused in the last second");
     }
 }
 

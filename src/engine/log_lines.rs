@@ -34,6 +34,11 @@ impl<const MAX: u32> LineLimit<MAX> {
             return None;
         }
         self.since.store(now.0, Ordering::Relaxed);
+        self.take()
+    }
+
+    /// The number of lines that were held back and not told yet.
+    pub(crate) fn take(&self) -> Option<u64> {
         if self.lines.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -71,6 +76,7 @@ mod tests {
         assert_eq!((admitted(2), limit.tick(Timestamp(2_000))), (1, Some(1)));
         assert_eq!((admitted(3), limit.tick(Timestamp(3_000))), (3, None), "none was held back");
         assert_eq!(limit.tick(Timestamp(4_000)), None);
+        assert_eq!((admitted(5), limit.take(), limit.take()), (3, Some(2), None), "the end");
     }
 
     #[test]

@@ -531,19 +531,16 @@ async fn shake_hands(
             stream
         }
         Some(Err(error)) => {
-            let counts = &engine.counts;
-            let exhausted = is_exhausted(&error);
-            count_one(if exhausted {
-                &counts.descriptors_exhausted
-            } else {
-                &counts.handshakes_failed
-            });
-            let code = match exhausted {
-                true => ReasonCode::SERVER_UNAVAILABLE,
-                false => ReasonCode::UNSPECIFIED_ERROR,
-            };
+            let (comings, comer) = (&engine.comings, Comer::unknown(&peer));
             let why = format!("the handshake failed: {error}");
-            guard.listener.refused(&engine, &peer, code, &why);
+            if is_exhausted(&error) {
+                // The transport writes that to the log, and less often.
+                count_one(&engine.counts.descriptors_exhausted);
+                comings.announce_refusal(comer, ReasonCode::SERVER_UNAVAILABLE, &why);
+            } else {
+                count_one(&engine.counts.handshakes_failed);
+                comings.refused(comer, ReasonCode::UNSPECIFIED_ERROR, &why);
+            }
             return None;
         }
         None => {

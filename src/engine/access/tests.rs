@@ -213,3 +213,31 @@ fn a_line_names_client_user_action_topic_and_rule() {
     assert_eq!(anonymous.to_string(), line);
     assert_eq!(User(Some("x\r")).to_string(), r#"of user "x\r""#);
 }
+
+#[test]
+fn every_denial_is_announced_with_its_action_and_its_rule() {
+    use crate::engine::announce::Announcer;
+    use crate::host::WallClock;
+    use futures_lite::future::{block_on, poll_once};
+
+    let announcer = Arc::new(Announcer::new(WallClock::System));
+    let mut events = announcer.receive();
+    // A chain without policies has no answer: then no rule allows it.
+    for (access, rule) in [
+        (AccessControl::with(Rig::allowing(|_| false)), RULE),
+        (AccessControl::with(Arc::new(Chain::new(Vec::new()))), NO_RULE),
+    ] {
+        let access = access.announcing(&announcer);
+        for action in [Action::Publish, Action::Subscribe, Action::Unsubscribe, Action::Receive] {
+            assert!(!access.allows(network("c"), &mut subject(), action, b"t"));
+            let told = block_on(poll_once(events.next())).unwrap().unwrap().unwrap();
+            let denied = Happening::Denied {
+                client_id: "c".into(),
+                action: action.word(),
+                topic: "t".to_owned(),
+                rule: rule.clone(),
+            };
+            assert_eq!(told.what, denied);
+        }
+    }
+}

@@ -82,7 +82,7 @@ const ENDS: &[(&str, Ends)] = &[
         },
     ),
     ("the listener is stopped (0x98 Administrative action)", |_, lamp| {
-        order(lamp, Order::ListenerStopped)
+        order(lamp, Order::ListenerStopped);
     }),
     ("the access rules have changed and do not let this Client in (0x98", |_, lamp| {
         order(lamp, Order::NotCurrent);
