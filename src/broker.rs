@@ -652,8 +652,9 @@ impl Broker {
     /// All Sessions, whether their Clients are connected or not, ordered by Client Identifier.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        let cells = self.engine().registry.snapshot();
-        let mut infos: Vec<_> = cells.iter().filter_map(|cell| SessionInfo::of(cell)).collect();
+        let (cells, now) = (self.engine().registry.snapshot(), self.engine().now());
+        let mut infos: Vec<_> =
+            cells.iter().filter_map(|cell| SessionInfo::of(cell, now)).collect();
         infos.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         infos
     }

@@ -85,7 +85,7 @@ const NUMBERS: &[Number] = &[
     ("hrotti/ledger/waiting", |s| s.survey.ledger.waiting),
     ("hrotti/ledger/inflight", |s| s.survey.ledger.inflight),
     ("hrotti/ledger/expired", |s| s.survey.ledger.expired),
-    // The number of slow Sessions belongs here, when the counters have it.
+    ("hrotti/slow", |s| s.counters.slow_sessions as u64),
 ];
 
 /// Names below `load/`, and the counts whose rate each is.

@@ -8,6 +8,7 @@ use crate::engine::session_cell::{CellState, SessionCell};
 use crate::events::DisconnectCause;
 use crate::ledger::Ledger;
 use crate::packet::ProtocolVersion;
+use crate::time::Timestamp;
 
 /// A Session as [`Broker::sessions`](crate::Broker::sessions) and [`Broker::find_sessions`](crate::Broker::find_sessions)
 /// return it. Texts are as Clients sent them; `Display` writes one line and escapes them.
@@ -88,11 +89,15 @@ pub(super) struct Background {
 }
 
 /// Reads that under the lock of the Session: the only place that does.
-pub(super) fn background(state: &CellState) -> Background {
-    let subject = state.subject.as_ref();
+pub(super) fn background(state: &CellState, now: Timestamp) -> Background {
+    let (subject, mark) = (state.subject.as_ref(), state.mark());
+    let slow = mark.is_some_and(|mark| mark.slow);
+    let depth = state.session.standing().depth;
+    let secs_until_loss =
+        mark.and_then(|mark| mark.secs_until_loss(state.session.waiting_len(), depth, now));
     let user_name = subject.and_then(|subject| subject.identity().user_name()).map(str::to_owned);
     let Some(origin) = state.origin() else {
-        return Background { user_name, ..Default::default() };
+        return Background { user_name, slow, secs_until_loss, ..Default::default() };
     };
     let (left_at, last_disconnect) = origin.last_left().unzip();
     Background {
@@ -105,24 +110,28 @@ pub(super) fn background(state: &CellState) -> Background {
         last_disconnect,
         clean_start: Some(origin.clean_start),
         keep_alive_secs: Some(origin.keep_alive_secs),
-        slow: false,
-        secs_until_loss: None,
+        slow,
+        secs_until_loss,
     }
 }
 
 impl SessionInfo {
     /// `None` of a Session that has ended.
-    pub(super) fn of(cell: &SessionCell) -> Option<SessionInfo> {
-        SessionInfo::read(cell, &cell.lock())
+    pub(super) fn of(cell: &SessionCell, now: Timestamp) -> Option<SessionInfo> {
+        SessionInfo::read(cell, &cell.lock(), now)
     }
 
     /// As [`SessionInfo::of`], of a Session that the caller has locked.
-    pub(super) fn read(cell: &SessionCell, state: &CellState) -> Option<SessionInfo> {
+    pub(super) fn read(
+        cell: &SessionCell,
+        state: &CellState,
+        now: Timestamp,
+    ) -> Option<SessionInfo> {
         let session = &state.session;
         if session.has_ended() {
             return None;
         }
-        let (background, standing) = (background(state), session.standing());
+        let (background, standing) = (background(state, now), session.standing());
         Some(SessionInfo {
             client_id: cell.client_id.to_string(),
             user_name: background.user_name,

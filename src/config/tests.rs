@@ -131,11 +131,12 @@ fn the_interval_of_the_sys_topics_is_read() {
 #[test]
 fn workers_and_logging_are_read() {
     let config = read(&with(
-        r#""workers": 4, "logging": {"info": "stderr", "protocol": "stdout",
+        r#""workers": 4, "logging": {"format": "json", "info": "stderr", "protocol": "stdout",
         "error": "stderr", "debug": "discard"}"#,
     ));
     assert_eq!(config.workers.get(), 4);
     let expected = Logging {
+        format: LogFormat::Json,
         info: Stream::Stderr,
         protocol: Stream::Stdout,
         error: Stream::Stderr,

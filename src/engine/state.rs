@@ -1,7 +1,6 @@
 //! The state that all Network Connections of one broker share, and its locks.
 //!
 //! Lock order: the `subscribing` lock of a Session, registry shard, subscription tree, Session, then one of
-//! Lock order: the `subscribing` lock of a Session, registry shard, subscription tree, Session, then one of
 //! shared subscription, retained messages, wheel, books, reaper, `$SYS` topics, the holder of a Session; the channel of events
 //! last. The tree and the registry are released before a Session is locked; never two Sessions at once; no lock is held
 //! across an await or a system call.

@@ -137,7 +137,7 @@ impl SessionQuery {
 
     /// The rank of a Session that the query is about; `None` of others. Locks the Session only if what it asks for is
     /// behind the lock. `line` is a buffer.
-    fn rank(&self, cell: &SessionCell, line: &mut String) -> Option<(u64, bool)> {
+    fn rank(&self, cell: &SessionCell, now: Timestamp, line: &mut String) -> Option<(u64, bool)> {
         let after = self.after.as_deref().is_none_or(|after| *cell.client_id > *after);
         let connected = self.connected.is_none_or(|wanted| cell.is_connected() == wanted);
         if !after || !connected || cell.has_ended() {
@@ -157,7 +157,7 @@ impl SessionQuery {
         if text.is_none() && self.slow.is_none() {
             return Some((rank, true));
         }
-        let background = background(&state);
+        let background = background(&state, now);
         drop(state);
         let is_found = |text: &str| {
             line.clear();
@@ -207,7 +207,7 @@ impl Broker {
         let (mut cells, mut sorted, mut line) = (Cells::default(), Sorted::new(), String::new());
         while let Some(shard) = cells.next(engine, &mut turns.budget) {
             for cell in shard {
-                if let Some((rank, locked)) = query.rank(&cell, &mut line) {
+                if let Some((rank, locked)) = query.rank(&cell, engine.now(), &mut line) {
                     sorted.add(Ranked { rank, cell });
                     turns.budget.spend(if locked { LOCK_STEPS } else { 1 });
                 }
@@ -222,7 +222,7 @@ impl Broker {
         let mut items = Vec::new();
         while items.len() < query.page.limit() {
             let Some(Ranked { cell, .. }) = sorted.take_next() else { break };
-            items.extend(SessionInfo::of(&cell));
+            items.extend(SessionInfo::of(&cell, engine.now()));
             turns.spend(DETAIL_STEPS).await;
         }
         query.page.of(items, count)
@@ -247,7 +247,7 @@ impl Broker {
         let state = cell.lock();
         let (session, standing) = (&state.session, state.session.standing());
         Some(SessionDetail {
-            info: SessionInfo::read(&cell, &state)?,
+            info: SessionInfo::read(&cell, &state, engine.now())?,
             will: session.will().cloned(),
             maximum_packet_size: standing.maximum_packet_size,
             mount_point: session.mount_point().map(str::to_owned),
