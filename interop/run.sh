@@ -6,9 +6,10 @@
 #
 # mosquitto_pub and mosquitto_sub (package mosquitto-clients) and mosquitto as a bridge (package mosquitto) over
 # tcp, paho-mqtt (PyPI) and MQTT.js (npm) over ws, each in MQTT 3.1, 3.1.1 and 5; then openssl s_client, sslscan and the
-# same clients over TLS (tls.sh), pages in Chromium over wss (chromium.cjs, packages chromium and playwright-core), and
-# Clients behind haproxy and nginx (proxy.sh), and promtool and schemathesis at the admin listener (admin.sh). The libraries are installed into a temporary directory; the packages of the
-# system are installed if apt-get is available and the script runs as root.
+# same clients over TLS (tls.sh), pages in Chromium over wss (chromium.cjs, packages chromium and playwright-core), the
+# topics below $SYS beside those of mosquitto (sys_topics.sh), Clients behind haproxy and nginx (proxy.sh), and promtool and
+# schemathesis at the admin listener (admin.sh). The libraries are installed into a temporary directory; the packages of
+# the system are installed if apt-get is available and the script runs as root.
 #
 # Exit code 0: every check held. 1: a check failed. 2: nothing could be run. 3: every check that ran held, but
 # the clients of some could not be installed.
@@ -75,6 +76,10 @@ install_tls() {
 # For the suites that start a broker of their own.
 build_program() {
     (cd "$here/.." && cargo build --quiet --locked --bin hrotti)
+}
+
+install_sys() {
+    install_mosquitto && build_program
 }
 
 install_chromium() {
@@ -145,6 +150,7 @@ suite 'MQTT.js' install_mqttjs mqttjs_version env NODE_PATH="$work/npm/node_modu
 suite 'TLS' install_tls tls_version timeout 900 "$here/tls.sh" "$work"
 suite 'Chromium' install_chromium chromium_version env NODE_PATH="$work/npm/node_modules" \
     timeout 300 node "$here/chromium.cjs" "$work" "${CARGO_TARGET_DIR:-$here/../target}/debug/hrotti"
+suite '$SYS' install_sys mosquitto_version timeout 120 "$here/sys_topics.sh" "$work"
 suite 'proxies' install_proxies proxies_version timeout 900 "$here/proxy.sh" "$work"
 suite 'admin' install_admin admin_version timeout 900 "$here/admin.sh" "$work"
 

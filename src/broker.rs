@@ -87,6 +87,7 @@ pub struct BrokerBuilder {
     event_loops: usize,
     policy: Option<Arc<dyn Policy>>,
     denied_publish: DeniedPublish,
+    sys_interval: Duration,
 }
 
 impl fmt::Debug for BrokerBuilder {
@@ -96,6 +97,7 @@ impl fmt::Debug for BrokerBuilder {
             .field("event_loops", &self.event_loops)
             .field("policy", &self.policy.is_some())
             .field("denied_publish", &self.denied_publish)
+            .field("sys_interval", &self.sys_interval)
             .finish()
     }
 }
@@ -155,6 +157,38 @@ impl BrokerBuilder {
         self
     }
 
+    /// Publishes what the broker holds and has moved as retained messages below `$SYS/broker/`, by the names and in the
+    /// formats of mosquitto, each when it has changed: at once, and then at multiples of `interval` of the clock on the
+    /// wall. Default 0, off: nothing is published there. Otherwise 1 second to 1 day; other values are moved into that
+    /// range. [`Broker::set_sys_interval`] changes it while the broker runs.
+    ///
+    /// Clients need a subscription such as `$SYS/#`, which `#` does not include, and access rules that let them receive
+    /// the topics. The messages are of QoS 2 and are in the [`Ledger`] like any other; one without a subscriber counts
+    /// as [`FilterReason::NoSubscription`](crate::FilterReason::NoSubscription). They do not count for
+    /// [`Limits::retained_messages_max`] and [`Limits::retained_bytes_max`], because their number is fixed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use futures_lite::future::block_on;
+    /// use hrotti::{Broker, SubscriptionOptions, TopicFilter};
+    ///
+    /// block_on(async {
+    ///     let broker = Broker::builder().sys_interval(Duration::from_secs(10)).build();
+    ///     let mut client = broker.client("host-program")?;
+    ///     client.subscribe(&TopicFilter::new("$SYS/broker/uptime")?, SubscriptionOptions::default()).await?;
+    ///     let uptime = client.recv().await.ok_or("the broker has stopped")?;
+    ///     assert!(String::from_utf8_lossy(uptime.payload()).ends_with(" seconds"));
+    ///     Ok::<(), Box<dyn std::error::Error>>(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn sys_interval(mut self, interval: Duration) -> BrokerBuilder {
+        self.sys_interval = interval;
+        self
+    }
+
     /// Makes the broker. [`Limits::in_range`] moves every limit into its range: a queue of 0 messages becomes a
     /// queue of 1. [`Broker::limits`] returns the limits in force. If the event loops cannot be started, the
     /// broker uses the global executor; [`BrokerBuilder::try_build`] returns an error instead.
@@ -197,7 +231,10 @@ impl BrokerBuilder {
     }
 
     pub(crate) fn build_in(self, host: Host) -> Broker {
-        Broker::on(host, self.limits, AccessControl::new(self.policy, self.denied_publish))
+        let access = AccessControl::new(self.policy, self.denied_publish);
+        let broker = Broker::on(host, self.limits, access);
+        broker.set_sys_interval(self.sys_interval);
+        broker
     }
 }
 
@@ -561,6 +598,13 @@ impl Broker {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.engine().counters()
+    }
+
+    /// Publishes the topics below `$SYS/broker/` every `interval` from now on, as [`BrokerBuilder::sys_interval`] says. 0
+    /// switches them off and removes them from the retained messages; nothing is sent to their subscribers then. The
+    /// present interval has no effect.
+    pub fn set_sys_interval(&self, interval: Duration) {
+        self.engine().set_sys_interval(interval);
     }
 
     /// What the broker has moved since it was made: packets, bytes, connections and their ends.

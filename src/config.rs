@@ -18,6 +18,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use crate::access::AccessConfig;
 use crate::admin_config::AdminConfig;
@@ -39,6 +40,8 @@ pub use keys::table;
 
 /// The name of the listener that [`Config::from_url`] and [`Config::default`] make: `envconfig`.
 pub const DEFAULT_LISTENER: &str = "envconfig";
+
+const DEFAULT_SYS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The program's whole configuration, checked.
 ///
@@ -67,6 +70,9 @@ pub struct Config {
     /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. While all are busy,
     /// connections wait. The program passes it to [`BrokerBuilder::event_loops`](crate::BrokerBuilder::event_loops).
     pub workers: NonZeroUsize,
+    /// The time between two publications of the topics below `$SYS/broker/`, 0 to a day; 0 is off. Default 10 s. The
+    /// program passes it to [`BrokerBuilder::sys_interval`](crate::BrokerBuilder::sys_interval).
+    pub sys_interval: Duration,
     /// Where log records go.
     pub logging: Logging,
 }
@@ -140,6 +146,7 @@ impl Config {
             admin: None,
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
+            sys_interval: DEFAULT_SYS_INTERVAL,
             logging: Logging::default(),
         }
     }

@@ -20,8 +20,7 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// The name and number of each counter of what was refused.
-            #[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "metrics alone list them"))]
+            /// How often each limit refused something: the name of the field, and its number.
             pub(crate) fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($counted), self.$counted),)*].into_iter()
             }
@@ -69,7 +68,9 @@ counters! {
         sessions,
         /// Subscriptions.
         subscriptions,
-        /// Retained messages.
+        /// Those of the subscriptions that are shared (section 4.8.2).
+        shared_subscriptions,
+        /// Retained messages, without the Server's own below `$SYS/broker/`.
         retained_messages,
         /// Bytes of retained messages, Topic Names included.
         retained_bytes,

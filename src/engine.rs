@@ -23,6 +23,7 @@ mod session_end;
 pub(crate) mod share;
 pub(crate) mod state;
 mod subscribe;
+mod sys;
 pub(crate) mod timers;
 
 #[cfg(test)]

@@ -76,12 +76,16 @@ impl Host {
         }
     }
 
-    /// So many tasks, spawned one after the other, reach every event loop.
-    #[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "the admin listener alone asks"))]
-    pub(crate) fn event_loops(&self) -> usize {
+    /// Runs a task on each thread that handles packets. On the global executor it is one task on some thread: its
+    /// threads share all tasks, so one that is stuck holds up none of the others.
+    pub(crate) fn spawn_on_each<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        mut task: impl FnMut() -> F,
+    ) {
         match self {
-            Host::Stock { event_loops: Some(loops), .. } => loops.len(),
-            Host::Stock { event_loops: None, .. } | Host::Custom(_) => 1,
+            Host::Stock { event_loops: Some(loops), .. } => loops.spawn_on_each(task),
+            Host::Stock { event_loops: None, .. } => runtime::spawn(task()),
+            Host::Custom(host) => host.spawn(Box::pin(task())),
         }
     }
 
@@ -90,6 +94,14 @@ impl Host {
         match self {
             Host::Stock { .. } => runtime::spawn(task),
             Host::Custom(host) => host.spawn(Box::pin(task)),
+        }
+    }
+
+    /// The resident memory of the process in bytes, and the most that it was; `None` where that is not known.
+    pub(crate) fn resident_memory(&self) -> Option<(u64, u64)> {
+        match self {
+            Host::Stock { .. } => runtime::memory::resident(),
+            Host::Custom(_) => None,
         }
     }
 

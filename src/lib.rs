@@ -99,6 +99,7 @@ mod session;
 mod spelling;
 mod subscription;
 mod sync;
+mod sys_topics;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;

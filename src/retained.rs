@@ -30,6 +30,8 @@ pub(crate) struct Retained<V> {
     /// The topics of those that expire, soonest first.
     expiring: BTreeSet<(Timestamp, Arc<str>)>,
     bytes: usize,
+    /// How many are kept apart from the bounds.
+    apart: usize,
     messages_max: usize,
     bytes_max: usize,
 }
@@ -38,6 +40,7 @@ struct Entry<V> {
     value: V,
     bytes: usize,
     expires_at: Option<Timestamp>,
+    apart: bool,
 }
 
 /// A bound is reached: the topic has no retained message now.
@@ -68,6 +71,7 @@ impl<V> Retained<V> {
             entries: BTreeMap::new(),
             expiring: BTreeSet::new(),
             bytes: 0,
+            apart: 0,
             messages_max,
             bytes_max,
         }
@@ -86,14 +90,18 @@ impl<V> Retained<V> {
         bytes: usize,
         expires_at: Option<Timestamp>,
     ) -> Result<Option<V>, Full<V>> {
+        if self.entries.get(topic).is_some_and(|entry| entry.apart) {
+            self.clear(topic);
+        }
+        let entry_of = |value| Entry { value, bytes, expires_at, apart: false };
         if let Some(entry) = self.entries.get(topic) {
             let others = self.bytes - entry.bytes;
-            if self.fits(self.entries.len() - 1, others, bytes) {
-                return Ok(self.replace(topic, Entry { value, bytes, expires_at }));
+            if self.fits(self.len() - 1, others, bytes) {
+                return Ok(self.replace(topic, entry_of(value)));
             }
             return Err(Full { refused: value, replaced: self.clear(topic) });
         }
-        if !self.fits(self.entries.len(), self.bytes, bytes) {
+        if !self.fits(self.len(), self.bytes, bytes) {
             return Err(Full { refused: value, replaced: None });
         }
         let topic = Arc::from(topic);
@@ -101,8 +109,17 @@ impl<V> Retained<V> {
             self.expiring.insert((at, Arc::clone(&topic)));
         }
         self.bytes += bytes;
-        self.entries.insert(topic, Entry { value, bytes, expires_at });
+        self.entries.insert(topic, entry_of(value));
         Ok(None)
+    }
+
+    /// Retains `value` for `topic` apart from the bounds: a full store does not refuse it, and it takes no room from
+    /// others. The caller bounds the number of such topics.
+    pub(crate) fn keep(&mut self, topic: &str, value: V) {
+        self.clear(topic);
+        self.apart += 1;
+        let entry = Entry { value, bytes: 0, expires_at: None, apart: true };
+        self.entries.insert(Arc::from(topic), entry);
     }
 
     /// Removes what is retained for `topic` (MQTT-3.3.1-6), expired or not, and returns it.
@@ -112,6 +129,7 @@ impl<V> Retained<V> {
             self.expiring.remove(&(at, topic));
         }
         self.bytes -= entry.bytes;
+        self.apart -= usize::from(entry.apart);
         Some(entry.value)
     }
 
@@ -188,9 +206,14 @@ impl<V> Retained<V> {
         self.expiring.first().map(|(at, _)| *at)
     }
 
-    /// How many are kept, with those that have expired and are not removed yet.
+    /// How many are kept within the bounds, with those that have expired and are not removed yet.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.apart
+    }
+
+    /// Whether nothing is kept, within the bounds or apart from them.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// What they count for together.

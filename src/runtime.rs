@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::time::Timestamp;
 
 mod contained;
+pub(crate) mod memory;
 pub(crate) use contained::contain;
 #[cfg(target_os = "linux")]
 mod event_loop;

@@ -698,11 +698,6 @@ impl Session {
         self.tail().map_or(0, Outgoing::answer_bytes)
     }
 
-    /// The packets of [`Session::tail_bytes`].
-    pub(crate) fn tail_packets(&self) -> usize {
-        self.tail().map_or(0, Outgoing::packets)
-    }
-
     fn tail(&self) -> Option<&Outgoing> {
         self.attached.as_ref().and_then(|attached| attached.tail.as_deref())
     }

@@ -38,6 +38,8 @@ mod raw;
 mod rules;
 #[path = "api/statements.rs"]
 mod statements;
+#[path = "api/sys.rs"]
+mod sys;
 #[cfg(feature = "tls")]
 #[path = "api/tls.rs"]
 mod tls;

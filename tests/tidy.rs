@@ -24,6 +24,7 @@ const PURE_ROOMS: &[&str] = &[
     "src/session",
     "src/spelling",
     "src/subscription",
+    "src/sys_topics",
     "src/time",
     "src/topic",
 ];

@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
 use super::desk::Desk;
-use super::process;
 use super::route::Asked;
 use crate::broker::SessionQuery;
 use crate::calendar;
@@ -18,15 +17,13 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 /// An event loop that has not run a task for so long is stuck.
 const LOOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the event loops run: each is given a task. Other connections may spawn tasks meanwhile, which take a turn of a
-/// loop, so there are two tasks for each loop.
+/// Whether the event loops run: each is given a task.
 pub(super) async fn live(asked: Asked) -> Result<Answer, Problem> {
-    let host = &asked.desk.broker.engine().host;
     let (begun, ran) = async_channel::bounded::<()>(1);
-    for _ in 0..2 * host.event_loops() {
+    asked.desk.broker.engine().host.spawn_on_each(|| {
         let begun = begun.clone();
-        host.spawn(async move { drop(begun) });
-    }
+        async move { drop(begun) }
+    });
     drop(begun);
     let all = async { while ran.recv().await.is_ok() {} };
     let patience = LOOP_PATIENCE.min(asked.desk.limits().admin_timeout / 2);
@@ -79,7 +76,7 @@ pub(super) async fn figures(desk: &Desk) -> Value {
         "sessions": counters.sessions,
         "subscriptions": counters.subscriptions,
         "retained": { "messages": counters.retained_messages, "bytes": counters.retained_bytes },
-        "memoryBytes": process::resident_bytes(),
+        "memoryBytes": broker.engine().host.resident_memory().map(|(now, _)| now),
         "ledger": ledger(&broker.ledger()),
         "rates": desk.history.rates(&desk.broker),
         "slow": slow(desk).await,

@@ -2,12 +2,13 @@
 //! `-check`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::access_keys::{ACCESS_KEYS, AccessKey};
 use super::admin_keys::{ADMIN_KEYS, AdminKey};
 use super::errors::escaped;
 use super::listener_keys::{LISTENER_KEYS, ListenerKey};
-use super::{Config, Logging, Stream};
+use super::{Config, DEFAULT_SYS_INTERVAL, Logging, Stream};
 use crate::limits::Limits;
 use crate::limits::{LIMITS, LimitKey};
 
@@ -15,6 +16,8 @@ use crate::limits::{LIMITS, LimitKey};
 pub(super) const ANY_NAME: &str = "NAME";
 /// More threads than any machine needs for connections.
 pub(super) const WORKERS_MAX: u64 = 256;
+/// A day.
+pub(super) const SYS_INTERVAL_SECS_MAX: u64 = 86_400;
 
 /// One key of the file.
 pub(super) struct Key {
@@ -26,6 +29,7 @@ pub(super) struct Key {
 pub(super) enum Kind {
     Limit(&'static LimitKey),
     Workers,
+    SysInterval,
     Access(&'static AccessKey),
     Admin(&'static AdminKey),
     Listener(&'static ListenerKey),
@@ -49,7 +53,10 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
         .chain(ACCESS_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Access(key) }))
         .chain(ADMIN_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Admin(key) }))
         .chain(limits.iter().map(limit))
-        .chain([Key { path: "workers", kind: Kind::Workers }])
+        .chain([
+            Key { path: "workers", kind: Kind::Workers },
+            Key { path: "sysIntervalSecs", kind: Kind::SysInterval },
+        ])
         .chain(streams())
 }
 
@@ -87,6 +94,7 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
                 (number(limit, &config.limits), number(limit, &Limits::default()))
             }
             Kind::Workers => (config.workers.to_string(), "1".to_owned()),
+            Kind::SysInterval => (secs(config.sys_interval), secs(DEFAULT_SYS_INTERVAL)),
             Kind::Stream { get, .. } => {
                 (get(&config.logging).name().to_owned(), get(&Logging::default()).name().to_owned())
             }
@@ -107,6 +115,7 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
         let unit = match &key.kind {
             Kind::Limit(limit) => format!(" {}", limit.unit),
             Kind::Workers => " threads".to_owned(),
+            Kind::SysInterval => " seconds".to_owned(),
             _ => String::new(),
         };
         let note = if value == default { " (default)" } else { "" };
@@ -123,6 +132,10 @@ pub(super) fn listener_settings(config: &Config) -> impl Iterator<Item = String>
             Some(format!("{path} = {}", (key.show)(listener)?))
         })
     })
+}
+
+fn secs(duration: Duration) -> String {
+    duration.as_secs().to_string()
 }
 
 fn number(limit: &LimitKey, limits: &Limits) -> String {
@@ -163,6 +176,13 @@ fn columns(key: &Key) -> [String; 5] {
             format!("1 to {WORKERS_MAX}"),
             "1".to_owned(),
             "connections wait while their thread is busy; a connection stays on one thread".to_owned(),
+        ],
+        Kind::SysInterval => [
+            "time between two publications of the topics below `$SYS/broker/`; 0 publishes nothing there".to_owned(),
+            "seconds".to_owned(),
+            format!("0 to {SYS_INTERVAL_SECS_MAX}"),
+            secs(DEFAULT_SYS_INTERVAL),
+            "what has changed is published".to_owned(),
         ],
         Kind::Url => [
             "the address of the listener NAME; HOST `*` is every interface; the default port is 1883 for tcp, 8883 \

@@ -2,6 +2,7 @@
 //! error to report all of them.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use serde_json::error::Category;
 
@@ -9,10 +10,10 @@ use super::access_keys::incomplete;
 use super::admin_keys::AdminDraft;
 use super::errors::{escaped, nearest};
 use super::json::Json;
-use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
+use super::keys::{ANY_NAME, Key, Kind, SYS_INTERVAL_SECS_MAX, WORKERS_MAX, keys, stream_names};
 use super::listener_keys::ListenerDraft;
 use super::values::whole_number;
-use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
+use super::{Config, ConfigError, ConfigErrors, DEFAULT_SYS_INTERVAL, Logging, Stream};
 use crate::access::AccessConfig;
 use crate::admin_config::AdminConfig;
 use crate::limits::Limits;
@@ -133,6 +134,7 @@ struct Reader<'a> {
     admin: AdminDraft,
     limits: Limits,
     workers: NonZeroUsize,
+    sys_interval: Duration,
     logging: Logging,
 }
 
@@ -147,6 +149,7 @@ impl<'a> Reader<'a> {
             admin: AdminDraft::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
+            sys_interval: DEFAULT_SYS_INTERVAL,
             logging: Logging::default(),
         }
     }
@@ -231,6 +234,8 @@ impl<'a> Reader<'a> {
                 let workers = usize::try_from(number).ok().and_then(NonZeroUsize::new);
                 self.workers = workers.unwrap_or(NonZeroUsize::MIN);
             }),
+            Kind::SysInterval => whole_number(value, "seconds", 0, SYS_INTERVAL_SECS_MAX)
+                .map(|secs| self.sys_interval = Duration::from_secs(secs)),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
             Kind::Access(key) => (key.read)(&mut self.access, value),
             Kind::Admin(key) => (key.read)(&mut self.admin, value),
@@ -299,8 +304,8 @@ impl<'a> Reader<'a> {
         {
             self.access.anonymous = Some(true);
         }
-        let Reader { access, limits, workers, logging, .. } = self;
-        Ok(Config { listeners, access, admin, limits, workers, logging })
+        let Reader { access, limits, workers, sys_interval, logging, .. } = self;
+        Ok(Config { listeners, access, admin, limits, workers, sys_interval, logging })
     }
 
     /// The admin listener, if the file has one.

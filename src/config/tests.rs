@@ -117,6 +117,18 @@ fn durations_are_whole_seconds() {
 }
 
 #[test]
+fn the_interval_of_the_sys_topics_is_read() {
+    assert_eq!(Config::default().sys_interval, Duration::from_secs(10));
+    assert_eq!(read(&with(r#""sysIntervalSecs": 0"#)).sys_interval, Duration::ZERO);
+    assert_eq!(
+        read(&with(r#""sysIntervalSecs": 86400"#)).sys_interval,
+        Duration::from_secs(86_400)
+    );
+    let remedy = ["sysIntervalSecs: ", "86401 is out of range", "seconds from 0 to 86400"];
+    assert_one(&with(r#""sysIntervalSecs": 86401"#), &remedy);
+}
+
+#[test]
 fn workers_and_logging_are_read() {
     let config = read(&with(
         r#""workers": 4, "logging": {"info": "stderr", "protocol": "stdout",
@@ -270,7 +282,7 @@ fn unknown_keys_are_errors_with_the_nearest_known() {
         &[
             "nonsense: ",
             "{...}",
-            "keys here are maxQueueDepth, listeners, access, admin, limits, workers, logging",
+            "keys here are maxQueueDepth, listeners, access, admin, limits, workers, sysIntervalSecs, logging",
         ],
     );
     assert_one(
@@ -373,9 +385,10 @@ fn check_shows_every_setting() {
     assert_eq!(lines[1], "maxQueueDepth = 7 messages");
     assert!(lines.contains(&"limits.maxInflight = 1024 messages (default)"), "{shown}");
     assert!(lines.contains(&"workers = 1 threads (default)"), "{shown}");
+    assert!(lines.contains(&"sysIntervalSecs = 10 seconds (default)"), "{shown}");
     assert!(lines.contains(&"logging.info = stderr"), "{shown}");
     assert!(lines.contains(&"access.anonymous = true (default)"), "{shown}");
-    assert_eq!(lines.len(), 1 + 1 + crate::limits::LIMITS.len() + 1 + 4);
+    assert_eq!(lines.len(), 1 + 1 + crate::limits::LIMITS.len() + 2 + 4);
 }
 
 #[test]
@@ -383,7 +396,7 @@ fn the_table_has_every_key() {
     let table = table();
     let access = access_keys::ACCESS_KEYS.len() + listener_keys::LISTENER_KEYS.len();
     let access = access + admin_keys::ADMIN_KEYS.len();
-    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 1 + 4);
+    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 2 + 4);
     for line in table.lines() {
         assert_eq!(line.matches('|').count(), 7, "{line}");
     }

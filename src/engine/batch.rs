@@ -551,6 +551,12 @@ impl Publishing {
         Publishing { message, stage, asked }
     }
 
+    /// Begins with a message that is retained already, and may be published.
+    pub(crate) fn kept(engine: &Engine, message: Message) -> Publishing {
+        let stage = Stage::Search(Box::new(RouteSearch::new(engine)));
+        Publishing { message, stage, asked: ASKED_NEVER }
+    }
+
     /// Asks whether the message may be published, if that was not asked yet. The error is the answer to a publisher that
     /// may not.
     pub(crate) fn ask(

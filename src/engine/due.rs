@@ -44,6 +44,7 @@ impl Engine {
                 }
             }
             Due::Retained => self.expire_retained(now, budget),
+            Due::Sys => self.look_at_sys(now),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The state that all Network Connections of one broker share, and its locks.
 //!
 //! Lock order: the `subscribing` lock of a Session, registry shard, subscription tree, Session, then one of
-//! shared subscription, retained messages, wheel, books, reaper, the holder of a Session. The tree and the registry are released before a
+//! shared subscription, retained messages, wheel, books, reaper, `$SYS` topics, the holder of a Session. The tree and the registry are released before a
 //! Session is locked; never two Sessions at once; no lock is held across an await or a system call.
 
 use std::collections::hash_map;
@@ -29,6 +29,7 @@ use crate::retained::Retained;
 use crate::session::Subscriptions;
 use crate::subscription::Subscription;
 use crate::sync::{lock, read, write};
+use crate::sys_topics::SysTopics;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 use crate::topic::tree::Tree;
@@ -73,9 +74,9 @@ pub(crate) struct Engine {
     pub(crate) counts: Arc<Counts>,
     pub(crate) traffic: TrafficCounts,
     /// The books of ended Sessions, and of messages that belong to no Session.
-    books: Mutex<Ledger>,
+    pub(super) books: Mutex<Ledger>,
     /// Counts what was added to the books of Sessions that ended.
-    sessions_ended: AtomicU64,
+    pub(super) sessions_ended: AtomicU64,
     /// Numbers publishers' batches.
     batches: AtomicU64,
     /// Numbers assigned Client Identifiers.
@@ -85,6 +86,11 @@ pub(crate) struct Engine {
     /// The subscriptions that are to be removed from the tree in later turns, and whether the reaper task runs.
     pub(crate) reaper: Mutex<(Vec<Ended>, bool)>,
     pub(crate) stopping: AtomicBool,
+    /// When the broker was made.
+    pub(super) began: Timestamp,
+    pub(super) sys: Mutex<SysTopics>,
+    /// The tick in which the wheel looks whether to publish them next.
+    pub(super) sys_look: AtomicU64,
 }
 
 impl Engine {
@@ -96,6 +102,7 @@ impl Engine {
         };
         let seed = hasher.hash_one(0u8);
         Engine {
+            began: host.now(),
             host,
             counts: access.counts.clone(),
             traffic: TrafficCounts::default(),
@@ -118,6 +125,8 @@ impl Engine {
             assigned_keys: hash_map::RandomState::new(),
             reaper: Mutex::default(),
             stopping: AtomicBool::new(false),
+            sys: Mutex::default(),
+            sys_look: AtomicU64::new(u64::MAX),
             limits: Arc::new(limits),
             hasher,
         }
@@ -187,7 +196,18 @@ impl Engine {
     }
 
     pub(crate) fn nothing_is_retained(&self) -> bool {
-        lock(&self.retained).len() == 0
+        lock(&self.retained).is_empty()
+    }
+
+    /// Stores a message of the Server itself, beyond the bounds and for nothing in them.
+    pub(super) fn keep(&self, message: &Message, now: Timestamp) {
+        let kept = Kept { message: message.clone(), since: now };
+        lock(&self.retained).keep(message.topic(), kept);
+    }
+
+    /// Removes a message that [`Engine::keep`] stored.
+    pub(super) fn forget(&self, topic: &str) {
+        lock(&self.retained).clear(topic);
     }
 
     /// Removes retained messages that have expired, as far as the budget allows; the wheel looks again for the
@@ -320,9 +340,14 @@ impl Engine {
             let retained = lock(&self.retained);
             (retained.len(), retained.bytes())
         };
+        let (subscriptions, shared_subscriptions) = {
+            let tree = read(&self.tree);
+            (tree.len(), tree.shared_len())
+        };
         Counters {
             sessions: self.registry.len(),
-            subscriptions: read(&self.tree).len(),
+            subscriptions,
+            shared_subscriptions,
             retained_messages,
             retained_bytes,
             ..self.counts.read()

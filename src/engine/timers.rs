@@ -186,6 +186,8 @@ pub(crate) enum Due<S> {
     Connection(Weak<Mailbox>),
     Session(Weak<S>),
     Retained,
+    /// The topics below `$SYS/broker/`.
+    Sys,
 }
 
 /// Items by the tick in which they are due.

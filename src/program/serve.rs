@@ -78,7 +78,7 @@ async fn start(
     let threads = if cfg!(target_os = "linux") { config.workers.get() } else { 0 };
     let denied_publish = config.access.denied_publish.unwrap_or_default();
     let builder = Broker::builder().limits(config.limits.clone()).event_loops(threads);
-    let builder = builder.denied_publish(denied_publish);
+    let builder = builder.denied_publish(denied_publish).sys_interval(config.sys_interval);
     let broker = match loaded.access.policy() {
         Some(policy) => builder.policy(policy).try_build(),
         None => builder.try_build(),

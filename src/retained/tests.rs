@@ -321,3 +321,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_kept_apart_is_found_and_counts_for_no_bound() {
+    let mut retained = Retained::new(1, 10);
+    assert!(retained.is_empty());
+    for topic in ["$SYS/a", "$SYS/b", "$SYS/a"] {
+        retained.keep(topic, 'x');
+    }
+    assert_eq!((retained.len(), retained.bytes(), retained.is_empty()), (0, 0, false));
+    assert_eq!(retained.set("a", 'a', 10, None), Ok(None), "they take no room");
+    assert_eq!(retained.set("b", 'b', 1, None), Err(Full { refused: 'b', replaced: None }));
+    retained.keep("$SYS/c", 'x');
+    assert_eq!((retained.len(), retained.bytes()), (1, 10));
+    let found = |retained: &Retained<char>, filter: &str| {
+        let (mut after, mut steps) = (None, usize::MAX);
+        let mut count = 0;
+        while let Step::Found(topic, _) = retained.next_match(filter, after, NOW, &mut steps) {
+            (after, count) = (Some(topic), count + 1);
+        }
+        count
+    };
+    assert_eq!((found(&retained, "$SYS/#"), found(&retained, "#")), (3, 1));
+    assert_eq!(retained.clear("$SYS/a"), Some('x'));
+    // The program that runs the broker may publish there: its message counts.
+    assert_eq!(retained.clear("a"), Some('a'));
+    assert_eq!(retained.set("$SYS/b", 'y', 4, None), Ok(None));
+    assert_eq!((retained.len(), retained.bytes(), found(&retained, "$SYS/#")), (1, 4, 2));
+    retained.keep("$SYS/b", 'z');
+    assert_eq!((retained.len(), retained.bytes(), found(&retained, "$SYS/#")), (0, 0, 2));
+}

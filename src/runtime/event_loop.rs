@@ -57,6 +57,17 @@ struct Loop {
     thread: JoinHandle<()>,
 }
 
+impl Loop {
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.handle.clone();
+        let (runnable, task) = async_task::spawn(Contained::new(future), move |runnable| {
+            handle.push(runnable, Cause::Woken);
+        });
+        task.detach();
+        self.handle.push(runnable, Cause::Begun);
+    }
+}
+
 /// How a loop is reached from other threads.
 struct Handle {
     injected: Mutex<Injected>,
@@ -159,24 +170,23 @@ impl EventLoops {
         Ok(started)
     }
 
-    /// The number of loops.
-    pub(crate) fn len(&self) -> usize {
-        self.loops.len()
-    }
-
     /// Runs a future on one of the loops, to its end. A panic of the future, or of its destructor, ends it and
     /// is logged.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let Some(one) = self.loops.get(turn % self.loops.len().max(1)) else {
-            return;
-        };
-        let handle = one.handle.clone();
-        let (runnable, task) = async_task::spawn(Contained::new(future), move |runnable| {
-            handle.push(runnable, Cause::Woken);
-        });
-        task.detach();
-        one.handle.push(runnable, Cause::Begun);
+        if let Some(one) = self.loops.get(turn % self.loops.len().max(1)) {
+            one.spawn(future);
+        }
+    }
+
+    /// Runs a future on each of the loops.
+    pub(crate) fn spawn_on_each<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        mut future: impl FnMut() -> F,
+    ) {
+        for one in &self.loops {
+            one.spawn(future());
+        }
     }
 
     fn stop(&self) {

@@ -16,11 +16,14 @@ impl EventLoops {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn spawn(&self, _future: impl Future<Output = ()> + Send + 'static) {
         match self.0 {}
     }
 
-    pub(crate) fn spawn(&self, _future: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_on_each<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        _future: impl FnMut() -> F,
+    ) {
         match self.0 {}
     }
 }

@@ -1,7 +1,8 @@
-//! What the next message would meet in a Session, for explanations.
+//! What waits in a Session, and what the next message would meet there, for explanations and statistics.
 
 use super::Session;
 use super::attached::fits;
+use super::outgoing::Outgoing;
 use super::queue::Delivery;
 use crate::subscription::Subscription;
 use crate::time::Timestamp;
@@ -26,6 +27,17 @@ pub(crate) struct Standing {
 }
 
 impl Session {
+    /// Messages in the queue, and their bytes.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let (_, bytes, _) = self.queue.bounds();
+        (self.queue.len(), bytes)
+    }
+
+    /// The packets of [`Session::tail_bytes`].
+    pub(crate) fn tail_packets(&self) -> usize {
+        self.tail().map_or(0, Outgoing::packets)
+    }
+
     pub(crate) fn standing(&self) -> Standing {
         let attached = self.attached.as_ref();
         let (depth, bytes, bytes_max) = self.queue.bounds();

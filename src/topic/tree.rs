@@ -49,6 +49,8 @@ pub(crate) struct Tree<V, G> {
     /// Keeps the mixing of parent and text as unknown to clients as the hash of the text.
     mix: u64,
     len: usize,
+    /// How many of them are shared.
+    shared: usize,
 }
 
 /// A match of [`Tree::search`].
@@ -78,12 +80,18 @@ impl<V, G: Default> Tree<V, G> {
             keys,
             mix: next() | 1,
             len: 0,
+            shared: 0,
         }
     }
 
     /// How many subscriptions there are.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many shared subscriptions there are, each member one.
+    pub(crate) fn shared_len(&self) -> usize {
+        self.shared
     }
 
     /// Adds the subscription, or replaces the value of the one that `subscriber` has with this
@@ -101,7 +109,10 @@ impl<V, G: Default> Tree<V, G> {
                 group.members.insert(subscriber, value, &self.keys)
             }
         };
-        self.len += usize::from(old.is_none());
+        if old.is_none() {
+            self.len += 1;
+            self.shared += usize::from(filter.is_shared());
+        }
         old
     }
 
@@ -125,6 +136,7 @@ impl<V, G: Default> Tree<V, G> {
         };
         node.tidy();
         self.len -= 1;
+        self.shared -= usize::from(filter.is_shared());
         self.prune(at);
         Some(removed)
     }
