@@ -12,5 +12,7 @@ mod http;
 mod routes;
 #[path = "admin/schema.rs"]
 mod schema;
+#[path = "admin/ways.rs"]
+mod ways;
 #[path = "admin/who.rs"]
 mod who;

@@ -159,9 +159,13 @@ fn queued(queued: &QueuedMessage) -> Value {
         "qos": queued.qos as u8,
         "retain": queued.retain,
         "payloadBytes": message.map(|message| message.payload().len()),
-        "payload": message.map(message::shown).map(|shown| shown["payload"].clone()),
+        "payload": message.map(shown_payload),
         "state": if queued.waiting { "waiting" } else { "inflight" },
         "packetId": queued.packet_id,
         "expiresInSecs": queued.expires_in_secs,
     })
+}
+
+fn shown_payload(message: &crate::message::Message) -> Value {
+    message::shown(message, message::LISTED_BYTES_MAX)["payload"].take()
 }
