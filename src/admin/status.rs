@@ -92,8 +92,7 @@ pub(super) async fn history(asked: Asked) -> Result<Answer, Problem> {
 
 /// The number of slow Clients.
 async fn slow(desk: &Desk) -> usize {
-    let mut query = SessionQuery::default();
-    query.slow = Some(true);
+    let query = SessionQuery { slow: Some(true), ..SessionQuery::default() };
     desk.broker.find_sessions(&query).await.count
 }
 

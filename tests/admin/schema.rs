@@ -16,7 +16,8 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
         let holds = match word.as_str() {
             "$ref" => {
                 let path = rule.as_str().expect("a text").trim_start_matches('#');
-                let target = document.pointer(path).unwrap_or_else(|| panic!("{path} is missing"));
+                let target =
+                    document.pointer(path).unwrap_or_else(|| unreachable!("{path} is missing"));
                 check(document, target, value, at, found);
                 true
             }
@@ -56,7 +57,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut 
                 fitting == 1 || fitting > 1 && word == "anyOf"
             }
             "description" | "default" => true,
-            unknown => panic!("{at}: the validator does not know {unknown}"),
+            unknown => unreachable!("{at}: the validator does not know {unknown}"),
         };
         if !holds {
             found.push(format!("{at}: {value} is not {word} {rule}"));
@@ -80,7 +81,7 @@ fn members(
         match (word, own) {
             ("properties", Some(schema)) => check(document, schema, value, &at, found),
             ("additionalProperties", None) if rule == false => {
-                found.push(format!("{at} is too much"))
+                found.push(format!("{at} is too much"));
             }
             ("additionalProperties", None) => check(document, rule, value, &at, found),
             _ => {}
@@ -101,7 +102,7 @@ fn is(kind: &Value, value: &Value) -> bool {
         "null" => value.is_null(),
         "integer" => value.is_u64() || value.is_i64(),
         "number" => value.is_number(),
-        unknown => panic!("{unknown} is no type"),
+        unknown => unreachable!("{unknown} is no type"),
     }
 }
 
