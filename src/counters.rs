@@ -167,7 +167,7 @@ counters! {
         admin_streams_refused,
         /// Requests to an admin listener refused by `admin_request_bytes_max`, or by the size of their head.
         admin_requests_too_large,
-        /// Requests to an admin listener refused, or connections closed, by `admin_timeout`.
+        /// Requests to an admin listener that `admin_timeout` ended. The end of an idle connection does not count.
         admin_requests_timed_out,
         /// Requests to an admin listener refused because they show no token, or another one.
         admin_requests_unauthorized,

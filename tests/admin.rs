@@ -4,11 +4,15 @@
 
 #[path = "admin/bounds.rs"]
 mod bounds;
+#[path = "admin/cost.rs"]
+mod cost;
 #[path = "admin/http.rs"]
 mod http;
 #[path = "admin/routes.rs"]
 mod routes;
 #[path = "admin/schema.rs"]
 mod schema;
+#[path = "admin/ways.rs"]
+mod ways;
 #[path = "admin/who.rs"]
 mod who;

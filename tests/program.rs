@@ -14,6 +14,8 @@ use std::time::Duration;
 #[cfg(unix)]
 #[path = "program/access.rs"]
 mod access;
+#[path = "program/admin.rs"]
+mod admin;
 #[path = "program/descriptors.rs"]
 mod descriptors;
 #[path = "program/explain.rs"]

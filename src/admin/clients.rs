@@ -100,10 +100,8 @@ pub(super) async fn all_subscriptions(asked: Asked) -> Result<Answer, Problem> {
 
 /// The ten Clients that fall behind most.
 pub(super) async fn slowest(desk: &Desk) -> Value {
-    let mut query = SessionQuery::default();
-    query.order = SessionOrder::Waiting;
     let Ok(page) = request(input::Page { page: 1, limit: 10 }) else { return Value::Null };
-    query.page = page;
+    let query = SessionQuery { order: SessionOrder::Waiting, page, ..SessionQuery::default() };
     let page = desk.broker.find_sessions(&query).await;
     let behind = page.items.iter().filter(|info| info.waiting > 0 || info.slow);
     behind.map(|info| shown(info, &Value::Null)).collect()
@@ -159,9 +157,13 @@ fn queued(queued: &QueuedMessage) -> Value {
         "qos": queued.qos as u8,
         "retain": queued.retain,
         "payloadBytes": message.map(|message| message.payload().len()),
-        "payload": message.map(message::shown).map(|shown| shown["payload"].clone()),
+        "payload": message.map(shown_payload),
         "state": if queued.waiting { "waiting" } else { "inflight" },
         "packetId": queued.packet_id,
         "expiresInSecs": queued.expires_in_secs,
     })
+}
+
+fn shown_payload(message: &crate::message::Message) -> Value {
+    message::shown(message, message::LISTED_BYTES_MAX)["payload"].take()
 }

@@ -8,6 +8,7 @@ use async_channel::{Receiver, Sender};
 use async_lock::{Mutex, Semaphore, SemaphoreGuardArc};
 use bytes::Bytes;
 use futures_lite::future;
+use log::debug;
 use serde_json::Value;
 
 use super::answer::Problem;
@@ -53,7 +54,13 @@ pub(super) enum Runner {
 impl Runner {
     /// A loop of its own, where there are event loops and the system gives a thread.
     pub(super) fn start() -> Runner {
-        EventLoops::start(1).map_or(Runner::Aside, Runner::Loop)
+        EventLoops::start(1).map_or_else(
+            |error| {
+                debug!("admin: there is no event loop for it: {error}");
+                Runner::Aside
+            },
+            Runner::Loop,
+        )
     }
 }
 

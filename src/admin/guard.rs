@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::access::{AccessFile, FileContent, Secret};
 
@@ -106,7 +106,7 @@ fn own_origin(headers: &HeaderMap) -> Result<(), String> {
             return Err(foreign("Origin", origin));
         }
     }
-    match headers.get(FETCH_SITE).map(|site| site.as_bytes()) {
+    match headers.get(FETCH_SITE).map(HeaderValue::as_bytes) {
         None | Some(b"same-origin" | b"none") => Ok(()),
         Some(site) => Err(foreign("Sec-Fetch-Site", &String::from_utf8_lossy(site))),
     }

@@ -169,6 +169,8 @@ fn check(parameter: &Parameter, value: &str) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PARAMETERS: &[Parameter] = &[
@@ -232,5 +234,18 @@ mod tests {
     fn pages_far_away_do_not_overflow_pitfall_12() {
         let page = Page { page: u64::MAX, limit: u64::MAX };
         assert_eq!(page.offset(), usize::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_judged(text in "([a-z=&+#/]|%[0-9a-f]{0,2}|\\PC){0,40}") {
+            let _ = read(&text);
+        }
+
+        #[test]
+        fn what_is_encoded_is_read_back(text in "\\PC{0,20}") {
+            let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(decoded(&encoded, true).map_err(|problem| problem.to_string()), Ok(text));
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::answer::{Answer, Problem};
 use super::input;
-use super::message::shown;
+use super::message::{LISTED_BYTES_MAX, shown};
 use super::pages::{listed, request};
 use super::route::Asked;
 use super::stream::refused;
@@ -22,7 +22,7 @@ pub(super) async fn retained(asked: Asked) -> Result<Answer, Problem> {
     query.page = request(asked.page())?;
     let page = asked.desk.broker.find_retained(&query).await;
     Ok(listed(&page, |info| {
-        let mut message = shown(&info.message);
+        let mut message = shown(&info.message, LISTED_BYTES_MAX);
         message["publishedAt"] = calendar::write(info.published_at).into();
         message["expiresInSecs"] = info.expires_in_secs.into();
         message

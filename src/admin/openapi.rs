@@ -150,13 +150,15 @@ fn parameter(parameter: &Parameter) -> Value {
 }
 
 fn described(response: &Response) -> Value {
+    let json: &[&str] = &["application/json"];
     let (media, schema) = match response.content {
         Content::Nothing => return json!({ "description": response.meaning }),
-        Content::Json(schema) => ("application/json", reference(schema)),
-        Content::PageOf(item) => ("application/json", reference(&format!("PageOf{item}"))),
+        Content::Json(schema) => (json, reference(schema)),
+        Content::PageOf(item) => (json, reference(&format!("PageOf{item}"))),
         Content::Text(media) => (media, json!({ "type": "string" })),
     };
-    json!({ "description": response.meaning, "content": { media: { "schema": schema } } })
+    let content = media.iter().map(|media| ((*media).to_owned(), json!({ "schema": schema })));
+    json!({ "description": response.meaning, "content": content.collect::<Map<_, _>>() })
 }
 
 fn page_of(item: &str) -> Value {

@@ -14,14 +14,6 @@ pub(super) struct Process {
     pub(super) started: f64,
 }
 
-/// The memory of the process that is resident, in bytes.
-pub(super) fn resident_bytes() -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    return linux::resident_bytes();
-    #[cfg(not(target_os = "linux"))]
-    None
-}
-
 /// `None` where the system does not say.
 pub(super) fn read() -> Option<Process> {
     #[cfg(target_os = "linux")]
@@ -34,16 +26,11 @@ pub(super) fn read() -> Option<Process> {
 mod linux {
     use std::fs;
 
-    use rustix::param::{clock_ticks_per_second, page_size};
+    use rustix::param::clock_ticks_per_second;
     use rustix::process::{Resource, getrlimit};
 
     use super::Process;
-
-    pub(super) fn resident_bytes() -> Option<u64> {
-        let text = fs::read_to_string("/proc/self/statm").ok()?;
-        let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-        Some(pages * page_size() as u64)
-    }
+    use crate::runtime::memory;
 
     pub(super) fn read() -> Option<Process> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
@@ -56,7 +43,7 @@ mod linux {
         let seconds = |ticks_of: u64| exact(ticks_of) / exact(ticks);
         Some(Process {
             cpu_secs: seconds(field(14)? + field(15)?),
-            resident_bytes: resident_bytes()?,
+            resident_bytes: memory::resident()?.0,
             virtual_bytes: field(23)?,
             open_fds: fs::read_dir("/proc/self/fd").ok()?.count() as u64,
             max_fds: getrlimit(Resource::Nofile).current,

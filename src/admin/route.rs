@@ -45,8 +45,8 @@ pub(super) enum Content {
     Json(&'static str),
     /// A page of a list of items of this schema.
     PageOf(&'static str),
-    /// Another media type.
-    Text(&'static str),
+    /// Text of one of these media types.
+    Text(&'static [&'static str]),
 }
 
 impl Response {
@@ -58,7 +58,11 @@ impl Response {
         Response { status: 200, meaning, content: Content::PageOf(schema) }
     }
 
-    pub(super) const fn text(status: u16, media: &'static str, meaning: &'static str) -> Response {
+    pub(super) const fn text(
+        status: u16,
+        media: &'static [&'static str],
+        meaning: &'static str,
+    ) -> Response {
         Response { status, meaning, content: Content::Text(media) }
     }
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_lock::{Semaphore, SemaphoreGuardArc};
@@ -19,6 +20,7 @@ use log::{debug, warn};
 use super::answer::{Answer, AnswerBody, Problem};
 use super::desk::Desk;
 use super::guard::Refused;
+use super::history::LOOK;
 use super::input::Query;
 use super::route::{Asked, Route};
 use super::table::ROUTES;
@@ -65,6 +67,16 @@ pub(super) async fn accept<T: Transport>(desk: Arc<Desk>, mut transport: T) {
     }
 }
 
+/// Looks at the broker for the history until the listener stops.
+pub(super) async fn watch(desk: Arc<Desk>) {
+    for number in 0.. {
+        desk.history.look(&desk.broker, number);
+        if !desk.pause(LOOK).await {
+            return;
+        }
+    }
+}
+
 async fn connection(desk: Arc<Desk>, incoming: Incoming, place: SemaphoreGuardArc) {
     let timeout = desk.limits().admin_timeout;
     let peer = incoming.peer;
@@ -73,14 +85,22 @@ async fn connection(desk: Arc<Desk>, incoming: Incoming, place: SemaphoreGuardAr
         Some(Err(error)) => return debug!("admin: {peer}: {error}"),
         None => return count_one(&desk.counts().admin_requests_timed_out),
     };
-    let service = service_fn(|request| answer(desk.clone(), request));
+    let begun = Arc::new(AtomicBool::new(false));
+    let service = service_fn(|request| {
+        let (desk, begun) = (desk.clone(), begun.clone());
+        async move {
+            let response = answer(desk, request).await;
+            begun.store(false, Ordering::Relaxed);
+            response
+        }
+    });
     let serving = http1::Builder::new()
         .timer(HouseTimer)
         .header_read_timeout(timeout)
         .max_headers(HEADERS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(Io::new(stream, timeout), service);
+        .serve_connection(Io::new(stream, timeout, begun.clone()), service);
     let mut serving = pin!(serving);
     let stopped = async {
         while desk.stopped.recv().await.is_ok() {}
@@ -94,7 +114,7 @@ async fn connection(desk: Arc<Desk>, incoming: Incoming, place: SemaphoreGuardAr
     if let Some(Err(error)) = served {
         if error.is_parse_too_large() {
             count_one(&desk.counts().admin_requests_too_large);
-        } else if error.is_timeout() || is_stalled(&error) {
+        } else if error.is_timeout() && begun.load(Ordering::Relaxed) || is_stalled(&error) {
             count_one(&desk.counts().admin_requests_timed_out);
         }
         debug!("admin: {peer}: {error}");

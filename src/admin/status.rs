@@ -1,21 +1,36 @@
 //! The state of the broker: whether it lives and is ready, and its figures as JSON.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
 use super::desk::Desk;
-use super::process;
 use super::route::Asked;
 use crate::broker::SessionQuery;
 use crate::calendar;
 use crate::ledger::{DropReason, FilterReason, Ledger};
+use crate::runtime;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Whether the loops run: a request gets here only if the loop of the listener runs, and the clock of the broker is read.
-#[allow(clippy::unused_async, reason = "all routes are answered in one way")]
-pub(super) async fn live(_: Asked) -> Result<Answer, Problem> {
-    Ok(Answer::text(PLAIN, "ok\n"))
+/// An event loop that has not run a task for so long is stuck.
+const LOOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether the event loops run: each is given a task.
+pub(super) async fn live(asked: Asked) -> Result<Answer, Problem> {
+    let (begun, ran) = async_channel::bounded::<()>(1);
+    asked.desk.broker.engine().host.spawn_on_each(|| {
+        let begun = begun.clone();
+        async move { drop(begun) }
+    });
+    drop(begun);
+    let all = async { while ran.recv().await.is_ok() {} };
+    let patience = LOOP_PATIENCE.min(asked.desk.limits().admin_timeout / 2);
+    match runtime::timeout(patience, all).await {
+        Some(()) => Ok(Answer::text(PLAIN, "ok\n")),
+        None => Ok(Answer::text(PLAIN, "not live: an event loop runs no tasks\n").with_status(503)),
+    }
 }
 
 /// Whether the broker accepts Clients.
@@ -61,18 +76,23 @@ pub(super) async fn figures(desk: &Desk) -> Value {
         "sessions": counters.sessions,
         "subscriptions": counters.subscriptions,
         "retained": { "messages": counters.retained_messages, "bytes": counters.retained_bytes },
-        "memoryBytes": process::resident_bytes(),
+        "memoryBytes": broker.engine().host.resident_memory().map(|(now, _)| now),
         "ledger": ledger(&broker.ledger()),
-        "rates": desk.history.rates(desk),
+        "rates": desk.history.rates(&desk.broker),
         "slow": slow(desk).await,
         "listeners": broker.listeners().len(),
     })
 }
 
+/// The last hour.
+#[allow(clippy::unused_async, reason = "all routes are answered in one way")]
+pub(super) async fn history(asked: Asked) -> Result<Answer, Problem> {
+    Ok(Answer::json(&asked.desk.history.shown()))
+}
+
 /// The number of slow Clients.
 async fn slow(desk: &Desk) -> usize {
-    let mut query = SessionQuery::default();
-    query.slow = Some(true);
+    let query = SessionQuery { slow: Some(true), ..SessionQuery::default() };
     desk.broker.find_sessions(&query).await.count
 }
 

@@ -32,6 +32,8 @@ const FRESH: Duration = Duration::from_millis(900);
 const SILENCE: Duration = Duration::from_secs(15);
 /// Messages that are sent in one piece.
 const MESSAGES_AT_ONCE: usize = 64;
+/// No further message is added to a piece of so many bytes.
+const BYTES_AT_ONCE: usize = 256 * 1024;
 /// Names for clients that other clients may have taken are tried so often.
 const NAMES_TRIED: usize = 16;
 
@@ -157,6 +159,9 @@ impl Tail {
             let desk = &open.desk;
             let mut text = passing(desk, &first);
             for _ in 1..MESSAGES_AT_ONCE {
+                if text.len() > BYTES_AT_ONCE {
+                    break;
+                }
                 let Some(Some(message)) = poll_once(client.recv()).await else { break };
                 text += &passing(desk, &message);
             }
@@ -172,7 +177,7 @@ impl Tail {
 }
 
 fn passing(desk: &Desk, of: &Message) -> String {
-    let mut shown = message::shown(of);
+    let mut shown = message::shown(of, message::PASSING_BYTES_MAX);
     shown["at"] = calendar::write(desk.broker.engine().host.wall()).into();
     shown["publisher"] = Value::Null;
     event("message", &shown)

@@ -2,19 +2,25 @@
 
 use super::parameter::{Kind, Parameter};
 use super::route::{Response, Route};
-use super::{clients, explain, history, messages, metrics, openapi, page, program, status, stream};
+use super::{clients, explain, messages, metrics, openapi, page, program, status, stream};
 
-const PLAIN: &str = "text/plain; charset=utf-8";
+const PLAIN: &[&str] = &["text/plain; charset=utf-8"];
 
 pub(super) static ROUTES: &[Route] = &[
     Route::get("/", |asked| Box::pin(page::get(asked)))
         .says("The page for people.", &[
-            Response::text(200, "text/html; charset=utf-8", "the page"),
+            Response::text(200, &["text/html; charset=utf-8"], "the page"),
             Response::nothing(304, "the client has this page"),
         ])
         .open(),
     Route::get("/livez", |asked| Box::pin(status::live(asked)))
-        .says("Whether the broker runs.", &[Response::text(200, PLAIN, "it runs")])
+        .says(
+            "Whether the event loops of the broker run.",
+            &[
+                Response::text(200, PLAIN, "they run"),
+                Response::text(503, PLAIN, "one of them is stuck"),
+            ],
+        )
         .open(),
     Route::get("/readyz", |asked| Box::pin(status::ready(asked)))
         .says("Whether the broker accepts Clients on all its listeners.", READY)
@@ -28,9 +34,9 @@ pub(super) static ROUTES: &[Route] = &[
         .says("The figures of the broker.", &[Response::json(200, "Status", "the figures")]),
     Route::get("/metrics", |asked| Box::pin(metrics::get(asked))).says(
         "Metrics in the format of OpenMetrics where the client reads it, else in that of Prometheus.",
-        &[Response::text(200, "text/plain", "the metrics")],
+        &[Response::text(200, METRICS, "the metrics")],
     ),
-    Route::get("/api/v1/history", |asked| Box::pin(history::get(asked))).says(
+    Route::get("/api/v1/history", |asked| Box::pin(status::history(asked))).says(
         "The last hour in steps of ten seconds, per second each, since the admin listener began.",
         &[Response::json(200, "History", "the samples, the oldest first")],
     ),
@@ -183,9 +189,11 @@ const STEERED: &[Response] = &[
 ];
 
 const EVENTS: &[Response] = &[
-    Response::text(200, "text/event-stream", "the events"),
+    Response::text(200, &["text/event-stream"], "the events"),
     Response::error(409, "limits.sessionsMax is reached"),
 ];
+
+const METRICS: &[&str] = &["text/plain", "application/openmetrics-text"];
 
 const READY: &[Response] = &[
     Response::text(200, PLAIN, "it accepts Clients"),

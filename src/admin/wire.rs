@@ -4,7 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,15 @@ const READ_BYTES: usize = 8 * 1024;
 pub(super) struct Io {
     stream: ByteStream,
     stall_timeout: Duration,
+    /// Set when bytes are read: a connection without a request that has begun is idle.
+    begun: Arc<AtomicBool>,
     /// Runs while a write is not taken.
     stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Io {
-    pub(super) fn new(stream: ByteStream, stall_timeout: Duration) -> Io {
-        Io { stream, stall_timeout, stalled: None }
+    pub(super) fn new(stream: ByteStream, stall_timeout: Duration, begun: Arc<AtomicBool>) -> Io {
+        Io { stream, stall_timeout, begun, stalled: None }
     }
 
     /// Passes on what a write returned, or fails if the peer has taken nothing for too long.
@@ -56,6 +59,9 @@ impl Read for Io {
         let mut bytes = [0; READ_BYTES];
         let room = buf.remaining().min(READ_BYTES);
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes[..room]))?;
+        if read > 0 {
+            self.begun.store(true, Ordering::Relaxed);
+        }
         buf.put_slice(&bytes[..read]);
         Poll::Ready(Ok(()))
     }

@@ -124,7 +124,7 @@ impl Reply {
     }
 
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| unreachable!("{error}: {self:?}"))
     }
 
     /// The text of the error, after a look at the status.
@@ -142,7 +142,7 @@ impl Reply {
 /// Reads a response whose end is that of the connection.
 pub(crate) fn reply(answer: &[u8]) -> Reply {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-    let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(answer)));
+    let end = end.unwrap_or_else(|| unreachable!("no head: {:?}", String::from_utf8_lossy(answer)));
     let head = String::from_utf8(answer[..end].to_vec()).expect("ASCII");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let body = answer[end + 4..].to_vec();

@@ -247,7 +247,7 @@ impl Broker {
         let state = cell.lock();
         let (session, standing) = (&state.session, state.session.standing());
         Some(SessionDetail {
-            info: SessionInfo::read(&cell, &state, engine.now())?,
+            info: SessionInfo::read(&cell, &state, self.engine().now())?,
             will: session.will().cloned(),
             maximum_packet_size: standing.maximum_packet_size,
             mount_point: session.mount_point().map(str::to_owned),
