@@ -7,7 +7,7 @@
 # mosquitto_pub and mosquitto_sub (package mosquitto-clients) and mosquitto as a bridge (package mosquitto) over
 # tcp, paho-mqtt (PyPI) and MQTT.js (npm) over ws, each in MQTT 3.1, 3.1.1 and 5; then openssl s_client, sslscan and the
 # same clients over TLS (tls.sh), pages in Chromium over wss (chromium.cjs, packages chromium and playwright-core), and
-# Clients behind haproxy and nginx (proxy.sh). The libraries are installed into a temporary directory; the packages of the
+# Clients behind haproxy and nginx (proxy.sh), and promtool and schemathesis at the admin listener (admin.sh). The libraries are installed into a temporary directory; the packages of the
 # system are installed if apt-get is available and the script runs as root.
 #
 # Exit code 0: every check held. 1: a check failed. 2: nothing could be run. 3: every check that ran held, but
@@ -92,12 +92,20 @@ install_proxies() {
     build_program
 }
 
+install_admin() {
+    command -v curl > /dev/null || install_packages curl || return
+    command -v promtool > /dev/null || install_packages prometheus || return
+    [ -d "$work/venv" ] || python3 -m venv "$work/venv" || return
+    timeout 300 "$work/venv/bin/pip" install --quiet --disable-pip-version-check schemathesis==4.32.5 && build_program
+}
+
 # The version of each suite's client, for the suite's first line.
 mosquitto_clients_version() { mosquitto_sub --help 2> /dev/null | grep -m 1 version; }
 mosquitto_version() { PATH=$PATH:/usr/sbin mosquitto -h | head -1; }
 tls_version() { echo "$(openssl version), sslscan $(sslscan --version | grep -oE '[0-9]+\.[0-9.]+' | head -1)"; }
 paho_version() { "$work/venv/bin/python" -c 'from importlib.metadata import version; print("paho-mqtt", version("paho-mqtt"))'; }
 proxies_version() { PATH=$PATH:/usr/sbin; echo "$(haproxy -v | grep -oE '^HAProxy version [0-9.]+'), $(nginx -v 2>&1)"; }
+admin_version() { echo "$(promtool --version 2>&1 | head -1 | cut -d, -f1,2), $("$work/venv/bin/st" --version)"; }
 chromium_version() {
     echo "$(/usr/bin/chromium --version 2> /dev/null | grep -oE 'Chromium [0-9.]+'), playwright-core $(
         node -p "require('$work/npm/node_modules/playwright-core/package.json').version"), $(mqttjs_version)"
@@ -138,6 +146,7 @@ suite 'TLS' install_tls tls_version timeout 900 "$here/tls.sh" "$work"
 suite 'Chromium' install_chromium chromium_version env NODE_PATH="$work/npm/node_modules" \
     timeout 300 node "$here/chromium.cjs" "$work" "${CARGO_TARGET_DIR:-$here/../target}/debug/hrotti"
 suite 'proxies' install_proxies proxies_version timeout 900 "$here/proxy.sh" "$work"
+suite 'admin' install_admin admin_version timeout 900 "$here/admin.sh" "$work"
 
 if [ -n "$broker" ] && command -v openssl > /dev/null; then
     suite 'README: Secure it' install_mosquitto_clients mosquitto_clients_version \

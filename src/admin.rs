@@ -179,7 +179,7 @@ impl AdminBuilder {
         let openapi = openapi::document(table::ROUTES).to_string().into();
         let desk = Arc::new(Desk::new(broker, guard, operator, openapi, (stopped, alive)));
         let endpoints = bound.endpoints();
-        desk.spawn(history::watch(desk.clone()));
+        desk.spawn(serve::watch(desk.clone()));
         bound.serve(&desk);
         Ok(Admin { endpoints, stop, gone })
     }

@@ -76,6 +76,15 @@ impl Host {
         }
     }
 
+    /// So many tasks, spawned one after the other, reach every event loop.
+    #[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "the admin listener alone asks"))]
+    pub(crate) fn event_loops(&self) -> usize {
+        match self {
+            Host::Stock { event_loops: Some(loops), .. } => loops.len(),
+            Host::Stock { event_loops: None, .. } | Host::Custom(_) => 1,
+        }
+    }
+
     /// Runs a task that handles no packets.
     pub(crate) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {

@@ -4,6 +4,8 @@
 
 #[path = "admin/bounds.rs"]
 mod bounds;
+#[path = "admin/cost.rs"]
+mod cost;
 #[path = "admin/http.rs"]
 mod http;
 #[path = "admin/routes.rs"]

@@ -7,9 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Problem};
-use super::desk::Desk;
-use super::route::Asked;
+use crate::broker::Broker;
 use crate::calendar;
 use crate::packet::PacketType;
 use crate::sync::lock;
@@ -17,7 +15,7 @@ use crate::time::Timestamp;
 use crate::traffic::Traffic;
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// Looks that are kept: the rates are those of so many seconds.
 const LOOKS: usize = 10;
 /// Looks from one sample to the next.
@@ -67,29 +65,9 @@ struct Kept {
     samples: VecDeque<Sample>,
 }
 
-/// Looks at the broker once a second until the listener stops.
-pub(super) async fn watch(desk: std::sync::Arc<Desk>) {
-    let mut number: u64 = 0;
-    loop {
-        let look = Look::at(&desk);
-        desk.history.keep(look);
-        if number.is_multiple_of(LOOKS_OF_SAMPLE) {
-            let (broker, ledger) = (&desk.broker, desk.broker.ledger());
-            let counters = broker.counters();
-            let look = Look { dropped: ledger.dropped_total(), ..look };
-            let wall = broker.engine().host.wall();
-            desk.history.sample(look, wall, counters.connections, ledger.waiting);
-        }
-        number += 1;
-        if !desk.pause(LOOK).await {
-            return;
-        }
-    }
-}
-
 impl Look {
-    fn at(desk: &Desk) -> Look {
-        Look::of(&desk.broker.traffic(), desk.broker.engine().now())
+    fn at(broker: &Broker) -> Look {
+        Look::of(&broker.traffic(), broker.engine().now())
     }
 
     fn of(traffic: &Traffic, at: Timestamp) -> Look {
@@ -122,6 +100,17 @@ impl Look {
 }
 
 impl History {
+    /// Looks at the broker. `number` counts the calls, which come once in [`LOOK`].
+    pub(super) fn look(&self, broker: &Broker, number: u64) {
+        let look = Look::at(broker);
+        self.keep(look);
+        if number.is_multiple_of(LOOKS_OF_SAMPLE) {
+            let (ledger, connections) = (broker.ledger(), broker.counters().connections);
+            let look = Look { dropped: ledger.dropped_total(), ..look };
+            self.sample(look, broker.engine().host.wall(), connections, ledger.waiting);
+        }
+    }
+
     fn keep(&self, look: Look) {
         let looks = &mut lock(&self.kept).looks;
         if looks.len() > LOOKS {
@@ -143,10 +132,9 @@ impl History {
     }
 
     /// What the seconds until now brought, up to ten of them.
-    pub(super) fn rates(&self, desk: &Desk) -> Value {
-        let now = Look::at(desk);
-        let rates =
-            lock(&self.kept).looks.front().map_or_else(Rates::default, |first| now.since(first));
+    pub(super) fn rates(&self, broker: &Broker) -> Value {
+        let (now, looks) = (Look::at(broker), &lock(&self.kept).looks);
+        let rates = looks.front().map_or_else(Rates::default, |first| now.since(first));
         json!({
             "publishesReceived": rates.publishes.0,
             "publishesSent": rates.publishes.1,
@@ -155,25 +143,24 @@ impl History {
             "connects": rates.connects,
         })
     }
-}
 
-#[allow(clippy::unused_async, reason = "all routes are answered in one way")]
-pub(super) async fn get(asked: Asked) -> Result<Answer, Problem> {
-    let samples = lock(&asked.desk.history.kept).samples.clone();
-    let samples = samples.iter().map(|Sample { at, rates, connections, waiting }| {
-        json!({
-            "at": calendar::write(*at),
-            "publishesReceived": rates.publishes.0,
-            "publishesSent": rates.publishes.1,
-            "bytesReceived": rates.bytes.0,
-            "bytesSent": rates.bytes.1,
-            "dropped": rates.dropped,
-            "connections": connections,
-            "waiting": waiting,
-        })
-    });
-    let samples: Vec<Value> = samples.collect();
-    Ok(Answer::json(&json!({ "stepSecs": STEP_SECS, "samples": samples })))
+    /// The samples, the oldest first.
+    pub(super) fn shown(&self) -> Value {
+        let samples = lock(&self.kept).samples.clone();
+        let samples = samples.iter().map(|Sample { at, rates, connections, waiting }| {
+            json!({
+                "at": calendar::write(*at),
+                "publishesReceived": rates.publishes.0,
+                "publishesSent": rates.publishes.1,
+                "bytesReceived": rates.bytes.0,
+                "bytesSent": rates.bytes.1,
+                "dropped": rates.dropped,
+                "connections": connections,
+                "waiting": waiting,
+            })
+        });
+        json!({ "stepSecs": STEP_SECS, "samples": samples.collect::<Vec<_>>() })
+    }
 }
 
 #[cfg(test)]

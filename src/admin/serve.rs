@@ -19,6 +19,7 @@ use log::{debug, warn};
 use super::answer::{Answer, AnswerBody, Problem};
 use super::desk::Desk;
 use super::guard::Refused;
+use super::history::LOOK;
 use super::input::Query;
 use super::route::{Asked, Route};
 use super::table::ROUTES;
@@ -62,6 +63,16 @@ pub(super) async fn accept<T: Transport>(desk: Arc<Desk>, mut transport: T) {
             }
         }
         future::yield_now().await;
+    }
+}
+
+/// Looks at the broker for the history until the listener stops.
+pub(super) async fn watch(desk: Arc<Desk>) {
+    for number in 0.. {
+        desk.history.look(&desk.broker, number);
+        if !desk.pause(LOOK).await {
+            return;
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The state of the broker: whether it lives and is ready, and its figures as JSON.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Problem};
@@ -9,13 +11,29 @@ use super::route::Asked;
 use crate::broker::SessionQuery;
 use crate::calendar;
 use crate::ledger::{DropReason, FilterReason, Ledger};
+use crate::runtime;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Whether the loops run: a request gets here only if the loop of the listener runs, and the clock of the broker is read.
-#[allow(clippy::unused_async, reason = "all routes are answered in one way")]
-pub(super) async fn live(_: Asked) -> Result<Answer, Problem> {
-    Ok(Answer::text(PLAIN, "ok\n"))
+/// An event loop that has not run a task for so long is stuck.
+const LOOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether the event loops run: each is given a task. Other connections may spawn tasks meanwhile, which take a turn of a
+/// loop, so there are two tasks for each loop.
+pub(super) async fn live(asked: Asked) -> Result<Answer, Problem> {
+    let host = &asked.desk.broker.engine().host;
+    let (begun, ran) = async_channel::bounded::<()>(1);
+    for _ in 0..2 * host.event_loops() {
+        let begun = begun.clone();
+        host.spawn(async move { drop(begun) });
+    }
+    drop(begun);
+    let all = async { while ran.recv().await.is_ok() {} };
+    let patience = LOOP_PATIENCE.min(asked.desk.limits().admin_timeout / 2);
+    match runtime::timeout(patience, all).await {
+        Some(()) => Ok(Answer::text(PLAIN, "ok\n")),
+        None => Ok(Answer::text(PLAIN, "not live: an event loop runs no tasks\n").with_status(503)),
+    }
 }
 
 /// Whether the broker accepts Clients.
@@ -63,10 +81,16 @@ pub(super) async fn figures(desk: &Desk) -> Value {
         "retained": { "messages": counters.retained_messages, "bytes": counters.retained_bytes },
         "memoryBytes": process::resident_bytes(),
         "ledger": ledger(&broker.ledger()),
-        "rates": desk.history.rates(desk),
+        "rates": desk.history.rates(&desk.broker),
         "slow": slow(desk).await,
         "listeners": broker.listeners().len(),
     })
+}
+
+/// The last hour.
+#[allow(clippy::unused_async, reason = "all routes are answered in one way")]
+pub(super) async fn history(asked: Asked) -> Result<Answer, Problem> {
+    Ok(Answer::json(&asked.desk.history.shown()))
 }
 
 /// The number of slow Clients.

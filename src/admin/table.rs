@@ -2,7 +2,7 @@
 
 use super::parameter::{Kind, Parameter};
 use super::route::{Response, Route};
-use super::{clients, explain, history, messages, metrics, openapi, page, program, status, stream};
+use super::{clients, explain, messages, metrics, openapi, page, program, status, stream};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -14,7 +14,13 @@ pub(super) static ROUTES: &[Route] = &[
         ])
         .open(),
     Route::get("/livez", |asked| Box::pin(status::live(asked)))
-        .says("Whether the broker runs.", &[Response::text(200, PLAIN, "it runs")])
+        .says(
+            "Whether the event loops of the broker run.",
+            &[
+                Response::text(200, PLAIN, "they run"),
+                Response::text(503, PLAIN, "one of them is stuck"),
+            ],
+        )
         .open(),
     Route::get("/readyz", |asked| Box::pin(status::ready(asked)))
         .says("Whether the broker accepts Clients on all its listeners.", READY)
@@ -30,7 +36,7 @@ pub(super) static ROUTES: &[Route] = &[
         "Metrics in the format of OpenMetrics where the client reads it, else in that of Prometheus.",
         &[Response::text(200, "text/plain", "the metrics")],
     ),
-    Route::get("/api/v1/history", |asked| Box::pin(history::get(asked))).says(
+    Route::get("/api/v1/history", |asked| Box::pin(status::history(asked))).says(
         "The last hour in steps of ten seconds, per second each, since the admin listener began.",
         &[Response::json(200, "History", "the samples, the oldest first")],
     ),

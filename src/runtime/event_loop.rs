@@ -159,6 +159,11 @@ impl EventLoops {
         Ok(started)
     }
 
+    /// The number of loops.
+    pub(crate) fn len(&self) -> usize {
+        self.loops.len()
+    }
+
     /// Runs a future on one of the loops, to its end. A panic of the future, or of its destructor, ends it and
     /// is logged.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {

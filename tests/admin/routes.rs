@@ -402,7 +402,7 @@ fn metrics_are_the_books_in_both_formats() {
         text.contains("offered = delivered + waiting + inflight + expired + dropped + filtered")
     );
     // Only the library and the operator choose labels.
-    assert!(!text.contains("script") && !text.contains("dev\""), "{text}");
+    assert!(!text.contains("<script") && !text.contains("dev\""), "{text}");
     #[cfg(target_os = "linux")]
     assert!(value("process_resident_memory_bytes") > 0.0);
 }
