@@ -66,6 +66,9 @@ fn no_acknowledged_message_is_lost_across_fifty_reloads() {
     let mut subscriber = house.connect("tcp", "subscriber");
     subscriber.subscribe("t", 1);
     let publisher = house.connect("tcp", "publisher");
+    for peer in [&subscriber, &publisher] {
+        peer.0.set_nodelay(true).unwrap();
+    }
     let (stop, acknowledged) = (AtomicBool::new(false), AtomicU32::new(0));
     let (stop, acknowledged) = (&stop, &acknowledged);
     thread::scope(|scope| {

@@ -195,6 +195,7 @@ fn every_kind_of_change_has_its_lines_and_its_effect() {
             }
         });
         assert_eq!(told, planned, "{new}");
+        drop(client); // a stop would wait for its end
         in_time(house.server.stop());
     }
 }
