@@ -95,6 +95,7 @@ mod topic_lists;
 pub use acl_file::{AclFile, Coverage};
 pub use bans::{Ban, BanTarget, Bans, BansFull};
 pub use chain::Chain;
+pub(crate) use config::shown_url;
 pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
 #[cfg(feature = "access-files")]
 pub use dynamic_security::DynamicSecurity;

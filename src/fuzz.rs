@@ -29,6 +29,7 @@ mod topic;
 mod access {
     mod config;
 
+    pub(crate) use config::shown_url;
     pub use config::{AccessConfig, DeniedPublish, FlappingConfig, HttpConfig, JwtConfig};
 }
 

@@ -1,5 +1,11 @@
 //! Another configuration while Clients are connected: what changes, what they see of it, and what stays where it fails.
-#![cfg(all(unix, feature = "tls", feature = "access-files", feature = "admin"))]
+#![cfg(all(
+    unix,
+    feature = "tls",
+    feature = "access-files",
+    feature = "admin",
+    feature = "http-access"
+))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)] // tests fail by panicking
 
 #[path = "../src/transport/tls/tests/authority.rs"]

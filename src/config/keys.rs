@@ -9,6 +9,7 @@ use super::admin_keys::{ADMIN_KEYS, AdminKey};
 use super::listener_keys::{LISTENER_KEYS, ListenerKey};
 use super::setting::{ANY_NAME, Setting, listener_key};
 use super::{Config, DEFAULT_SYS_INTERVAL, Logging, Stream};
+use crate::access::shown_url;
 use crate::limits::{Holds, LIMITS, LimitKey, Limits};
 
 /// More threads than any machine needs for connections.
@@ -127,6 +128,9 @@ pub(super) fn shown(config: &Config) -> Vec<Setting> {
     let values = keys().filter_map(|key| {
         let (value, default) = value(&key, config)?;
         let is_default = value == default;
+        // The query of such a URL may be secret, and the settings are logged and served.
+        let is_url = key.path.starts_with("access.http.") && key.path.ends_with("Url");
+        let value = if is_url { shown_url(&value) } else { value };
         Some(Setting::new(key.path, value, is_default))
     });
     all.extend(values);

@@ -57,14 +57,14 @@ impl Operator for Server {
     fn start_listener<'a>(&'a self, name: &'a str) -> Operation<'a, Result<(), OperatorError>> {
         Box::pin(async move {
             self.check_name(name)?;
-            self.start_listener(name).await.map_err(refused)
+            self.start_listener(name).await.map_err(|errors| refused(&errors))
         })
     }
 
     fn stop_listener<'a>(&'a self, name: &'a str) -> Operation<'a, Result<(), OperatorError>> {
         Box::pin(async move {
             self.check_name(name)?;
-            self.stop_listener(name).await.map_err(refused)
+            self.stop_listener(name).await.map_err(|errors| refused(&errors))
         })
     }
 
@@ -104,7 +104,7 @@ impl Server {
     }
 }
 
-fn refused(errors: ServerErrors) -> OperatorError {
+fn refused(errors: &ServerErrors) -> OperatorError {
     OperatorError::Refused(errors.0.join("; "))
 }
 

@@ -55,9 +55,23 @@ impl Plan {
             || contents.iter().any(is_about_access)
             || asks_otherwise(present, config, loaded);
         let mut changes = difference(&old.settings(), &config.settings());
+        changes.extend(hidden(old, config, &changes));
         changes.extend(contents);
         Plan { changes, steps, leaving, access }
     }
+}
+
+/// A change of a part of a URL that no setting shows.
+fn hidden(old: &Config, new: &Config, shown: &[Change]) -> Option<Change> {
+    let key = "access.http";
+    let is_shown = |change: &Change| matches!(change, Change::Setting { key: one, .. } if one.starts_with(key));
+    let changed = old.access.http != new.access.http && !shown.iter().any(is_shown);
+    changed.then(|| Change::Setting {
+        key: key.to_owned(),
+        before: Some("a query".to_owned()),
+        after: Some("another query".to_owned()),
+        holds: Holds::AtOnce,
+    })
 }
 
 fn is_about_access(change: &Change) -> bool {

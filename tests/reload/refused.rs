@@ -123,6 +123,7 @@ fn a_reload_that_fails_changes_nothing() {
             matches!(&event.what, Happening::ReloadFailed { errors } if *errors == told),
             "{what}: {event:?}"
         );
+        drop(client); // a stop would wait for its end
         in_time(house.server.stop());
     }
 }

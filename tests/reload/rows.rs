@@ -155,6 +155,12 @@ const ROWS: &[Row] = &[
         Nothing,
     ),
     (
+        "tcp:|, \"access\": {\"anonymous\": true, \"http\": {\"userUrl\": \"http://127.0.0.1:9/u?k=one\"}}",
+        "tcp:|, \"access\": {\"anonymous\": true, \"http\": {\"userUrl\": \"http://127.0.0.1:9/u?k=two\"}}",
+        &["~ access.http a query -> another query (at once)"],
+        Nothing,
+    ),
+    (
         "",
         "|, \"limits\": {\"tcpKeepAliveSecs\": 9, \"handshakesMax\": 1, \"addressConnectsPerSecMax\": 1000}",
         &[
@@ -195,6 +201,7 @@ fn every_kind_of_change_has_its_lines_and_its_effect() {
             }
         });
         assert_eq!(told, planned, "{new}");
+        drop(client); // a stop would wait for its end
         in_time(house.server.stop());
     }
 }
