@@ -830,9 +830,11 @@ async function busy(url, seconds) {
   await hall.subscribeAsync("plant/1/#", { qos: 1 });
   const history = await connect(url, "historian", { username: "ann" });
   await history.subscribeAsync("plant/#", { qos: 1 });
+  const archive = await connect(url, "archive", { username: "ann" });
+  await archive.subscribeAsync("plant/#", { qos: 0 });
   const end = Date.now() + seconds * 1000;
   for (let turn = 0; Date.now() < end; turn += 1) {
-    const many = 10 + 8 * Math.sin(turn / 40) + (turn % 150 < 30 ? 8 : 0);
+    const many = 13 + 9 * Math.sin(turn / 130);
     sensors
       .slice(0, many)
       .forEach((sensor, i) =>
@@ -849,11 +851,11 @@ async function busy(url, seconds) {
 async function pictures(browser, broker) {
   const images = path.join(__dirname, "..", "docs", "images");
   fs.mkdirSync(images, { recursive: true });
-  const loading = busy(broker.listeners.tcp, 200);
-  await pause(180_000);
+  const loading = busy(broker.listeners.tcp, 290);
+  await pause(270_000);
   for (const [name, width, height, colorScheme] of [
-    ["light", 1600, 1120, "light"],
-    ["dark", 1600, 1120, "dark"],
+    ["light", 1600, 1400, "light"],
+    ["dark", 1600, 1400, "dark"],
     ["phone", 400, 860, "light"],
   ]) {
     const page = await open(browser, broker.admin, { viewport: { width, height }, colorScheme });
