@@ -16,10 +16,27 @@ const [hrotti, work, mode] = process.argv.slice(2);
 const NAME = "page";
 const DEADLINE = 20_000;
 const SECTIONS = [
-  "overview", "clients", "subscriptions", "retained", "messages", "explain", "events", "listeners", "limits", "bans", "configuration",
+  "overview",
+  "clients",
+  "subscriptions",
+  "retained",
+  "messages",
+  "explain",
+  "events",
+  "listeners",
+  "limits",
+  "bans",
+  "configuration",
 ];
 const MARKUP = "<img src=x onerror=alert(1)>";
-const HOSTILE = [MARKUP, "</td><script>alert(2)</script>", "gnp\u202Eexe.\u200Bx", "a\u0007b\u001b[31m", "'\"`${alert(3)}&lt;", "\u05d0\u05d1/\u0627"];
+const HOSTILE = [
+  MARKUP,
+  "</td><script>alert(2)</script>",
+  "gnp\u202Eexe.\u200Bx",
+  "a\u0007b\u001b[31m",
+  "'\"`${alert(3)}&lt;",
+  "\u05d0\u05d1/\u0627",
+];
 let failed = false;
 
 async function check(name, what) {
@@ -64,7 +81,9 @@ async function start(name, config) {
   const wanted = Object.keys(config.listeners).length;
   const found = await until(() => {
     if (process.exitCode !== null) throw new Error(`the program ended: ${said}`);
-    const listeners = Object.fromEntries([...said.matchAll(/^listening: (\S+) (tcp:\/\/\S+)$/gm)].map(([, name, url]) => [name, url]));
+    const listeners = Object.fromEntries(
+      [...said.matchAll(/^listening: (\S+) (tcp:\/\/\S+)$/gm)].map(([, name, url]) => [name, url]),
+    );
     const admin = said.match(/http:\/\/127\.0\.0\.1:[1-9]\d*/);
     return Object.keys(listeners).length === wanted && admin && { listeners, admin: admin[0] };
   }, `the program did not start: ${said}`);
@@ -83,11 +102,19 @@ const clients = new Set();
 // A Client that is connected. `refused` Clients reject.
 function connect(url, clientId, options = {}) {
   const client = mqtt.connect(url, {
-    clientId, protocolVersion: 5, reconnectPeriod: 0, connectTimeout: DEADLINE, clean: true, keepalive: 60, ...options,
+    clientId,
+    protocolVersion: 5,
+    reconnectPeriod: 0,
+    connectTimeout: DEADLINE,
+    clean: true,
+    keepalive: 60,
+    ...options,
   });
   clients.add(client);
   client.messages = [];
-  client.on("message", (topic, payload, { qos, retain, properties }) => client.messages.push({ topic, payload: payload.toString(), qos, retain, properties }));
+  client.on("message", (topic, payload, { qos, retain, properties }) =>
+    client.messages.push({ topic, payload: payload.toString(), qos, retain, properties }),
+  );
   return new Promise((resolve, reject) => {
     client.once("connect", () => resolve(client));
     client.once("error", reject);
@@ -109,7 +136,9 @@ function accepts(url) {
 function refusal(url) {
   const { hostname, port } = new URL(url);
   return new Promise((resolve, reject) => {
-    const socket = net.connect({ host: hostname, port: Number(port) }, () => socket.write(Buffer.from("100c00044d5154540400003c0000", "hex")));
+    const socket = net.connect({ host: hostname, port: Number(port) }, () =>
+      socket.write(Buffer.from("100c00044d5154540400003c0000", "hex")),
+    );
     socket.once("data", (data) => resolve(data)).once("error", reject);
   });
 }
@@ -124,7 +153,8 @@ async function makeLoad(url) {
   const slow = await connect(url, "slow", { properties: { receiveMaximum: 3 }, customHandleAcks: () => {} });
   await slow.subscribeAsync("slow", { qos: 1 });
   const publisher = await connect(url, "publisher");
-  const many = (count, topic, qos) => Promise.all(Array.from({ length: count }, (_, i) => publisher.publishAsync(topic, `${i}`, { qos })));
+  const many = (count, topic, qos) =>
+    Promise.all(Array.from({ length: count }, (_, i) => publisher.publishAsync(topic, `${i}`, { qos })));
   // Fewer at once than may wait, so that none is dropped.
   for (let sent = 50; sent <= 500; sent += 50) {
     await many(50, "load/a", 1);
@@ -147,8 +177,15 @@ function launch() {
     executablePath: "/usr/bin/chromium",
     timeout: 60_000,
     args: [
-      "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+      "--headless",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--disable-dev-shm-usage",
     ],
   });
 }
@@ -188,8 +225,16 @@ const confirm = (page) => page.click("#confirm[open] #confirm-yes");
 const waitText = (page, selector, part) => page.locator(selector, { hasText: part }).first().waitFor();
 
 function shownBooks(page, host) {
-  return page.evaluate((host) => Object.fromEntries([...document.querySelectorAll(`${host} .term`)].map((term) =>
-    [term.dataset.term, Number(term.querySelector(".value").textContent.replace(/\D/g, ""))])), host);
+  return page.evaluate(
+    (host) =>
+      Object.fromEntries(
+        [...document.querySelectorAll(`${host} .term`)].map((term) => [
+          term.dataset.term,
+          Number(term.querySelector(".value").textContent.replace(/\D/g, "")),
+        ]),
+      ),
+    host,
+  );
 }
 
 const numbersOf = (ledger) => Object.fromEntries(Object.entries(ledger).map(([term, value]) => [term, value.total ?? value]));
@@ -198,13 +243,24 @@ const numbersOf = (ledger) => Object.fromEntries(Object.entries(ledger).map(([te
 function audit() {
   const parse = (color) => {
     const [r, g, b, a = 1] = color.startsWith("color(srgb")
-      ? color.match(/[\d.]+/g).map(Number).map((part, index) => (index < 3 ? part * 255 : part))
+      ? color
+          .match(/[\d.]+/g)
+          .map(Number)
+          .map((part, index) => (index < 3 ? part * 255 : part))
       : color.match(/[\d.]+/g).map(Number);
     return { r, g, b, a };
   };
-  const over = (top, under) => ({ r: top.r * top.a + under.r * (1 - top.a), g: top.g * top.a + under.g * (1 - top.a), b: top.b * top.a + under.b * (1 - top.a), a: 1 });
-  const luminance = ({ r, g, b }) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, index) => sum + c * [0.2126, 0.7152, 0.0722][index], 0);
+  const over = (top, under) => ({
+    r: top.r * top.a + under.r * (1 - top.a),
+    g: top.g * top.a + under.g * (1 - top.a),
+    b: top.b * top.a + under.b * (1 - top.a),
+    a: 1,
+  });
+  const luminance = ({ r, g, b }) =>
+    [r, g, b]
+      .map((c) => c / 255)
+      .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, c, index) => sum + c * [0.2126, 0.7152, 0.0722][index], 0);
   const backgroundOf = (element) => {
     const layers = [];
     for (let at = element; at; at = at.parentElement) layers.push(parse(getComputedStyle(at).backgroundColor));
@@ -214,13 +270,19 @@ function audit() {
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const element = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || !element.checkVisibility() || element.closest("noscript, script, .unseen, .skip, :disabled")) continue;
+    if (
+      !texts.currentNode.data.trim() ||
+      !element.checkVisibility() ||
+      element.closest("noscript, script, .unseen, .skip, :disabled")
+    )
+      continue;
     const style = getComputedStyle(element);
     const color = parse(element.closest("svg") ? style.fill : style.color);
     const [one, other] = [luminance(over(color, backgroundOf(element))), luminance(backgroundOf(element))];
     const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 600);
-    if (contrast < (large ? 3 : 4.5)) wrong.push(`contrast ${contrast.toFixed(2)}: ${texts.currentNode.data.trim().slice(0, 30)}`);
+    if (contrast < (large ? 3 : 4.5))
+      wrong.push(`contrast ${contrast.toFixed(2)}: ${texts.currentNode.data.trim().slice(0, 30)}`);
   }
   for (const control of document.querySelectorAll("input, select, textarea, button, meter, [role=img], [role=slider]")) {
     const named = control.labels?.length || control.getAttribute("aria-label") || control.textContent.trim();
@@ -231,7 +293,9 @@ function audit() {
 
 // What hostile texts must not have made.
 function injected() {
-  return [...document.querySelectorAll("img, iframe, object, embed, body script:not(:last-of-type), [onerror], [onload]")].map((element) => element.outerHTML);
+  return [...document.querySelectorAll("img, iframe, object, embed, body script:not(:last-of-type), [onerror], [onload]")].map(
+    (element) => element.outerHTML,
+  );
 }
 
 // ---- Checks ----------------------------------------------------------------------------------------------------------
@@ -241,32 +305,62 @@ async function checkFigures(page, get) {
     await until(async () => (await get("/status")).ledger.offered === LOAD.offered, "the load in the books");
     const { ledger } = await get("/status");
     assert.deepStrictEqual(numbersOf(ledger), LOAD);
-    await page.waitForFunction((offered) => document.querySelector('#books [data-term="offered"] .value')?.dataset.value === String(offered), LOAD.offered);
+    await page.waitForFunction(
+      (offered) => document.querySelector('#books [data-term="offered"] .value')?.dataset.value === String(offered),
+      LOAD.offered,
+    );
     const shown = await shownBooks(page, "#books");
     assert.deepStrictEqual(shown, LOAD);
     const { offered, ...parts } = shown;
-    assert.strictEqual(Object.values(parts).reduce((sum, part) => sum + part), offered);
+    assert.strictEqual(
+      Object.values(parts).reduce((sum, part) => sum + part),
+      offered,
+    );
     assert.match(await text(page, "#books .verdict"), /The books balance/);
   });
   await check("the bar is proportional to the outcomes", async () => {
-    const shares = await page.evaluate(() => Object.fromEntries([...document.querySelectorAll("#books .parts span:not([hidden])")].map((part) => [part.dataset.term, Number(part.style.flexGrow)])));
-    assert.deepStrictEqual(Object.keys(shares), Object.keys(LOAD).filter((term) => term !== "offered" && LOAD[term] > 0));
-    for (const [term, share] of Object.entries(shares)) assert.ok(Math.abs(share - LOAD[term] / LOAD.offered) < 0.001, `${term} ${share}`);
+    const shares = await page.evaluate(() =>
+      Object.fromEntries(
+        [...document.querySelectorAll("#books .parts span:not([hidden])")].map((part) => [
+          part.dataset.term,
+          Number(part.style.flexGrow),
+        ]),
+      ),
+    );
+    assert.deepStrictEqual(
+      Object.keys(shares),
+      Object.keys(LOAD).filter((term) => term !== "offered" && LOAD[term] > 0),
+    );
+    for (const [term, share] of Object.entries(shares))
+      assert.ok(Math.abs(share - LOAD[term] / LOAD.offered) < 0.001, `${term} ${share}`);
   });
   await check("drops and filtered messages are shown by reason", async () => {
-    const shown = await page.evaluate(() => Object.fromEntries([...document.querySelectorAll("#overview [data-reason]")].map((cell) => [cell.dataset.reason, Number(cell.dataset.value)]).filter(([, count]) => count > 0)));
+    const shown = await page.evaluate(() =>
+      Object.fromEntries(
+        [...document.querySelectorAll("#overview [data-reason]")]
+          .map((cell) => [cell.dataset.reason, Number(cell.dataset.value)])
+          .filter(([, count]) => count > 0),
+      ),
+    );
     assert.deepStrictEqual(shown, REASONS);
   });
   await check("the tiles equal the answer of the interface", async () => {
     const status = await get("/status");
     for (const key of ["connections", "sessions", "subscriptions"]) {
-      await page.waitForFunction(([key, value]) => document.getElementById(`tile-${key}`).dataset.value === String(value), [key, status[key]]);
+      await page.waitForFunction(
+        ([key, value]) => document.getElementById(`tile-${key}`).dataset.value === String(value),
+        [key, status[key]],
+      );
     }
   });
   await check("charts have axes, units and values by pointer and by key", async () => {
     const charts = page.locator("#charts svg");
     assert.strictEqual(await charts.count(), 4);
-    await page.waitForFunction(() => [...document.querySelectorAll("#charts svg")].every((chart) => chart.querySelector("path.line") && chart.querySelectorAll("text").length > 3));
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll("#charts svg")].every(
+        (chart) => chart.querySelector("path.line") && chart.querySelectorAll("text").length > 3,
+      ),
+    );
     await charts.first().hover();
     assert.match(await text(page, "#charts .tip:not([hidden])"), /\d\d:\d\d:\d\d +in [\d.,]+, out [\d.,]+/);
     await page.mouse.move(0, 0);
@@ -302,7 +396,8 @@ async function checkClients(page, get, url, load) {
     assert.strictEqual(await text(page, "#client-subscriptions-count"), "2");
     assert.strictEqual(await text(page, "#client-queue-count"), "100");
     const facts = await text(page, "#client-facts");
-    for (const part of ["tcp", "5.0", "DISCONNECT by the Client", "1 h"]) assert.ok(facts.includes(part), `${part} in ${facts}`);
+    for (const part of ["tcp", "5.0", "DISCONNECT by the Client", "1 h"])
+      assert.ok(facts.includes(part), `${part} in ${facts}`);
     await page.click("#client-queue-pager button:text-is('Next')");
     await waitText(page, "#client-queue-pager", "51 to 100 of 100");
     await page.keyboard.press("Escape");
@@ -346,7 +441,8 @@ async function checkLists(page, get, url, load) {
     await page.fill("#subscriptions-form [name=text]", "");
   });
   await check("Retained: Clear clears one, and all that match", async () => {
-    for (const topic of ["kept/a", "kept/b", "kept/c", "other"]) await load.publisher.publishAsync(topic, `value of ${topic}`, { qos: 1, retain: true });
+    for (const topic of ["kept/a", "kept/b", "kept/c", "other"])
+      await load.publisher.publishAsync(topic, `value of ${topic}`, { qos: 1, retain: true });
     const topics = async () => (await get("/mqtt/retainer/messages?filter=%23")).data.map(({ topic }) => topic).sort();
     await show(page, "retained");
     await waitText(page, "#retained-table tbody", "value of kept/a");
@@ -363,7 +459,10 @@ async function checkLists(page, get, url, load) {
     const late = await connect(url, "late");
     await late.subscribeAsync("#", { qos: 1 });
     await until(() => late.messages.length > 0, "the message that is left");
-    assert.deepStrictEqual(late.messages.map(({ topic }) => topic), ["other"]);
+    assert.deepStrictEqual(
+      late.messages.map(({ topic }) => topic),
+      ["other"],
+    );
     await late.endAsync();
     await page.fill("#retained-form [name=filter]", "#");
   });
@@ -404,7 +503,10 @@ async function checkMessages(page, load) {
     await page.selectOption("#publish [name=coding]", "payloadBase64");
     await page.fill("#publish [name=payload]", "aGk=");
     await page.click("#publish button.main");
-    await until(() => load.reader.messages.some(({ topic, payload }) => topic === "load/binary" && payload === "hi"), "the Base64 message");
+    await until(
+      () => load.reader.messages.some(({ topic, payload }) => topic === "load/binary" && payload === "hi"),
+      "the Base64 message",
+    );
   });
   await check("Tail: shows what passes, and stands still while it is paused", async () => {
     await page.fill("#tail-form [name=filter]", "tail/#");
@@ -458,7 +560,7 @@ async function checkOperation(page, get, broker, url) {
     await row(page, "listeners-table", "second").locator("button").click();
     await confirm(page);
     await until(async () => (await second()).state === "stopped", "the stop");
-    assert.ok(!await accepts(before));
+    assert.ok(!(await accepts(before)));
     await row(page, "listeners-table", "second").locator("button:text-is('Start')").click();
     await until(async () => (await second()).state === "running", "the start");
     assert.ok(await accepts((await second()).endpoints[0]));
@@ -481,7 +583,10 @@ async function checkOperation(page, get, broker, url) {
   await check("Configuration: the settings are those of the interface", async () => {
     await show(page, "configuration");
     const { settings } = await get("/config");
-    await page.waitForFunction((count) => document.querySelectorAll("#configuration-table tbody tr").length === count, settings.length);
+    await page.waitForFunction(
+      (count) => document.querySelectorAll("#configuration-table tbody tr").length === count,
+      settings.length,
+    );
     await page.check("#configuration-form [name=changed]");
     const own = settings.filter((setting) => !setting.default).length;
     await page.waitForFunction((count) => document.querySelectorAll("#configuration-table tbody tr").length === count, own);
@@ -516,14 +621,17 @@ async function checkOperation(page, get, broker, url) {
     await waitText(page, "#events-state", "Live");
     const client = await connect(url, "eventful");
     await client.endAsync();
-    const line = (kind) => page.locator("#events-list li", { hasText: "eventful" }).filter({ has: page.locator(`.badge:text-is("${kind}")`) });
+    const line = (kind) =>
+      page.locator("#events-list li", { hasText: "eventful" }).filter({ has: page.locator(`.badge:text-is("${kind}")`) });
     await line("connected").first().waitFor();
     await line("disconnected").first().waitFor();
     assert.match(await line("disconnected").first().innerText(), /DISCONNECT by the Client/);
     assert.strictEqual((await refusal(url))[3], 2);
     await page.locator("#events-list .badge:text-is('refused')").first().waitFor();
     await page.fill("#events-form [name=text]", "eventful");
-    await page.waitForFunction(() => [...document.querySelectorAll("#events-list li")].every((line) => line.textContent.includes("eventful")));
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll("#events-list li")].every((line) => line.textContent.includes("eventful")),
+    );
     await page.fill("#events-form [name=text]", "");
   });
 }
@@ -536,7 +644,11 @@ async function checkHostile(page, url, load) {
     await page.click("#tail-start");
     await waitText(page, "#tail-state", "Live");
     for (const [index, hostile] of HOSTILE.entries()) {
-      const client = await connect(url, hostile, { username: hostile, clean: false, properties: { sessionExpiryInterval: 600 } });
+      const client = await connect(url, hostile, {
+        username: hostile,
+        clean: false,
+        properties: { sessionExpiryInterval: 600 },
+      });
       await client.subscribeAsync(`${hostile}/${index}`, { qos: 1 });
       await client.endAsync();
       await load.publisher.publishAsync(`${hostile}/${index}`, hostile, { qos: 1, retain: true });
@@ -565,11 +677,21 @@ async function checkHostile(page, url, load) {
   });
   await check("a message of binary bytes and lost messages are told", async () => {
     const event = (name, data) => `event: ${name}\r\ndata: ${JSON.stringify(data)}\r\n\r\n`;
-    const message = { at: "2026-01-02T03:04:05Z", topic: "t\n\u0000", qos: 0, retain: true, payload: null, payloadBase64: "AP8=", payloadBytes: 2 };
-    await page.route("**/api/v1/tail*", (route) => route.fulfill({
-      contentType: "text/event-stream",
-      body: `:\r\n\r\n${event("message", message)}${event("lost", { messages: 1234 })}`,
-    }));
+    const message = {
+      at: "2026-01-02T03:04:05Z",
+      topic: "t\n\u0000",
+      qos: 0,
+      retain: true,
+      payload: null,
+      payloadBase64: "AP8=",
+      payloadBytes: 2,
+    };
+    await page.route("**/api/v1/tail*", (route) =>
+      route.fulfill({
+        contentType: "text/event-stream",
+        body: `:\r\n\r\n${event("message", message)}${event("lost", { messages: 1234 })}`,
+      }),
+    );
     await page.click("#tail-clear");
     await page.click("#tail-start");
     await waitText(page, "#tail", "00 ff");
@@ -581,8 +703,19 @@ async function checkHostile(page, url, load) {
   });
   await check("books that do not balance are told", async () => {
     const status = await page.evaluate(() => fetch("api/v1/status").then((answer) => answer.json()));
-    const ledger = { ...status.ledger, offered: 9_007_199_254_740_000, delivered: 9_007_199_254_739_000, waiting: 0, inflight: 0 };
-    await page.route("**/api/v1/live", (route) => route.fulfill({ contentType: "text/event-stream", body: `event: status\ndata: ${JSON.stringify({ ...status, ledger })}\n\n` }));
+    const ledger = {
+      ...status.ledger,
+      offered: 9_007_199_254_740_000,
+      delivered: 9_007_199_254_739_000,
+      waiting: 0,
+      inflight: 0,
+    };
+    await page.route("**/api/v1/live", (route) =>
+      route.fulfill({
+        contentType: "text/event-stream",
+        body: `event: status\ndata: ${JSON.stringify({ ...status, ledger })}\n\n`,
+      }),
+    );
     await page.goto("about:blank");
     await page.goto(page.home);
     await waitText(page, "#books .verdict", "do not balance");
@@ -594,7 +727,12 @@ async function checkHostile(page, url, load) {
 }
 
 async function checkLooks(browser, url) {
-  for (const [width, colorScheme] of [[400, "light"], [400, "dark"], [1600, "light"], [1600, "dark"]]) {
+  for (const [width, colorScheme] of [
+    [400, "light"],
+    [400, "dark"],
+    [1600, "light"],
+    [1600, "dark"],
+  ]) {
     await check(`${width} pixels, ${colorScheme}: nothing overflows, texts have contrast, controls have names`, async () => {
       const page = await open(browser, url, { viewport: { width, height: 900 }, colorScheme });
       await live(page);
@@ -659,7 +797,7 @@ async function checkTokenAndReconnect(browser) {
     await waitText(page, "#clients-count", "0 Clients");
     await page.reload();
     await live(page);
-    assert.ok(!await page.isVisible("#token"));
+    assert.ok(!(await page.isVisible("#token")));
   });
   await check("the page says that the server is gone, and comes back by itself", async () => {
     await show(page, "overview");
@@ -669,7 +807,7 @@ async function checkTokenAndReconnect(browser) {
     assert.match(await text(page, "#down"), /Not connected to the server\..*Next attempt in \d+ s/s);
     broker = await start("token", config(new URL(broker.admin).port));
     await live(page);
-    assert.ok(!await page.isVisible("#down"));
+    assert.ok(!(await page.isVisible("#down")));
   });
   await page.context().close();
   await stop(broker);
@@ -680,15 +818,31 @@ async function checkTokenAndReconnect(browser) {
 // A load that goes up and down, with a consumer that is too slow.
 async function busy(url, seconds) {
   const load = await makeLoad(url);
-  const sensors = await Promise.all(Array.from({ length: 24 }, (_, i) => connect(url, `sensor-${String(i + 1).padStart(2, "0")}`, { protocolVersion: [4, 5][i % 2] })));
-  const hall = await connect(url, "dashboard-hall", { properties: { receiveMaximum: 20 }, customHandleAcks: (topic, message, packet, done) => setTimeout(() => done(0), 900) });
+  const sensors = await Promise.all(
+    Array.from({ length: 24 }, (_, i) =>
+      connect(url, `sensor-${String(i + 1).padStart(2, "0")}`, { protocolVersion: [4, 5][i % 2] }),
+    ),
+  );
+  const hall = await connect(url, "dashboard-hall", {
+    properties: { receiveMaximum: 20 },
+    customHandleAcks: (topic, message, packet, done) => setTimeout(() => done(0), 900),
+  });
   await hall.subscribeAsync("plant/1/#", { qos: 1 });
   const history = await connect(url, "historian", { username: "ann" });
   await history.subscribeAsync("plant/#", { qos: 1 });
+  const archive = await connect(url, "archive", { username: "ann" });
+  await archive.subscribeAsync("plant/#", { qos: 0 });
   const end = Date.now() + seconds * 1000;
   for (let turn = 0; Date.now() < end; turn += 1) {
-    const many = 10 + 8 * Math.sin(turn / 40) + (turn % 150 < 30 ? 8 : 0);
-    sensors.slice(0, many).forEach((sensor, i) => sensor.publish(`plant/${i % 4}/temperature`, `{"celsius": ${(20 + Math.random() * 5).toFixed(1)}}`, { qos: i % 2, retain: turn % 50 === 0 }));
+    const many = 13 + 9 * Math.sin(turn / 130);
+    sensors
+      .slice(0, many)
+      .forEach((sensor, i) =>
+        sensor.publish(`plant/${i % 4}/temperature`, `{"celsius": ${(20 + Math.random() * 5).toFixed(1)}}`, {
+          qos: i % 2,
+          retain: turn % 50 === 0,
+        }),
+      );
     await pause(100);
   }
   return load;
@@ -697,9 +851,13 @@ async function busy(url, seconds) {
 async function pictures(browser, broker) {
   const images = path.join(__dirname, "..", "docs", "images");
   fs.mkdirSync(images, { recursive: true });
-  const loading = busy(broker.listeners.tcp, 200);
-  await pause(180_000);
-  for (const [name, width, height, colorScheme] of [["light", 1600, 1120, "light"], ["dark", 1600, 1120, "dark"], ["phone", 400, 860, "light"]]) {
+  const loading = busy(broker.listeners.tcp, 290);
+  await pause(270_000);
+  for (const [name, width, height, colorScheme] of [
+    ["light", 1600, 1400, "light"],
+    ["dark", 1600, 1400, "dark"],
+    ["phone", 400, 860, "light"],
+  ]) {
     const page = await open(browser, broker.admin, { viewport: { width, height }, colorScheme });
     await live(page);
     await page.selectOption("#span", "300");
@@ -745,7 +903,9 @@ async function main() {
     await checkLooks(browser, broker.admin);
     await checkHostile(page, url, load);
     await checkTokenAndReconnect(browser);
-    await check("no dialog, no error in the console, no request to another origin", () => assert.deepStrictEqual(page.faults, []));
+    await check("no dialog, no error in the console, no request to another origin", () =>
+      assert.deepStrictEqual(page.faults, []),
+    );
   }
   await browser.close();
   clients.forEach((client) => client.end(true));
