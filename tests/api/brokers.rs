@@ -242,8 +242,10 @@ fn the_heartbeat_waits_for_a_stuck_event_loop() {
     begun.recv().unwrap();
     let mut beat = Box::pin(broker.heartbeat());
     assert_eq!(block_on(future::poll_once(&mut beat)), None);
-    // The other loop has run its task by now, on any machine where this can fail at all.
-    std::thread::sleep(Duration::from_millis(100));
+    // The other loop runs its task before that of a listener that is added later.
+    let ((has_begun, begun), (_, release)) = (mpsc::channel(), mpsc::channel());
+    block_on(broker.add_transport("beside", Stuck { has_begun, release })).unwrap();
+    begun.recv().unwrap();
     assert_eq!(block_on(future::poll_once(&mut beat)), None);
     drop(let_go);
     in_time(beat);
