@@ -2,6 +2,7 @@
 //! here. No label has values that a Client chooses.
 
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -128,6 +129,11 @@ impl Figures {
                 "Sessions, whether their Clients are connected or not.",
                 counters.sessions,
             ),
+            (
+                "hrotti_slow_sessions",
+                "Sessions whose queue is long, by limits.slowConsumerPercent and limits.slowConsumerSecs.",
+                counters.slow_sessions,
+            ),
             ("hrotti_subscriptions", "Subscriptions.", counters.subscriptions),
             ("hrotti_retained_messages", "Retained messages.", counters.retained_messages),
             (
@@ -197,6 +203,17 @@ impl Figures {
                     [("listener", listener.name.clone()), ("version", version.to_string())];
                 metric.encode_family(&labels)?.encode_gauge(&(count as u64))?;
             }
+        }
+        let mut metric = families.0.encode_descriptor(
+            "hrotti_tls_certificate_expiry_timestamp_seconds",
+            "When the first certificate of the chain that a listener shows to Clients expires, in seconds since 1970.",
+            None,
+            MetricType::Gauge,
+        )?;
+        for listener in &self.listeners {
+            let Some(end) = listener.certificate_expires_at else { continue };
+            let secs = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            metric.encode_family(&[("listener", listener.name.clone())])?.encode_gauge(&secs)?;
         }
         families.counter(
             "hrotti_sockets_accepted",

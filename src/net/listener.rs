@@ -64,6 +64,8 @@ pub struct ListenerInfo {
     pub rules: ListenerRules,
     /// When it was added.
     pub since: SystemTime,
+    /// When the first certificate of the chain that it shows to Clients expires; `None` without TLS.
+    pub certificate_expires_at: Option<SystemTime>,
     /// Network Connections of this listener at this moment, including those before CONNECT.
     pub connections: usize,
     /// Network Connections with an accepted CONNECT, for each version of MQTT, the oldest first.
@@ -275,12 +277,23 @@ impl Listener {
             url: self.url.clone(),
             rules: by.rules.clone(),
             since: self.since,
+            certificate_expires_at: self.certificate_expires_at(),
             connections: lock(&self.connections).len(),
             versions: [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5]
                 .map(|version| (version, by.of_version(version).load(Ordering::Acquire))),
             accepted: self.numbers.load(Ordering::Relaxed),
             refused: by.counts.refused.load(Ordering::Relaxed),
         }
+    }
+
+    #[cfg(feature = "tls")]
+    fn certificate_expires_at(&self) -> Option<SystemTime> {
+        lock(&self.tls).as_ref()?.certificate_expires_at()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn certificate_expires_at(&self) -> Option<SystemTime> {
+        None
     }
 
     /// Its name and rules, as peers know them that come now.

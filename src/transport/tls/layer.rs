@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use rustls::HandshakeKind;
@@ -165,6 +165,12 @@ impl TlsHandle {
         let warnings = server.warnings.clone();
         *lock(&self.0.current) = Arc::new(server);
         Ok(warnings)
+    }
+
+    /// When the first certificate of the chain that is shown to Clients expires.
+    #[must_use]
+    pub fn certificate_expires_at(&self) -> Option<SystemTime> {
+        self.current().expires_at
     }
 
     fn current(&self) -> Arc<Server> {

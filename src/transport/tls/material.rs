@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
@@ -165,6 +165,7 @@ impl TlsMaterial {
         let mut errors = Vec::new();
         let mut warnings = Vec::new();
         let certified = self.certified(&provider, &mut warnings, &mut errors);
+        let expires_at = certified.as_ref().and_then(|certified| first_end(&certified.cert));
         let verifier = self.verifier(&provider, &mut warnings, &mut errors);
         let (Some(certified), true) = (certified, errors.is_empty()) else {
             return Err(TlsErrors(errors));
@@ -190,7 +191,7 @@ impl TlsMaterial {
             Arc::new(NoServerSessionStorage {})
         };
         let config = Arc::new(config);
-        Ok(Server { config, verifier, user_name: self.user_name, warnings })
+        Ok(Server { config, verifier, user_name: self.user_name, expires_at, warnings })
     }
 
     /// The certificate with its key.
@@ -384,7 +385,16 @@ pub(super) struct Server {
     pub(super) config: Arc<ServerConfig>,
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub(super) user_name: Option<CertificateName>,
+    /// When the first certificate of the Server's chain expires.
+    pub(super) expires_at: Option<SystemTime>,
     pub(super) warnings: Vec<String>,
+}
+
+/// When the first certificate of a chain expires.
+fn first_end(chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
+    let ends = chain.iter().filter_map(|certificate| names::validity(certificate));
+    let first = ends.map(|(_, until)| until).min()?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(first))
 }
 
 fn now() -> u64 {
