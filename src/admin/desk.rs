@@ -64,6 +64,13 @@ impl Runner {
     }
 }
 
+/// When the broker began: its clock counts from then.
+fn started_at(broker: &Broker) -> SystemTime {
+    let host = &broker.engine().host;
+    let (wall, age) = (host.wall(), Duration::from_millis(host.now().0));
+    wall.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 impl Desk {
     pub(super) fn new(
         broker: Broker,
@@ -74,7 +81,7 @@ impl Desk {
     ) -> Desk {
         Desk {
             streams: Arc::new(Semaphore::new(broker.limits().admin_streams_max)),
-            started_at: broker.engine().host.wall(),
+            started_at: started_at(&broker),
             broker,
             guard,
             operator,

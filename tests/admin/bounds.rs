@@ -190,3 +190,43 @@ fn while_and_after_the_broker_stops_it_is_alive_and_not_ready() {
     assert!(answer.error(503).contains("stopping"));
     assert_eq!(served.get("/api/v1/tail?filter=%23").status, 503);
 }
+
+/// A transport that keeps its thread until the sender is dropped.
+#[cfg(target_os = "linux")]
+struct Stuck(std::sync::mpsc::Receiver<()>);
+
+#[cfg(target_os = "linux")]
+impl hrotti::Transport for Stuck {
+    async fn accept(&mut self) -> std::io::Result<hrotti::transport::Incoming> {
+        let _ = self.0.recv();
+        std::future::pending().await
+    }
+
+    fn local_endpoint(&self) -> String {
+        "stuck".to_owned()
+    }
+}
+
+/// The listener has a loop of its own, so it can tell that another one is stuck.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_event_loop_that_is_stuck_is_noticed_and_does_not_hold_up_the_answer() {
+    let limits = Limits { admin_timeout: Duration::from_millis(200), ..Limits::default() };
+    let broker = hrotti::Broker::builder().limits(limits).event_loops(2).build();
+    let config = hrotti::AdminConfig::new("http://127.0.0.1:0").expect("a good URL");
+    let admin = block_on(hrotti::admin::Admin::serve(broker.clone(), config)).expect("a free port");
+    let served = Served { broker, admin };
+    assert_eq!(served.get("/livez").status, 200);
+    let (release, released) = std::sync::mpsc::channel();
+    block_on(served.broker.add_transport("stuck", Stuck(released))).expect("a free name");
+    let reply = loop {
+        let reply = served.get("/livez");
+        if reply.status != 200 {
+            break reply;
+        }
+    };
+    assert_eq!((reply.status, reply.text()), (503, "not live: an event loop runs no tasks\n"));
+    assert_eq!(served.get("/metrics").status, 200, "the rest is answered");
+    drop(release);
+    while served.get("/livez").status != 200 {}
+}
