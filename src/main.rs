@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         };
     }
     if let Some(old) = args.against.as_deref() {
-        return match against::lines_of_file(old, &config) {
+        return match against::lines_of(old, &config) {
             Ok(lines) => say(&lines, ExitCode::SUCCESS),
             Err(problem) => complain(&problem, 1),
         };

@@ -126,7 +126,13 @@ pub(super) fn shown(config: &Config) -> Vec<Setting> {
         }
     }
     let values = keys().filter_map(|key| {
-        let (value, default) = value(&key, config)?;
+        let (value, default) = match &key.kind {
+            // It has a line of its own in the output of `-check`.
+            Kind::Admin(_) if key.path == "admin.url" => {
+                (config.admin.as_ref()?.to_string(), String::new())
+            }
+            _ => value(&key, config)?,
+        };
         let is_default = value == default;
         // The query of such a URL may be secret, and the settings are logged and served.
         let is_url = key.path.starts_with("access.http.") && key.path.ends_with("Url");

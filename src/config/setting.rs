@@ -33,7 +33,14 @@ impl Setting {
     }
 
     /// The key of a setting of a listener, from what follows its name.
-    pub(crate) fn of_listener(name: &str, rest: &str) -> String {
+    ///
+    /// ```
+    /// use hrotti::config::Setting;
+    ///
+    /// assert_eq!(Setting::key_of_listener("my tcp", "qosMax"), "listeners.\"my tcp\".qosMax");
+    /// ```
+    #[must_use]
+    pub fn key_of_listener(name: &str, rest: &str) -> String {
         listener_key(&format!("listeners.{ANY_NAME}.{rest}"), name)
     }
 }

@@ -1,9 +1,20 @@
-//! `hrotti -check --against`: what a configuration would change. Nothing runs, and nothing is asked.
+//! `hrotti -check --against`: what a configuration would change in a file, or in a server that runs.
 
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use hrotti::config::{Config, Setting, difference};
 use serde_json::Value;
+use url::Url;
+
+/// The port of an admin listener whose URL has none.
+const ADMIN_PORT: u16 = 9884;
+
+/// How long a server may take for each step of its answer, and the most bytes of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The lines of the difference between what `text`, from `source`, holds and a configuration.
 ///
@@ -16,13 +27,44 @@ pub(crate) fn lines(text: &str, source: &str, new: &Config) -> Result<String, St
     Ok(if lines.is_empty() { "no change".to_owned() } else { lines.join("\n") })
 }
 
-/// As [`lines`], for a file.
-pub(crate) fn lines_of_file(path: &Path, new: &Config) -> Result<String, String> {
+/// As [`lines`], for a file, or for a server by the URL of its admin listener.
+pub(crate) fn lines_of(path: &Path, new: &Config) -> Result<String, String> {
     let name = path.display().to_string();
+    if let Some(url) = name.strip_prefix("http://").and(Url::parse(&name).ok()) {
+        let answer = ask(&url).map_err(|error| {
+            format!("{name}: the admin listener does not answer: {error}; check the URL that follows --against")
+        })?;
+        let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+            return Err(format!("{name}: the answer is not that of an admin listener"));
+        };
+        let status = head.lines().next().unwrap_or_default();
+        return match status.split(' ').nth(1) {
+            Some("200") => lines(body, &name, new),
+            Some("401") => Err(format!(
+                "{name}: the admin listener wants its token; save its answer to /api/v1/config in a file, and give the file"
+            )),
+            _ => Err(format!("{name}: the admin listener answers {status:?}: {}", body.trim())),
+        };
+    }
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!("{name}: cannot be read: {error}; check the path that follows --against")
     })?;
     lines(&text, &name, new)
+}
+
+/// The answer of a server to the question for its settings, with its head.
+fn ask(url: &Url) -> io::Result<String> {
+    let host = url.host_str().ok_or(io::ErrorKind::InvalidInput)?;
+    let port = url.port().unwrap_or(ADMIN_PORT);
+    let mut stream = TcpStream::connect((host.trim_matches(['[', ']']), port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let request =
+        format!("GET /api/v1/config HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// The settings in a text: a configuration, or the settings of a running server as its admin listener lists them.

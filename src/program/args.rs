@@ -28,8 +28,8 @@ pub(crate) struct Args {
     #[structopt(long)]
     pub(crate) check: bool,
 
-    /// With -check: print what would change from this file, a configuration or a list of settings from /api/v1/config
-    #[structopt(long, value_name = "PATH", parse(from_os_str), requires = "check")]
+    /// With -check: print what would change from this configuration, or in the server with this admin URL
+    #[structopt(long, value_name = "PATH or URL", parse(from_os_str), requires = "check")]
     pub(crate) against: Option<PathBuf>,
 
     /// Serve metrics, a JSON API and a page at this URL, for example http://127.0.0.1:9884

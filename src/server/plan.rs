@@ -2,7 +2,7 @@
 
 use super::State;
 use super::loaded::Loaded;
-use crate::config::{Change, Config, Holds, Setting, difference};
+use crate::config::{Change, Config, Holds, difference};
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
 use crate::net::bound::Material;
@@ -172,7 +172,7 @@ fn tls_contents(present: &State, config: &Config, loaded: &Loaded) -> Vec<Change
         };
         let changed = before.changed_texts(material).into_iter().filter(|(key, _)| was_named(key));
         changes.extend(changed.map(|(key, file)| Change::Contents {
-            key: Setting::of_listener(name, &format!("tls.{key}")),
+            key: crate::config::Setting::key_of_listener(name, &format!("tls.{key}")),
             file,
             holds: Holds::NewConnections,
         }));

@@ -87,10 +87,10 @@ fn a_check_against_a_file_prints_the_difference() {
         fs::write(&path, text).expect("a file for the test");
         path.display().to_string()
     };
-    let old = file("old.json", r#"{"listeners": {"a": {"url": "tcp://127.0.0.1:18"}}}"#);
+    let old = file("old.json", r#"{"listeners": {"a": {"url": "tcp://127.0.0.1:0"}}}"#);
     let new = file(
         "new.json",
-        r#"{"listeners": {"a": {"url": "tcp://127.0.0.1:18", "qosMax": 1}, "b": {"url": "tcp://127.0.0.1:19"}}}"#,
+        r#"{"listeners": {"a": {"url": "tcp://127.0.0.1:0", "qosMax": 1}, "b": {"url": "tcp://127.0.0.1:19"}}}"#,
     );
     let ended = run(&["-check", "-conf", &new, "--against", &old], None);
     let expected =
@@ -98,6 +98,21 @@ fn a_check_against_a_file_prints_the_difference() {
     assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), expected, ""));
     let ended = run(&["-check", "-conf", &new, "--against", &new], None);
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), "no change\n"));
+    // A server that runs, by its admin listener.
+    let mut program = Running::start(&["-conf", &old, "--admin", "http://127.0.0.1:0"], None);
+    let mut line = String::new();
+    while !line.starts_with("admin: ") {
+        line.clear();
+        assert_ne!(program.out.read_line(&mut line).expect("UTF-8"), 0, "the program ended");
+    }
+    let url = line.trim_end().trim_start_matches("admin: ");
+    let ended = run(&["-check", "-conf", &new, "--against", url], None);
+    let all = format!("{expected}! admin.url http://127.0.0.1:0 -> (none) (at the next start)\n");
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (Some(0), all.as_str(), ""));
+    program.signal("TERM");
+    assert_eq!(program.end().code, Some(0));
+    let ended = run(&["-check", "-conf", &new, "--against", url], None);
+    assert!(ended.code == Some(1) && ended.err.contains("does not answer"), "{ended:?}");
     let ended = run(&["-check", "-conf", &new, "--against", "no/such/file"], None);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.starts_with("no/such/file: cannot be read: "), "{ended:?}");
