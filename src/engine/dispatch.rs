@@ -551,7 +551,10 @@ impl Dispatch {
     /// The end that an order demands; `None` if the order is no end yet.
     pub(crate) fn ordered_end(&self) -> Option<End> {
         match self.link.mailbox.ordered()? {
-            Order::ShuttingDown if self.session.is_some() => None,
+            Order::ShuttingDown | Order::Displaced if self.session.is_some() => None,
+            Order::Displaced => Some(End::Broken(
+                "handshakes_max: its place before CONNECT was given to another peer",
+            )),
             Order::TakenOverMidPacket => {
                 Some(End::Broken("taken over by another Network Connection amid a packet"))
             }

@@ -20,22 +20,25 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Order {
+    /// It leaves its place among the peers before CONNECT to another one. Of no effect once CONNECT is accepted.
+    Displaced = 1,
     /// Its listener is stopped.
-    ListenerStopped = 1,
+    ListenerStopped = 2,
     /// The broker stops: waiting bytes are sent first.
-    ShuttingDown = 2,
+    ShuttingDown = 3,
     /// The access rules have changed and would not let the Client in.
-    NotCurrent = 3,
+    NotCurrent = 4,
     /// Another Network Connection has taken over the Session.
-    TakenOver = 4,
+    TakenOver = 5,
     /// As [`Order::TakenOver`], after part of a packet was sent: no DISCONNECT can follow it.
-    TakenOverMidPacket = 5,
+    TakenOverMidPacket = 6,
     /// The deadline of the stop has passed.
-    Abort = 6,
+    Abort = 7,
 }
 
 impl Order {
-    const ALL: [Order; 6] = [
+    const ALL: [Order; 7] = [
+        Order::Displaced,
         Order::ListenerStopped,
         Order::ShuttingDown,
         Order::NotCurrent,
@@ -47,6 +50,10 @@ impl Order {
     /// The fault that the Client is told.
     pub(crate) fn fault(self) -> Fault {
         match self {
+            Order::Displaced => Fault::Server(
+                ReasonCode::SERVER_BUSY,
+                "another peer needed the place of this one before its CONNECT",
+            ),
             Order::ListenerStopped => {
                 Fault::Server(ReasonCode::ADMINISTRATIVE_ACTION, "the listener is stopped")
             }

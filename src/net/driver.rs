@@ -48,6 +48,10 @@ const PACKET_STEPS: usize = 1;
 
 /// A peer's entry in the books of its listener. Its drop, at the end of the Network Connection, removes the entry.
 pub(crate) trait Admission: Send {
+    /// Before CONNECT is accepted, the broker waits for the peer, whose mailbox this is, since `now` or before.
+    fn peers_turn(&mut self, now: Timestamp, mailbox: &Arc<Mailbox>);
+    /// Before CONNECT is accepted, the peer waits for the broker.
+    fn brokers_turn(&mut self);
     /// CONNECT was accepted: the peer no longer counts towards `handshakes_max`.
     fn connected(&mut self);
 }
@@ -129,6 +133,9 @@ impl Driver {
         for _ in 0..ROUNDS_PER_TURN {
             let now = self.engine().now();
             if let Phase::Closing(closing) = &mut self.phase {
+                if self.dispatch.link.mailbox.ordered() == Some(Order::Displaced) {
+                    return TurnEnd::Done;
+                }
                 return match closing.poll(cx, &mut self.stream, &mut buffers.read, now) {
                     Poll::Ready(()) => TurnEnd::Done,
                     Poll::Pending => self.sleep(now),
@@ -221,6 +228,13 @@ impl Driver {
 
     /// Sets the time at which the task is woken at the latest.
     fn sleep(&mut self, now: Timestamp) -> TurnEnd {
+        if self.connect_by != Timestamp::NEVER {
+            if self.waits_for_the_policy() {
+                self.admission.brokers_turn();
+            } else {
+                self.admission.peers_turn(now, &self.dispatch.link.mailbox);
+            }
+        }
         let at = match &self.phase {
             Phase::Closing(closing) => closing.deadline(),
             Phase::Open | Phase::Draining => self.deadline(),
@@ -237,7 +251,7 @@ impl Driver {
         if let Some(end) = self.dispatch.ordered_end() {
             return Err(end);
         }
-        if self.dispatch.link.mailbox.ordered().is_some() {
+        if self.dispatch.link.mailbox.ordered() == Some(Order::ShuttingDown) {
             self.phase = Phase::Draining;
         }
         Ok(())

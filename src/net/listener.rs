@@ -12,24 +12,26 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
-use async_lock::{Semaphore, SemaphoreGuardArc};
 use futures_lite::future;
 use hashbrown::HashMap;
 use log::{debug, info, warn};
 
 use super::driver::{Admission, Driver};
+use super::newcomers::{Cleared, Newcomers, Place};
 use super::rates::AddressRates;
-use crate::counters::count_one;
+use crate::counters::{count_many, count_one};
 use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
 use crate::listener_rules::ListenerRules;
 use crate::network::Network;
+use crate::runtime::noting_computations;
 use crate::sync::lock;
+use crate::time::Timestamp;
 use crate::transport::tcp::is_exhausted;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsHandle;
-use crate::transport::{AcceptedBy, Incoming, PeerInfo, Transport};
+use crate::transport::{AcceptedBy, ByteStream, Handshake, Incoming, PeerInfo, Transport};
 
 /// The first pause after the transport could not accept.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -126,7 +128,7 @@ impl Listeners {
             listener,
             stopped,
             alive,
-            handshakes: Arc::new(Semaphore::new(engine.limits.handshakes_max.max(1))),
+            newcomers: Newcomers::new(engine.limits.handshakes_max),
         };
         engine.host.spawn(accepting.run(transport));
         Ok(endpoint)
@@ -225,7 +227,7 @@ struct Accepting {
     listener: Arc<Listener>,
     stopped: Receiver<()>,
     alive: Sender<()>,
-    handshakes: Arc<Semaphore>,
+    newcomers: Arc<Newcomers>,
 }
 
 impl Accepting {
@@ -237,23 +239,24 @@ impl Accepting {
             self.listener.by.name,
             self.listener.endpoints.join(" ")
         );
-        while let Some(permit) = self.unless_stopped(self.permit()).await {
-            match self.unless_stopped(contained(transport.accept())).await {
-                None => break,
-                Some(Ok(incoming)) => {
+        while let Some(next) = self.unless_stopped(contained(transport.accept())).await {
+            let Some(engine) = self.engine.upgrade() else { break };
+            match next {
+                Ok(incoming) => {
                     back_off = BACK_OFF_MIN;
-                    self.serve(incoming, permit);
+                    if self.serve(engine, incoming).await.is_none() {
+                        break;
+                    }
                     accepted += 1;
                     if accepted.is_multiple_of(ACCEPTED_PER_TURN) {
                         future::yield_now().await;
                     }
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     warn!(
                         "listener {:?} cannot accept: {error}; next try in {back_off:?}",
                         self.listener.by.name
                     );
-                    let Some(engine) = self.engine.upgrade() else { break };
                     self.unless_stopped(engine.host.sleep(back_off)).await;
                     back_off = (back_off * 2).min(BACK_OFF_MAX);
                 }
@@ -270,40 +273,56 @@ impl Accepting {
         future::or(stopped, async { Some(work.await) }).await
     }
 
-    /// Bounds the peers that are before CONNECT.
-    async fn permit(&self) -> SemaphoreGuardArc {
-        if let Some(permit) = self.handshakes.try_acquire_arc() {
-            return permit;
-        }
-        if let Some(engine) = self.engine.upgrade() {
-            count_one(&engine.counts.handshakes_waited);
-        }
-        self.handshakes.acquire_arc().await
-    }
-
-    /// Gives a peer its task.
-    fn serve(&self, incoming: Incoming, permit: SemaphoreGuardArc) {
-        let Some(engine) = self.engine.upgrade() else { return };
+    /// Gives a peer its task. `None` if the listener was stopped before there was a place for it.
+    async fn serve(&self, engine: Arc<Engine>, incoming: Incoming) -> Option<()> {
         let proxied = self.listener.may_be_a_proxy(&incoming.peer);
         // Before the handshake, which costs more than all else.
         if !proxied && !self.listener.lets_in(&engine, &incoming.peer) {
-            return;
+            return Some(());
         }
+        let place = match self.newcomers.take() {
+            Some(place) => place,
+            None => self.unless_stopped(self.make_room(&engine)).await?,
+        };
         let mailbox = Arc::new(Mailbox::of_listener(self.listener.by.number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
-        let guard = Entered {
+        let entered = Entered {
             number,
             listener: self.listener.clone(),
-            permit: Some(permit),
+            place: Some(place),
             _alive: self.alive.clone(),
         };
         if self.stopped.is_closed() {
             mailbox.order(Order::ListenerStopped);
         }
-        let stopped = self.stopped.clone();
-        let handshake = shake_hands(engine.clone(), incoming, mailbox, guard, stopped);
-        engine.host.spawn(Peer::ShakingHands(Box::pin(handshake)));
+        let shaking = ShakingHands::new(engine.clone(), incoming, mailbox, entered);
+        engine.host.spawn(Peer::ShakingHands(Box::new(shaking)));
+        Some(())
+    }
+
+    /// Waits for a place among the peers before CONNECT: that of one that has let the broker wait for long.
+    async fn make_room(&self, engine: &Engine) -> Place {
+        let mut waits = false;
+        loop {
+            let now = engine.now();
+            match self.newcomers.clear(now) {
+                Cleared::Some(left) => {
+                    count_many(&engine.counts.handshakes_displaced, left);
+                    return self.newcomers.wait().await;
+                }
+                Cleared::NotBefore(then) => {
+                    if !std::mem::replace(&mut waits, true) {
+                        count_one(&engine.counts.handshakes_waited);
+                    }
+                    let pause = Duration::from_millis(then.0.saturating_sub(now.0));
+                    let place = engine.host.timeout(pause, self.newcomers.wait()).await;
+                    if let Some(place) = place {
+                        return place;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -311,93 +330,132 @@ impl Accepting {
 /// the connection: what the handshake needed is given back.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that lasts")]
 enum Peer {
-    ShakingHands(Pin<Box<dyn Future<Output = Option<Driver>> + Send>>),
+    ShakingHands(Box<ShakingHands>),
     Connected(Driver),
+    Gone,
 }
 
 impl Future for Peer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Peer::ShakingHands(handshake) = &mut *self {
-            match ready!(handshake.as_mut().poll(cx)) {
+        if let Peer::ShakingHands(shaking) = &mut *self {
+            let ended = ready!(shaking.poll(cx));
+            let Peer::ShakingHands(shaken) = std::mem::replace(&mut *self, Peer::Gone) else {
+                return Poll::Ready(());
+            };
+            match ended.and_then(|stream| shaken.connected(stream)) {
                 Some(driver) => *self = Peer::Connected(driver),
                 None => return Poll::Ready(()),
             }
         }
         match &mut *self {
             Peer::Connected(driver) => Pin::new(driver).poll(cx),
-            Peer::ShakingHands(_) => Poll::Pending,
+            Peer::ShakingHands(_) | Peer::Gone => Poll::Ready(()),
         }
     }
 }
 
-/// Finishes a peer's handshake and makes the driver of its stream; `None` if the handshake failed.
-async fn shake_hands(
+/// A peer in the handshake of its transport. It has no timer of its own: most handshakes finish at once.
+struct ShakingHands {
     engine: Arc<Engine>,
-    incoming: Incoming,
+    handshake: Handshake,
+    peer: PeerInfo,
     mailbox: Arc<Mailbox>,
-    guard: Entered,
-    stopped: Receiver<()>,
-) -> Option<Driver> {
-    let Incoming { mut peer, handshake } = incoming;
-    peer.set_listener(&guard.listener.by);
-    let proxied = guard.listener.may_be_a_proxy(&peer);
-    let accepted_from = peer.address();
-    let mut handshake = Box::pin(contained(handshake));
-    // Most handshakes finish at once and need no timer.
-    let shaken = match future::poll_once(&mut handshake).await {
-        Some(done) => Some(done),
-        None => {
-            let limit = engine.limits.handshake_timeout;
-            let stop = async {
-                while stopped.recv().await.is_ok() {}
-                None
-            };
-            future::or(stop, engine.host.timeout(limit, handshake)).await
-        }
-    };
-    let stream = match shaken {
-        Some(Ok(mut stream)) => {
-            if let Some(learned) = stream.peer.take() {
-                peer = *learned;
-                peer.set_listener(&guard.listener.by);
-            }
-            stream
-        }
-        Some(Err(error)) => {
-            let counts = &engine.counts;
-            let exhausted = is_exhausted(&error);
-            count_one(if exhausted {
-                &counts.descriptors_exhausted
-            } else {
-                &counts.handshakes_failed
-            });
-            debug!("{peer}: the handshake failed: {}", escaped(&error));
-            return None;
-        }
-        None => {
-            if !stopped.is_closed() {
-                count_one(&engine.counts.handshakes_timed_out);
-            }
-            return None;
-        }
-    };
-    let unseen = proxied || peer.address() != accepted_from;
-    if unseen && !guard.listener.lets_in(&engine, &peer) {
-        return None;
-    }
-    Some(Driver::new(engine, stream, peer, mailbox, Box::new(guard)))
+    entered: Entered,
+    /// Set when it did not finish at once.
+    deadline: Option<Timestamp>,
 }
 
-/// A future of a transport, whose panic is an error of this peer, or of this attempt to accept one.
+impl ShakingHands {
+    fn new(
+        engine: Arc<Engine>,
+        incoming: Incoming,
+        mailbox: Arc<Mailbox>,
+        entered: Entered,
+    ) -> ShakingHands {
+        let Incoming { mut peer, handshake } = incoming;
+        peer.set_listener(&entered.listener.by);
+        ShakingHands { engine, handshake, peer, mailbox, entered, deadline: None }
+    }
+
+    /// Ready with the peer's stream, or with `None` if it is to be dropped.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<ByteStream>> {
+        self.mailbox.register(cx.waker());
+        if self.mailbox.ordered().is_some() {
+            return Poll::Ready(None);
+        }
+        let handshake = self.handshake.as_mut();
+        let (polled, computes) = noting_computations(|| poll_contained(handshake, cx));
+        match polled {
+            Poll::Ready(Ok(stream)) => Poll::Ready(Some(stream)),
+            Poll::Ready(Err(error)) => {
+                let counts = &self.engine.counts;
+                let exhausted = is_exhausted(&error);
+                count_one(if exhausted {
+                    &counts.descriptors_exhausted
+                } else {
+                    &counts.handshakes_failed
+                });
+                debug!("{}: the handshake failed: {}", self.peer, escaped(&error));
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.look_at_time(computes),
+        }
+    }
+
+    fn look_at_time(&mut self, computes: bool) -> Poll<Option<ByteStream>> {
+        let now = self.engine.now();
+        let timeout = self.engine.limits.handshake_timeout;
+        let deadline = *self.deadline.get_or_insert_with(|| now.plus(timeout));
+        if deadline <= now {
+            count_one(&self.engine.counts.handshakes_timed_out);
+            return Poll::Ready(None);
+        }
+        if let Some(place) = &mut self.entered.place {
+            if computes {
+                place.brokers_turn();
+            } else {
+                place.peers_turn(now, &self.mailbox);
+            }
+        }
+        self.engine.wheel.schedule_connection(deadline, now, &self.mailbox);
+        Poll::Pending
+    }
+
+    /// The driver of the peer's stream, unless the listener does not let the peer in.
+    fn connected(self, mut stream: ByteStream) -> Option<Driver> {
+        let ShakingHands { engine, mut peer, mailbox, mut entered, .. } = self;
+        let listener = &entered.listener;
+        let (proxied, accepted_from) = (listener.may_be_a_proxy(&peer), peer.address());
+        if let Some(learned) = stream.peer.take() {
+            peer = *learned;
+            peer.set_listener(&listener.by);
+        }
+        let unseen = proxied || peer.address() != accepted_from;
+        if unseen && !listener.lets_in(&engine, &peer) {
+            return None;
+        }
+        if let Some(place) = &mut entered.place {
+            place.brokers_turn();
+        }
+        Some(Driver::new(engine, stream, peer, mailbox, Box::new(entered)))
+    }
+}
+
+/// Polls a future of a transport, whose panic is an error of this peer, or of this attempt to accept one.
+fn poll_contained<T>(
+    work: Pin<&mut (impl Future<Output = io::Result<T>> + ?Sized)>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<T>> {
+    catch_unwind(AssertUnwindSafe(|| work.poll(cx)))
+        .unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
+}
+
+/// [`poll_contained`] as a future.
 async fn contained<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-            .unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
-    })
-    .await
+    std::future::poll_fn(|cx| poll_contained(work.as_mut(), cx)).await
 }
 
 /// An error may quote what the peer sent.
@@ -409,13 +467,26 @@ fn escaped(error: &io::Error) -> String {
 struct Entered {
     number: u64,
     listener: Arc<Listener>,
-    permit: Option<SemaphoreGuardArc>,
+    /// Until CONNECT is accepted.
+    place: Option<Place>,
     _alive: Sender<()>,
 }
 
 impl Admission for Entered {
+    fn peers_turn(&mut self, now: Timestamp, mailbox: &Arc<Mailbox>) {
+        if let Some(place) = &mut self.place {
+            place.peers_turn(now, mailbox);
+        }
+    }
+
+    fn brokers_turn(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.brokers_turn();
+        }
+    }
+
     fn connected(&mut self) {
-        self.permit = None;
+        self.place = None;
     }
 }
 

@@ -28,6 +28,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+use super::computing::Computers;
 use super::contained::{Contained, contain};
 
 /// Stands for the loop's own wake-up among the tokens of sockets.
@@ -84,6 +85,7 @@ thread_local! {
 struct Here {
     handle: Arc<Handle>,
     epoll: OwnedFd,
+    computers: Computers,
     /// Tasks that have just begun, or that a socket of this loop woke.
     by_sockets: RefCell<VecDeque<Runnable>>,
     /// Tasks that a task woke, itself or another, or another thread.
@@ -136,7 +138,8 @@ impl EventLoops {
     /// The operating system gives no thread or no descriptor. The threads that were started have ended then,
     /// and their descriptors are closed.
     pub(crate) fn start(count: usize) -> io::Result<EventLoops> {
-        EventLoops::start_with(count, start_one)
+        let computers = Computers::of_this_machine();
+        EventLoops::start_with(count, |number| start_one(number, &computers))
     }
 
     fn start_with(
@@ -195,11 +198,11 @@ enum Cause {
     Woken,
 }
 
-fn start_one(number: usize) -> io::Result<Loop> {
+fn start_one(number: usize, computers: &Computers) -> io::Result<Loop> {
     let (handle, epoll) = open()?;
-    let theirs = handle.clone();
+    let (theirs, computers) = (handle.clone(), computers.clone());
     let thread = thread::Builder::new().name(format!("hrotti-loop-{number}")).spawn(move || {
-        let here = Here::enter(theirs, epoll);
+        let here = Here::enter(theirs, epoll, computers);
         here.run();
         HERE.set(None);
     })?;
@@ -250,6 +253,11 @@ pub(crate) fn is_event_loop() -> bool {
     HERE.try_with(|here| here.borrow().is_some()).unwrap_or(false)
 }
 
+/// The threads for computations of the loop that this thread is.
+pub(super) fn computers() -> Option<Computers> {
+    HERE.try_with(|here| here.borrow().as_ref().map(|here| here.computers.clone())).ok().flatten()
+}
+
 /// The loop of this thread, if `handle` belongs to it.
 fn here(handle: &Arc<Handle>) -> Option<Rc<Here>> {
     let this = HERE.try_with(|here| here.borrow().clone()).ok().flatten()?;
@@ -258,10 +266,11 @@ fn here(handle: &Arc<Handle>) -> Option<Rc<Here>> {
 
 impl Here {
     /// Makes this thread the loop.
-    fn enter(handle: Arc<Handle>, epoll: OwnedFd) -> Rc<Here> {
+    fn enter(handle: Arc<Handle>, epoll: OwnedFd, computers: Computers) -> Rc<Here> {
         let here = Rc::new(Here {
             handle,
             epoll,
+            computers,
             by_sockets: RefCell::default(),
             by_tasks: RefCell::default(),
             next: Cell::new(0),

@@ -26,6 +26,8 @@ mod routes;
 struct Nobody;
 
 impl Admission for Nobody {
+    fn peers_turn(&mut self, _: Timestamp, _: &Arc<Mailbox>) {}
+    fn brokers_turn(&mut self) {}
     fn connected(&mut self) {}
 }
 

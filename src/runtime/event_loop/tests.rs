@@ -254,11 +254,12 @@ fn a_waker_that_panics_ends_nothing() {
 #[test]
 fn loops_that_were_started_end_when_a_later_one_cannot_be() {
     let mut started = Vec::new();
+    let computers = Computers::of_this_machine();
     let refused = EventLoops::start_with(5, |number| {
         if number == 3 {
             return Err(Errno::MFILE.into());
         }
-        let one = start_one(number)?;
+        let one = start_one(number, &computers)?;
         started.push(Arc::downgrade(&one.handle));
         Ok(one)
     });
@@ -280,7 +281,7 @@ impl Driven {
         let (handle, epoll) = open().unwrap();
         let one = Loop { handle: handle.clone(), thread: thread::spawn(|| {}) };
         let loops = EventLoops { loops: vec![one], next: AtomicUsize::new(0) };
-        Driven { here: Here::enter(handle, epoll), loops }
+        Driven { here: Here::enter(handle, epoll, Computers::of_this_machine()), loops }
     }
 
     /// What [`Here::run`] repeats.
@@ -387,4 +388,28 @@ fn a_socket_that_becomes_readable_waits_for_a_bounded_number_of_tasks() {
         // The rest of the turn in which it arrives, and the portions before it in the next.
         assert!(waited <= TASKS_PER_TURN + 2 * PORTION, "{waited} tasks were polled before it");
     }
+}
+
+/// The loop goes on with other tasks while one of its tasks awaits a computation.
+#[test]
+fn a_computation_runs_beside_the_loop_that_asks_for_it() {
+    let loops = EventLoops::start(1).unwrap();
+    let (release, blocked) = mpsc::channel::<()>();
+    let computed = run(&loops, async move {
+        let here = thread::current().id();
+        let work = move || (blocked.recv_timeout(SOON).is_ok(), thread::current().id());
+        let (released, there) = crate::runtime::compute(work).await;
+        assert_eq!(here, thread::current().id(), "the result comes to the loop");
+        released && there != here
+    });
+    let other = run(&loops, async move { release.send(()) });
+    assert!(other.recv_timeout(SOON).unwrap().is_ok());
+    assert!(computed.recv_timeout(SOON).unwrap());
+}
+
+#[test]
+fn a_thread_that_is_no_loop_computes_by_itself() {
+    let here = thread::current().id();
+    let work = || thread::current().id();
+    assert_eq!(futures_lite::future::block_on(crate::runtime::compute(work)), here);
 }
