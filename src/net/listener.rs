@@ -40,7 +40,7 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// Peers that are accepted before other tasks of the same thread have their turn.
-const ACCEPTED_PER_TURN: u64 = 16;
+const ACCEPTED_PER_TURN: u64 = 4;
 
 /// A listener of a [`Broker`](crate::Broker).
 #[derive(Debug, Clone, PartialEq, Eq)]

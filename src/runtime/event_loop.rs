@@ -7,8 +7,9 @@
 //! woken from elsewhere.
 //!
 //! A loop is fair: between two looks at its sockets it runs a bounded number of tasks for a bounded time, and
-//! those that a socket woke alternate with those that tasks woke, themselves among them. So a peer whose packet
-//! arrives waits for a bounded number of tasks, however many are ready. A panic ends the task that panics.
+//! those that a socket woke alternate with those that have just begun or that tasks woke, themselves among them. So a
+//! peer whose packet arrives waits for a bounded number of tasks, however many are ready and however many peers
+//! connect. A panic ends the task that panics.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -43,8 +44,8 @@ const TASKS_PER_TURN: usize = 64;
 /// Tasks of one queue that run before it is the other queue's turn, and between two looks at the clock.
 const PORTION: usize = 4;
 
-/// After so long no further portion begins before the next look at the sockets.
-const TURN_TIME: Duration = Duration::from_millis(1);
+/// After so long no further portion begins before the next look at the sockets, which takes less than a hundredth of it.
+const TURN_TIME: Duration = Duration::from_micros(100);
 
 /// A set of loops. Tasks are dealt out in turn. Dropping it ends the threads when they have nothing to do.
 pub(crate) struct EventLoops {
@@ -70,8 +71,7 @@ struct Handle {
 
 #[derive(Default)]
 struct Injected {
-    begun: Vec<Runnable>,
-    woken: Vec<Runnable>,
+    tasks: Vec<Runnable>,
     /// Sockets that were dropped on other threads.
     dropped: Vec<u64>,
 }
@@ -86,9 +86,9 @@ struct Here {
     handle: Arc<Handle>,
     epoll: OwnedFd,
     computers: Computers,
-    /// Tasks that have just begun, or that a socket of this loop woke.
+    /// Tasks that a socket of this loop woke.
     by_sockets: RefCell<VecDeque<Runnable>>,
-    /// Tasks that a task woke, itself or another, or another thread.
+    /// Tasks that have just begun, and those that a task woke, itself or another, or another thread.
     by_tasks: RefCell<VecDeque<Runnable>>,
     /// Which of the two the next portion comes from: 0 or 1.
     next: Cell<usize>,
@@ -171,10 +171,10 @@ impl EventLoops {
         };
         let handle = one.handle.clone();
         let (runnable, task) = async_task::spawn(Contained::new(future), move |runnable| {
-            handle.push(runnable, Cause::Woken);
+            handle.push(runnable);
         });
         task.detach();
-        one.handle.push(runnable, Cause::Begun);
+        one.handle.push(runnable);
     }
 
     fn stop(&self) {
@@ -189,13 +189,6 @@ impl Drop for EventLoops {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Why a task is ready.
-#[derive(Clone, Copy, PartialEq)]
-enum Cause {
-    Begun,
-    Woken,
 }
 
 fn start_one(number: usize, computers: &Computers) -> io::Result<Loop> {
@@ -225,16 +218,11 @@ fn open() -> io::Result<(Arc<Handle>, OwnedFd)> {
 
 impl Handle {
     /// Has the loop run a task: at the end of a queue, or from another thread.
-    fn push(self: &Arc<Self>, runnable: Runnable, cause: Cause) {
+    fn push(self: &Arc<Self>, runnable: Runnable) {
         match here(self) {
-            Some(here) => here.push(runnable, cause),
+            Some(here) => here.push(runnable),
             None => {
-                let mut injected = lock(&self.injected);
-                match cause {
-                    Cause::Begun => injected.begun.push(runnable),
-                    Cause::Woken => injected.woken.push(runnable),
-                }
-                drop(injected);
+                lock(&self.injected).tasks.push(runnable);
                 if self.asleep.swap(false, Ordering::SeqCst) {
                     self.sound_alarm();
                 }
@@ -318,8 +306,8 @@ impl Here {
         }
     }
 
-    fn push(&self, runnable: Runnable, cause: Cause) {
-        if cause == Cause::Begun || self.dispatching.get() {
+    fn push(&self, runnable: Runnable) {
+        if self.dispatching.get() {
             self.by_sockets.borrow_mut().push_back(runnable);
         } else {
             self.by_tasks.borrow_mut().push_back(runnable);
@@ -331,13 +319,12 @@ impl Here {
     }
 
     fn has_nothing_to_do(&self) -> bool {
-        self.nothing_is_ready() && lock(&self.handle.injected).is_empty()
+        self.nothing_is_ready() && lock(&self.handle.injected).tasks.is_empty()
     }
 
     fn take_injected(&self) {
-        let Injected { begun, woken, dropped } = std::mem::take(&mut *lock(&self.handle.injected));
-        self.by_sockets.borrow_mut().extend(begun);
-        self.by_tasks.borrow_mut().extend(woken);
+        let Injected { tasks, dropped } = std::mem::take(&mut *lock(&self.handle.injected));
+        self.by_tasks.borrow_mut().extend(tasks);
         for token in dropped {
             let source = self.sources.borrow_mut().remove(token);
             contain("the destructor of a waker", || drop(source));
@@ -376,14 +363,7 @@ impl Here {
     fn fall_asleep(&self) -> bool {
         self.handle.asleep.store(true, Ordering::SeqCst);
         let injected = lock(&self.handle.injected);
-        injected.is_empty() && !self.handle.stopped.load(Ordering::Acquire)
-    }
-}
-
-impl Injected {
-    /// Whether there is no task.
-    fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.woken.is_empty()
+        injected.tasks.is_empty() && !self.handle.stopped.load(Ordering::Acquire)
     }
 }
 
