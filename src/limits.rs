@@ -67,7 +67,9 @@ pub struct Limits {
     /// CONNECT is refused with 0x97 (3.x: 0x03), unless it takes over a connected Session (MQTT-3.1.4-3).
     pub connections_max: usize,
     /// Peers per listener that are in the transport's handshake or have not sent CONNECT. Default
-    /// 4 096, range 1 to 1 000 000 000. Further peers wait in the operating system's backlog.
+    /// 4 096, range 1 to 1 000 000 000. At the limit a further peer takes the place of the peer that has let the broker
+    /// wait longest, at least half a second; that one is dropped. While no peer has, further peers wait in the operating
+    /// system's backlog. A peer that waits for the broker, for the decision on its CONNECT for instance, keeps its place.
     pub handshakes_max: usize,
     /// Time for the transport's handshake. Default 10 s, range above 0 (which becomes 1 s) to
     /// 86 400 s. At the limit the peer is dropped.
@@ -419,7 +421,7 @@ pub(crate) const LIMITS: &[LimitKey] = &[
         "a further CONNECT is refused with 0x97 (3.x: 0x03), unless it takes over a connected Session"),
     limit!("limits.handshakesMax", handshakes_max, "peers", 1..=COUNT, AtOnce,
         "peers per listener that have not sent CONNECT",
-        "further peers wait in the operating system's backlog"),
+        "the peer that has let the broker wait longest, at least half a second, is dropped for the next one"),
     limit!("limits.handshakeTimeoutSecs", handshake_timeout, "seconds", 1..=DAY, NewConnections,
         "time for the transport's handshake",
         "the peer is dropped"),

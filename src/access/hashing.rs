@@ -329,6 +329,8 @@ impl Shared {
     fn serve(&self) {
         while let Some(job) = self.next() {
             job.run(self);
+            // Where processors are short, the threads that serve connections go before the next job.
+            thread::yield_now();
         }
     }
 

@@ -87,6 +87,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "turn_buffers",
             "closing",
             "driver",
+            "newcomers",
             "tls_files",
             "bound",
             "listener",
