@@ -143,8 +143,8 @@ pub struct Limits {
     /// status 431.
     pub ws_request_headers_max: u16,
     /// Threads that check passwords. Default 1, range 1 to 64. Further checks wait. Each may need the memory of
-    /// one check: 46 MiB for mosquitto's Argon2id hashes. A `HashingPool` with these limits has this bound and
-    /// the next.
+    /// one check: 46 MiB for mosquitto's Argon2id hashes, until 5 seconds after its last check. A `HashingPool` with
+    /// these limits has this bound and the next.
     pub hashing_threads: usize,
     /// CONNECTs that wait for the check of their passwords. Default 256, range 1 to 1 000 000. A further one, or that
     /// of the address with the most of them, is refused with 0x89 (3.x: 0x03).
