@@ -12,27 +12,29 @@ use std::time::{Duration, SystemTime};
 
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
-use async_lock::{Semaphore, SemaphoreGuardArc};
 use futures_lite::future;
 use hashbrown::HashMap;
 use log::{info, warn};
 
 use super::driver::{Admission, Driver};
+use super::newcomers::{Cleared, Newcomers, PATIENCE_MILLIS, Place};
 use super::rates::AddressRates;
-use crate::counters::count_one;
+use crate::counters::{count_many, count_one};
 use crate::engine::comings::Comer;
 use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
-use crate::limits::Limits;
 use crate::listener_rules::ListenerRules;
 use crate::network::Network;
 use crate::packet::{ProtocolVersion, ReasonCode};
+use crate::runtime::noting_computations;
 use crate::sync::lock;
+use crate::time::Timestamp;
 use crate::transport::tcp::is_exhausted;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsHandle;
-use crate::transport::{AcceptedBy, Incoming, ListeningSockets, PeerInfo, Transport};
+use crate::transport::{AcceptedBy, ByteStream, Handshake, Incoming};
+use crate::transport::{ListeningSockets, PeerInfo, Transport};
 
 /// The first pause after the transport could not accept.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -46,7 +48,7 @@ const RATE: &str = "address_connects_per_sec_max: the address connects too often
 const LATE: &str = "handshake_timeout: the handshake was not finished in time";
 
 /// Peers that are accepted before other tasks of the same thread have their turn.
-const ACCEPTED_PER_TURN: u64 = 16;
+const ACCEPTED_PER_TURN: u64 = 4;
 
 /// A listener of a [`Broker`](crate::Broker).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +115,7 @@ pub(crate) struct Listener {
     numbers: AtomicU64,
     addresses: Arc<Addresses>,
     /// Bounds the peers that are before CONNECT.
-    handshakes: Mutex<Arc<Semaphore>>,
+    newcomers: Arc<Newcomers>,
 }
 
 /// How an accept loop is ended.
@@ -157,7 +159,7 @@ impl Listeners {
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
             numbers: AtomicU64::new(0),
             addresses: self.addresses.clone(),
-            handshakes: Mutex::new(semaphore(&limits)),
+            newcomers: Newcomers::new(limits.handshakes_max),
         });
         {
             let mut all = lock(&self.all);
@@ -169,8 +171,8 @@ impl Listeners {
             }
             all.push(listener.clone());
         }
-        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive, ends };
-        engine.host.spawn(accepting.run(transport));
+        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive };
+        engine.host.spawn(accepting.run(transport, ends));
         Ok(endpoint)
     }
 
@@ -190,8 +192,8 @@ impl Listeners {
             *lock(&listener.tls) = transport.tls();
         }
         std::mem::replace(&mut *lock(&listener.accepting), accept_loop).stop.close();
-        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive, ends };
-        engine.host.spawn(accepting.run(transport));
+        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive };
+        engine.host.spawn(accepting.run(transport, ends));
         true
     }
 
@@ -211,8 +213,7 @@ impl Listeners {
         let limits = engine.limits();
         let all = lock(&self.all);
         for listener in all.iter() {
-            // Peers in a handshake keep their permits of the semaphore before.
-            *lock(&listener.handshakes) = semaphore(&limits);
+            listener.newcomers.set_max(limits.handshakes_max);
         }
         *lock(&self.addresses) = AddressRates::new(&limits, &engine.hasher).map(Arc::new);
     }
@@ -373,10 +374,6 @@ impl fmt::Debug for Listener {
     }
 }
 
-fn semaphore(limits: &Limits) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(limits.handshakes_max.max(1)))
-}
-
 impl AcceptLoop {
     fn new() -> (AcceptLoop, Ends) {
         let (stop, stopped) = async_channel::bounded(1);
@@ -396,189 +393,288 @@ struct Accepting {
     engine: Weak<Engine>,
     listener: Arc<Listener>,
     alive: Sender<()>,
-    ends: Ends,
 }
 
 impl Accepting {
-    async fn run<T: Transport>(self, mut transport: T) {
-        let mut back_off = BACK_OFF_MIN;
-        let mut accepted = 0_u64;
+    async fn run<T: Transport>(self, mut transport: T, ends: Ends) {
         info!(
             "listener {:?} accepts on {}",
             self.listener.name,
             transport.local_endpoints().join(" ")
         );
-        while let Some(permit) = self.unless_stopped(self.permit()).await {
-            match self.unless_stopped(contained(transport.accept())).await {
-                None => break,
-                Some(Ok(incoming)) => {
-                    back_off = BACK_OFF_MIN;
-                    self.serve(incoming, permit);
-                    accepted += 1;
-                    if accepted.is_multiple_of(ACCEPTED_PER_TURN) {
-                        future::yield_now().await;
-                    }
-                }
-                Some(Err(error)) => {
-                    warn!(
-                        "listener {:?} cannot accept: {error}; next try in {back_off:?}",
-                        self.listener.name
-                    );
-                    let Some(engine) = self.engine.upgrade() else { break };
-                    self.unless_stopped(engine.host.sleep(back_off)).await;
-                    back_off = (back_off * 2).min(BACK_OFF_MAX);
-                }
-            }
-        }
+        let last = self.accept(&mut transport, &ends).await;
         // Before the word that the address is free.
         drop(transport);
+        drop(ends);
+        if let Some((engine, shaking)) = last {
+            // It came before the end of the accept loop, so another one that goes on at this address cannot take it.
+            let room = self.make_room(&engine);
+            if let Some(place) = unless_closed(&self.listener.stopped, room).await {
+                shaking.begin(place);
+            }
+        }
         if self.listener.stopped.is_closed() {
             info!("listener {:?} has stopped", self.listener.name);
         }
     }
 
-    async fn unless_stopped<R>(&self, work: impl Future<Output = R>) -> Option<R> {
-        let stopped = async {
-            while self.ends.stopped.recv().await.is_ok() {}
-            None
-        };
-        future::or(stopped, async { Some(work.await) }).await
+    /// Accepts peers until the loop is ended. Returns a peer that had no place yet.
+    async fn accept<T: Transport>(
+        &self,
+        transport: &mut T,
+        ends: &Ends,
+    ) -> Option<(Arc<Engine>, ShakingHands)> {
+        let mut back_off = BACK_OFF_MIN;
+        let mut accepted = 0_u64;
+        while let Some(next) = unless_closed(&ends.stopped, contained(transport.accept())).await {
+            let engine = self.engine.upgrade()?;
+            match next {
+                Ok(incoming) => {
+                    back_off = BACK_OFF_MIN;
+                    if let Some(shaking) = self.enter(&engine, incoming) {
+                        let place = match self.listener.newcomers.take() {
+                            Some(place) => Some(place),
+                            None => unless_closed(&ends.stopped, self.make_room(&engine)).await,
+                        };
+                        let Some(place) = place else { return Some((engine, shaking)) };
+                        shaking.begin(place);
+                    }
+                    accepted += 1;
+                    if accepted.is_multiple_of(ACCEPTED_PER_TURN) {
+                        future::yield_now().await;
+                    }
+                }
+                Err(error) => {
+                    warn!(
+                        "listener {:?} cannot accept: {error}; next try in {back_off:?}",
+                        self.listener.name
+                    );
+                    unless_closed(&ends.stopped, engine.host.sleep(back_off)).await;
+                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                }
+            }
+        }
+        None
     }
 
-    /// Bounds the peers that are before CONNECT.
-    async fn permit(&self) -> SemaphoreGuardArc {
-        let handshakes = lock(&self.listener.handshakes).clone();
-        if let Some(permit) = handshakes.try_acquire_arc() {
-            return permit;
-        }
-        if let Some(engine) = self.engine.upgrade() {
-            count_one(&engine.counts.handshakes_waited);
-        }
-        handshakes.acquire_arc().await
-    }
-
-    /// Gives a peer its task.
-    fn serve(&self, incoming: Incoming, permit: SemaphoreGuardArc) {
-        let Some(engine) = self.engine.upgrade() else { return };
-        let proxied = self.listener.may_be_a_proxy(&incoming.peer);
+    /// Enters a peer in the books of the listener, unless the listener does not let it in.
+    fn enter(&self, engine: &Arc<Engine>, incoming: Incoming) -> Option<ShakingHands> {
+        let unseen = self.listener.may_be_a_proxy(&incoming.peer);
         // Before the handshake, which costs more than all else.
-        if !proxied && !self.listener.lets_in(&engine, &incoming.peer) {
-            return;
+        if !unseen && !self.listener.lets_in(engine, &incoming.peer) {
+            return None;
         }
         let mailbox = Arc::new(Mailbox::of_listener(self.listener.by().number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
         engine.traffic.socket_accepted();
-        let guard = Entered {
+        let entered = Entered {
             engine: self.engine.clone(),
             number,
             listener: self.listener.clone(),
-            permit: Some(permit),
+            place: None,
             _alive: self.alive.clone(),
         };
-        let stopped = self.listener.stopped.clone();
-        if stopped.is_closed() {
+        if self.listener.stopped.is_closed() {
             mailbox.order(Order::ListenerStopped);
         }
-        let handshake = shake_hands(engine.clone(), incoming, mailbox, guard, stopped);
-        engine.host.spawn(Peer::ShakingHands(Box::pin(handshake)));
+        Some(ShakingHands::new(engine.clone(), incoming, unseen, mailbox, entered))
     }
+
+    /// Waits for a place among the peers before CONNECT: that of one that has let the broker wait for long.
+    async fn make_room(&self, engine: &Engine) -> Place {
+        let newcomers = &self.listener.newcomers;
+        let mut waits = false;
+        loop {
+            let now = engine.now();
+            let next_look = match newcomers.clear(now) {
+                Cleared::Some(left) => {
+                    count_many(&engine.counts.handshakes_displaced, left);
+                    Timestamp(now.0 + PATIENCE_MILLIS)
+                }
+                Cleared::NotBefore(then) => {
+                    if !std::mem::replace(&mut waits, true) {
+                        count_one(&engine.counts.handshakes_waited);
+                    }
+                    then
+                }
+            };
+            let pause = Duration::from_millis(next_look.0.saturating_sub(now.0));
+            if let Some(place) = engine.host.timeout(pause, newcomers.wait()).await {
+                return place;
+            }
+        }
+    }
+}
+
+/// What `work` returns; `None` if the channel is closed before.
+async fn unless_closed<R>(stopped: &Receiver<()>, work: impl Future<Output = R>) -> Option<R> {
+    let stopped = async {
+        while stopped.recv().await.is_ok() {}
+        None
+    };
+    future::or(stopped, async { Some(work.await) }).await
 }
 
 /// One peer: handshake, then the connection. One task for both, and while it is connected no larger than
 /// the connection: what the handshake needed is given back.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that lasts")]
 enum Peer {
-    ShakingHands(Pin<Box<dyn Future<Output = Option<Driver>> + Send>>),
+    ShakingHands(Box<ShakingHands>),
     Connected(Driver),
+    Gone,
 }
 
 impl Future for Peer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Peer::ShakingHands(handshake) = &mut *self {
-            match ready!(handshake.as_mut().poll(cx)) {
+        if let Peer::ShakingHands(shaking) = &mut *self {
+            let ended = ready!(shaking.poll(cx));
+            let Peer::ShakingHands(shaken) = std::mem::replace(&mut *self, Peer::Gone) else {
+                return Poll::Ready(());
+            };
+            match ended.and_then(|stream| shaken.connected(stream)) {
                 Some(driver) => *self = Peer::Connected(driver),
                 None => return Poll::Ready(()),
             }
         }
         match &mut *self {
             Peer::Connected(driver) => Pin::new(driver).poll(cx),
-            Peer::ShakingHands(_) => Poll::Pending,
+            Peer::ShakingHands(_) | Peer::Gone => Poll::Ready(()),
         }
     }
 }
 
-/// Finishes a peer's handshake and makes the driver of its stream; `None` if the handshake failed.
-async fn shake_hands(
+/// A peer in the handshake of its transport. It has no timer of its own: most handshakes finish at once.
+struct ShakingHands {
     engine: Arc<Engine>,
-    incoming: Incoming,
+    handshake: Handshake,
+    peer: PeerInfo,
+    /// Whether its listener has still to look at its address.
+    unseen: bool,
     mailbox: Arc<Mailbox>,
-    guard: Entered,
-    stopped: Receiver<()>,
-) -> Option<Driver> {
-    let Incoming { mut peer, handshake } = incoming;
-    peer.set_listener(&guard.listener.by());
-    let proxied = guard.listener.may_be_a_proxy(&peer);
-    let accepted_from = peer.address();
-    let mut handshake = Box::pin(contained(handshake));
-    // Most handshakes finish at once and need no timer.
-    let shaken = match future::poll_once(&mut handshake).await {
-        Some(done) => Some(done),
-        None => {
-            let limit = engine.limits().handshake_timeout;
-            let stop = async {
-                while stopped.recv().await.is_ok() {}
-                None
-            };
-            future::or(stop, engine.host.timeout(limit, handshake)).await
-        }
-    };
-    let stream = match shaken {
-        Some(Ok(mut stream)) => {
-            if let Some(learned) = stream.peer.take() {
-                peer = *learned;
-                peer.set_listener(&guard.listener.by());
-            }
-            stream
-        }
-        Some(Err(error)) => {
-            let (comings, comer) = (&engine.comings, Comer::unknown(&peer));
-            let why = format!("the handshake failed: {error}");
-            if is_exhausted(&error) {
-                // The transport writes that to the log, and less often.
-                count_one(&engine.counts.descriptors_exhausted);
-                comings.announce_refusal(comer, ReasonCode::SERVER_UNAVAILABLE, &why);
-            } else {
-                count_one(&engine.counts.handshakes_failed);
-                comings.refused(comer, ReasonCode::UNSPECIFIED_ERROR, &why);
-            }
-            return None;
-        }
-        None => {
-            if !stopped.is_closed() {
-                count_one(&engine.counts.handshakes_timed_out);
-                guard.listener.refused(&engine, &peer, ReasonCode::UNSPECIFIED_ERROR, LATE);
-            }
-            return None;
-        }
-    };
-    let unseen = proxied || peer.address() != accepted_from;
-    if unseen && !guard.listener.lets_in(&engine, &peer) {
-        return None;
-    }
-    Some(Driver::new(engine, stream, peer, mailbox, Box::new(guard)))
+    entered: Entered,
+    /// Set when it did not finish at once.
+    deadline: Option<Timestamp>,
 }
 
-/// A future of a transport, whose panic is an error of this peer, or of this attempt to accept one.
+impl ShakingHands {
+    fn new(
+        engine: Arc<Engine>,
+        incoming: Incoming,
+        unseen: bool,
+        mailbox: Arc<Mailbox>,
+        entered: Entered,
+    ) -> ShakingHands {
+        let Incoming { mut peer, handshake } = incoming;
+        peer.set_listener(&entered.listener.by());
+        ShakingHands { engine, handshake, peer, unseen, mailbox, entered, deadline: None }
+    }
+
+    /// Gives the peer its task.
+    fn begin(mut self, place: Place) {
+        self.entered.place = Some(place);
+        let engine = self.engine.clone();
+        engine.host.spawn(Peer::ShakingHands(Box::new(self)));
+    }
+
+    /// Ready with the peer's stream, or with `None` if it is to be dropped.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<ByteStream>> {
+        self.mailbox.register(cx.waker());
+        match self.mailbox.ordered() {
+            // Its driver looks at the rules.
+            None | Some(Order::ListenerRules) => {}
+            Some(Order::Displaced) => {
+                let fault = Order::Displaced.fault();
+                self.refused(fault.reason(), fault.detail());
+                return Poll::Ready(None);
+            }
+            Some(_) => return Poll::Ready(None),
+        }
+        let handshake = self.handshake.as_mut();
+        let (polled, computes) = noting_computations(|| poll_contained(handshake, cx));
+        match polled {
+            Poll::Ready(Ok(stream)) => Poll::Ready(Some(stream)),
+            Poll::Ready(Err(error)) => {
+                self.failed(&error);
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.look_at_time(computes),
+        }
+    }
+
+    fn failed(&self, error: &io::Error) {
+        let engine = &self.engine;
+        let why = format!("the handshake failed: {error}");
+        if is_exhausted(error) {
+            // The transport writes that to the log, and less often.
+            count_one(&engine.counts.descriptors_exhausted);
+            let comer = Comer::unknown(&self.peer);
+            engine.comings.announce_refusal(comer, ReasonCode::SERVER_UNAVAILABLE, &why);
+        } else {
+            count_one(&engine.counts.handshakes_failed);
+            self.refused(ReasonCode::UNSPECIFIED_ERROR, &why);
+        }
+    }
+
+    fn refused(&self, code: ReasonCode, why: &str) {
+        self.entered.listener.refused(&self.engine, &self.peer, code, why);
+    }
+
+    fn look_at_time(&mut self, computes: bool) -> Poll<Option<ByteStream>> {
+        let now = self.engine.now();
+        let deadline = match self.deadline {
+            Some(deadline) => deadline,
+            None => *self.deadline.insert(now.plus(self.engine.limits().handshake_timeout)),
+        };
+        if deadline <= now {
+            count_one(&self.engine.counts.handshakes_timed_out);
+            self.refused(ReasonCode::UNSPECIFIED_ERROR, LATE);
+            return Poll::Ready(None);
+        }
+        if let Some(place) = &mut self.entered.place {
+            if computes {
+                place.brokers_turn();
+            } else {
+                place.peers_turn(now, &self.mailbox);
+            }
+        }
+        self.engine.wheel.schedule_connection(deadline, now, &self.mailbox);
+        Poll::Pending
+    }
+
+    /// The driver of the peer's stream, unless the listener does not let the peer in.
+    fn connected(self, mut stream: ByteStream) -> Option<Driver> {
+        let ShakingHands { engine, mut peer, mut unseen, mailbox, mut entered, .. } = self;
+        if let Some(learned) = stream.peer.take() {
+            unseen |= learned.address() != peer.address();
+            peer = *learned;
+            peer.set_listener(&entered.listener.by());
+        }
+        if unseen && !entered.listener.lets_in(&engine, &peer) {
+            return None;
+        }
+        if let Some(place) = &mut entered.place {
+            place.brokers_turn();
+        }
+        Some(Driver::new(engine, stream, peer, mailbox, Box::new(entered)))
+    }
+}
+
+/// Polls a future of a transport, whose panic is an error of this peer, or of this attempt to accept one.
+fn poll_contained<T>(
+    work: Pin<&mut (impl Future<Output = io::Result<T>> + ?Sized)>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<T>> {
+    catch_unwind(AssertUnwindSafe(|| work.poll(cx)))
+        .unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
+}
+
+/// [`poll_contained`] as a future.
 async fn contained<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-            .unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
-    })
-    .await
+    std::future::poll_fn(|cx| poll_contained(work.as_mut(), cx)).await
 }
 
 /// A connection's entry in the books of its listener; its drop removes the entry.
@@ -586,13 +682,26 @@ struct Entered {
     engine: Weak<Engine>,
     number: u64,
     listener: Arc<Listener>,
-    permit: Option<SemaphoreGuardArc>,
+    /// Until CONNECT is accepted.
+    place: Option<Place>,
     _alive: Sender<()>,
 }
 
 impl Admission for Entered {
+    fn peers_turn(&mut self, now: Timestamp, mailbox: &Arc<Mailbox>) {
+        if let Some(place) = &mut self.place {
+            place.peers_turn(now, mailbox);
+        }
+    }
+
+    fn brokers_turn(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.brokers_turn();
+        }
+    }
+
     fn connected(&mut self) {
-        self.permit = None;
+        self.place = None;
     }
 }
 

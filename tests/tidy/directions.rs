@@ -90,6 +90,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "turn_buffers",
             "closing",
             "driver",
+            "newcomers",
             "tls_files",
             "bound",
             "listener",
