@@ -51,11 +51,7 @@ pub(crate) fn page() -> String {
     page.control("SH", ["OPTIONS"]);
     options(&mut page, &app);
     page.control("SH", ["COMMANDS"]);
-    for command in &app.p.subcommands {
-        page.control("SS", [synopsis(command).as_str()]);
-        paragraphs(&mut page, about(command));
-        options(&mut page, command);
-    }
+    commands(&mut page, "", &app);
     for (title, items) in REST {
         page.control("SH", [*title]);
         for (term, text) in *items {
@@ -113,6 +109,16 @@ fn paragraphs(page: &mut Roff, text: &str) {
     for paragraph in text.split("\n\n") {
         page.control("PP", []);
         page.text([roman(paragraph.replace('\n', " "))]);
+    }
+}
+
+/// The commands of a command line, each followed by its own. `before` is what stands before their names.
+fn commands(page: &mut Roff, before: &str, app: &App<'_, '_>) {
+    for command in &app.p.subcommands {
+        page.control("SS", [format!("{before}{}", synopsis(command)).as_str()]);
+        paragraphs(page, about(command));
+        options(page, command);
+        commands(page, &format!("{before}{} ", command.p.meta.name), command);
     }
 }
 
@@ -191,6 +197,7 @@ mod tests {
                 .find(|line| line.starts_with(".SS") && line.contains(&synopsis(command)));
             assert!(heading.is_some(), "{}: {page}", command.p.meta.name);
         }
+        assert!(page.contains("ctl clients"), "{page}");
         assert!(all_flags(&app).contains(&"--conf".to_owned()));
         assert!(page.contains("-H") && page.contains("sha512-pbkdf2"), "passwd: {page}");
     }
