@@ -11,7 +11,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::digest;
 use ring::pbkdf2;
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::kept_memory;
 
@@ -311,7 +311,7 @@ fn compute(method: HashMethod, salt: &[u8], password: &[u8], hash: &mut [u8]) ->
             let (used, _) = blocks.split_at_mut(count);
             let done =
                 argon2.hash_password_into_with_memory(password, salt, &mut *hash, &mut *used);
-            used.iter_mut().for_each(|block| block.zeroize());
+            used.iter_mut().for_each(Zeroize::zeroize);
             if blocks.len() <= KEPT_BLOCKS_MAX {
                 kept_memory::keep(blocks);
             }

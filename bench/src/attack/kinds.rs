@@ -12,7 +12,7 @@ use crate::tls::{self, Client, Tls};
 pub(super) struct Attack {
     pub(super) name: &'static str,
     /// What each connection does, in words.
-    does: &'static str,
+    pub(super) does: &'static str,
     pub(super) over: Transport,
     /// Connections at once; for each that ends there is another.
     pub(super) at_once: usize,
