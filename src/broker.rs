@@ -19,7 +19,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
 use crate::listener_rules::ListenerRules;
-use crate::net::listener::{ListenerInfo, Listeners};
+use crate::net::listener::{Listener, ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
 use crate::traffic::Traffic;
 use crate::transport::{ListeningSocket, Transport};
@@ -345,7 +345,7 @@ impl Broker {
         &self.last.engine
     }
 
-    pub(crate) fn listening(&self) -> &Listeners {
+    pub(crate) fn listening(&self) -> &Arc<Listeners> {
         &self.last.listeners
     }
 
@@ -448,7 +448,9 @@ impl Broker {
         transport: T,
         rules: ListenerRules,
     ) -> Result<String, ListenerError> {
-        self.accept_on(name, transport, rules)
+        let endpoint = transport.local_endpoint();
+        self.accept_on(name, transport, rules)?;
+        Ok(endpoint)
     }
 
     /// [`Broker::add_transport_with`], which waits for nothing.
@@ -457,13 +459,13 @@ impl Broker {
         name: &str,
         transport: T,
         rules: ListenerRules,
-    ) -> Result<String, ListenerError> {
+    ) -> Result<Arc<Listener>, ListenerError> {
         if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
         }
         let endpoints = transport.local_endpoints();
         let added = self.listening().add(self.engine(), name, transport, rules);
-        let endpoint = added.map_err(ListenerError::NameInUse)?;
+        let listener = added.map_err(ListenerError::NameInUse)?;
         // A stop that began meanwhile may have missed it.
         if self.engine().is_stopping() {
             if let Some(late) = self.listening().take(name) {
@@ -474,7 +476,7 @@ impl Broker {
         }
         let engine = self.engine();
         engine.announcer.announce(|| Happening::ListenerAdded { name: name.to_owned(), endpoints });
-        Ok(endpoint)
+        Ok(listener)
     }
 
     /// Stops a listener: frees its address and disconnects all Clients that connected through it (MQTT 5: 0x98).
