@@ -503,7 +503,9 @@ impl Broker {
         listener.stop_accepting();
         listener.order(Order::ListenerStopped);
         let (engine, name) = (self.engine().clone(), name.to_owned());
-        Ok(async move {
+        let (gone, wait) = async_channel::bounded::<()>(1);
+        // A task of its own, so that the stop comes to its end whether anybody waits for it or not.
+        self.engine().host.spawn_aside(async move {
             let timeout = engine.limits().stop_timeout;
             if engine.host.timeout(timeout, listener.gone()).await.is_none() {
                 listener.order(Order::Abort);
@@ -511,7 +513,10 @@ impl Broker {
             }
             let stopped = || Happening::ListenerStopped { name };
             engine.announcer.announce(stopped);
-        })
+            drop(gone);
+        });
+        // Nothing is ever sent: the channel ends with the task.
+        Ok(async move { while wait.recv().await.is_ok() {} })
     }
 
     /// Replaces certificate, key, authorities and revocation lists of a TLS listener together, and what it demands of
