@@ -5,6 +5,7 @@ use super::*;
 use crate::engine::access::AccessControl;
 use crate::host::Host;
 use crate::host::by_hand::ByHand;
+use crate::limits::Limits;
 use crate::transport::memory::MemoryTransport;
 
 fn engine(limits: Limits) -> Arc<Engine> {
