@@ -96,7 +96,8 @@ pub(crate) struct Listener {
     /// Its name and rules, as peers know them that come now.
     by: Mutex<Arc<AcceptedBy>>,
     endpoints: Vec<String>,
-    sockets: ListeningSockets,
+    /// Those of the present transport.
+    sockets: Mutex<ListeningSockets>,
     url: Option<String>,
     since: SystemTime,
     /// The material of a TLS listener.
@@ -105,9 +106,7 @@ pub(crate) struct Listener {
     /// Closed to end it: no peer is accepted, and handshakes end.
     stop: Sender<()>,
     stopped: Receiver<()>,
-    /// Every accept loop and every connection has a clone; `None` after the stop.
-    alive: Mutex<Option<Sender<()>>>,
-    /// Closed when all of those are gone.
+    /// Closed when all accept loops and connections are gone.
     gone: Receiver<()>,
     /// The present accept loop.
     accepting: Mutex<AcceptLoop>,
@@ -120,6 +119,8 @@ pub(crate) struct Listener {
 
 /// How an accept loop is ended.
 struct AcceptLoop {
+    /// Every accept loop and every connection has a clone; `None` after the stop.
+    alive: Option<Sender<()>>,
     /// Closed to end it.
     stop: Sender<()>,
     /// Closed when its transport is gone.
@@ -127,33 +128,30 @@ struct AcceptLoop {
 }
 
 impl Listeners {
-    /// Adds a transport under a name that is not in use and begins to accept. Gives the name back if it is
-    /// in use.
+    /// Adds a transport under a name that is not in use and begins to accept. Gives the name back if it is in use.
     pub(crate) fn add<T: Transport>(
         &self,
         engine: &Arc<Engine>,
         name: &str,
         transport: T,
         rules: ListenerRules,
-    ) -> Result<String, String> {
+    ) -> Result<Arc<Listener>, String> {
         let limits = engine.limits();
-        let endpoint = transport.local_endpoint();
         let (stop, stopped) = async_channel::bounded(1);
         let (alive, gone) = async_channel::bounded(1);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        let (accept_loop, ends) = AcceptLoop::new();
+        let (accept_loop, ends) = AcceptLoop::new(alive.clone());
         let listener = Arc::new(Listener {
             name: name.into(),
             by: Mutex::new(Arc::new(AcceptedBy::new(name, rules, number))),
             endpoints: transport.local_endpoints(),
-            sockets: transport.sockets(),
+            sockets: Mutex::new(transport.sockets()),
             url: transport.url(),
             since: engine.host.wall(),
             #[cfg(feature = "tls")]
             tls: Mutex::new(transport.tls()),
             stop,
             stopped,
-            alive: Mutex::new(Some(alive.clone())),
             gone,
             accepting: Mutex::new(accept_loop),
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
@@ -171,9 +169,10 @@ impl Listeners {
             }
             all.push(listener.clone());
         }
+        let added = listener.clone();
         let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive };
         engine.host.spawn(accepting.run(transport, ends));
-        Ok(endpoint)
+        Ok(added)
     }
 
     /// Accepts on another transport from now on. The connections stay. `false` if there is no such listener, or it is
@@ -185,13 +184,22 @@ impl Listeners {
         transport: T,
     ) -> bool {
         let Some(listener) = self.find(name) else { return false };
-        let Some(alive) = lock(&listener.alive).clone() else { return false };
-        let (accept_loop, ends) = AcceptLoop::new();
+        let sockets = transport.sockets();
+        #[cfg(feature = "tls")]
+        let tls = transport.tls();
+        let (alive, ends) = {
+            // A stop closes the loop that it finds here, so none begins behind it.
+            let mut present = lock(&listener.accepting);
+            let Some(alive) = present.alive.clone() else { return false };
+            let (next, ends) = AcceptLoop::new(alive.clone());
+            std::mem::replace(&mut *present, next).stop.close();
+            (alive, ends)
+        };
+        *lock(&listener.sockets) = sockets;
         #[cfg(feature = "tls")]
         {
-            *lock(&listener.tls) = transport.tls();
+            *lock(&listener.tls) = tls;
         }
-        std::mem::replace(&mut *lock(&listener.accepting), accept_loop).stop.close();
         let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive };
         engine.host.spawn(accepting.run(transport, ends));
         true
@@ -215,7 +223,12 @@ impl Listeners {
         for listener in all.iter() {
             listener.newcomers.set_max(limits.handshakes_max);
         }
-        *lock(&self.addresses) = AddressRates::new(&limits, &engine.hasher).map(Arc::new);
+        let mut addresses = lock(&self.addresses);
+        // With the same limit, the addresses keep what they have used of it.
+        let rate = addresses.as_ref().map_or(0, |rates| rates.rate());
+        if rate != u64::from(limits.address_connects_per_sec_max) {
+            *addresses = AddressRates::new(&limits, &engine.hasher).map(Arc::new);
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Listener>> {
@@ -258,8 +271,7 @@ impl Listeners {
 
     /// The names of the listeners and their sockets.
     pub(crate) fn sockets(&self) -> Vec<(String, ListeningSockets)> {
-        let named =
-            |listener: &Arc<Listener>| (listener.name.to_string(), listener.sockets.clone());
+        let named = |listener: &Arc<Listener>| (listener.name.to_string(), listener.sockets());
         lock(&self.all).iter().map(named).collect()
     }
 
@@ -295,6 +307,20 @@ impl Listener {
     #[cfg(not(feature = "tls"))]
     fn certificate_expires_at(&self) -> Option<SystemTime> {
         None
+    }
+
+    /// Tells apart the listeners that the broker has had.
+    pub(crate) fn number(&self) -> u32 {
+        self.by().number
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The sockets of its present transport.
+    pub(crate) fn sockets(&self) -> ListeningSockets {
+        lock(&self.sockets).clone()
     }
 
     /// Its name and rules, as peers know them that come now.
@@ -340,8 +366,9 @@ impl Listener {
     /// Stops accepting peers.
     pub(crate) fn stop_accepting(&self) {
         self.stop.close();
-        lock(&self.alive).take();
-        lock(&self.accepting).stop.close();
+        let mut accepting = lock(&self.accepting);
+        accepting.alive = None;
+        accepting.stop.close();
     }
 
     /// Ends the accept loop without ending the listener, and returns when the address is free.
@@ -375,10 +402,10 @@ impl fmt::Debug for Listener {
 }
 
 impl AcceptLoop {
-    fn new() -> (AcceptLoop, Ends) {
+    fn new(alive: Sender<()>) -> (AcceptLoop, Ends) {
         let (stop, stopped) = async_channel::bounded(1);
         let (here, gone) = async_channel::bounded(1);
-        (AcceptLoop { stop, gone }, Ends { stopped, _here: here })
+        (AcceptLoop { alive: Some(alive), stop, gone }, Ends { stopped, _here: here })
     }
 }
 
@@ -713,3 +740,6 @@ impl Drop for Entered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
