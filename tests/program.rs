@@ -16,6 +16,9 @@ use std::time::Duration;
 mod access;
 #[path = "program/admin.rs"]
 mod admin;
+#[cfg(unix)]
+#[path = "program/ctl.rs"]
+mod ctl;
 #[path = "program/descriptors.rs"]
 mod descriptors;
 #[path = "program/explain.rs"]

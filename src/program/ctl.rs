@@ -20,11 +20,17 @@ use http::Server;
 ///
 /// Exit code 0: the server did it. 1: it did not, or cannot be reached; the standard error says why.
 #[derive(Debug, PartialEq, StructOpt)]
-#[structopt(settings = &[AppSettings::DisableVersion, AppSettings::DeriveDisplayOrder, AppSettings::SubcommandRequiredElseHelp])]
+#[structopt(settings = &[
+    AppSettings::DisableVersion,
+    AppSettings::VersionlessSubcommands,
+    AppSettings::DeriveDisplayOrder,
+    AppSettings::SubcommandRequiredElseHelp,
+])]
 pub(crate) struct Ctl {
     /// The admin listener of the server
     #[structopt(
         long,
+        global = true,
         value_name = "URL",
         env = "HROTTI_ADMIN",
         default_value = "http://127.0.0.1:9884"
@@ -32,7 +38,13 @@ pub(crate) struct Ctl {
     url: String,
 
     /// Read the token of the admin listener from this file
-    #[structopt(long, value_name = "FILE", env = "HROTTI_ADMIN_TOKEN_FILE", parse(from_os_str))]
+    #[structopt(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HROTTI_ADMIN_TOKEN_FILE",
+        parse(from_os_str)
+    )]
     token_file: Option<PathBuf>,
 
     /// Print what the server answers, in JSON
@@ -57,7 +69,7 @@ enum Command {
     /// Disconnect a Client
     Disconnect {
         /// Its Client Identifier
-        #[structopt(value_name = "ID")]
+        #[structopt(value_name = "ID", empty_values = false)]
         id: String,
     },
     /// List subscriptions, all or those that match a topic
@@ -99,7 +111,7 @@ enum Command {
     /// Say why a message does or does not reach a Client
     Why {
         /// The Client Identifier
-        #[structopt(value_name = "ID")]
+        #[structopt(value_name = "ID", empty_values = false)]
         id: String,
         /// The Topic Name
         #[structopt(value_name = "TOPIC")]
@@ -118,7 +130,7 @@ enum Command {
 #[derive(Debug, PartialEq, StructOpt)]
 struct Clients {
     /// Show this Client alone, with all that is known of it
-    #[structopt(value_name = "ID")]
+    #[structopt(value_name = "ID", empty_values = false)]
     id: Option<String>,
     /// Only those with this text in Client Identifier, user name or address
     #[structopt(long, value_name = "TEXT", conflicts_with = "id")]
@@ -159,13 +171,13 @@ struct Publish {
 #[derive(Debug, PartialEq, StructOpt)]
 struct Bans {
     /// Ban this Client Identifier
-    #[structopt(long, value_name = "ID")]
+    #[structopt(long, value_name = "ID", group = "target", empty_values = false)]
     client: Option<String>,
     /// Ban this user name
-    #[structopt(long, value_name = "NAME")]
+    #[structopt(long, value_name = "NAME", group = "target", empty_values = false)]
     user: Option<String>,
     /// Ban this address or network
-    #[structopt(long, value_name = "ADDRESS")]
+    #[structopt(long, value_name = "ADDRESS", group = "target", empty_values = false)]
     address: Option<String>,
     /// Why
     #[structopt(long, value_name = "TEXT", default_value = "")]
@@ -174,24 +186,16 @@ struct Bans {
     #[structopt(long, value_name = "SECONDS")]
     seconds: Option<u64>,
     /// End the ban of the Client, user or address that is named
-    #[structopt(long)]
+    #[structopt(long, requires = "target")]
     end: bool,
 }
 
 impl Bans {
-    /// The kind and the name of the one target, if one is named.
-    fn target(&self) -> Result<Option<(&'static str, &str)>, String> {
+    /// The kind and the name of the target, if one is named.
+    fn target(&self) -> Option<(&'static str, &str)> {
         let named =
             [("clientId", &self.client), ("userName", &self.user), ("address", &self.address)];
-        let mut named = named.into_iter().filter_map(|(kind, who)| Some((kind, who.as_deref()?)));
-        let first = named.next();
-        if named.next().is_some() {
-            return Err("one of --client, --user and --address at a time".to_owned());
-        }
-        if first.is_none() && self.end {
-            return Err("--end needs --client, --user or --address".to_owned());
-        }
-        Ok(first)
+        named.into_iter().find_map(|(kind, who)| Some((kind, who.as_deref()?)))
     }
 }
 
@@ -308,7 +312,7 @@ fn publish(server: &Server, message: &Publish) -> Result<Value, String> {
 }
 
 fn ban(server: &Server, ctl: &Ctl, bans: &Bans) -> Result<String, String> {
-    match bans.target()? {
+    match bans.target() {
         Some((kind, who)) if bans.end => {
             server.delete(&["banned", kind, who], &[])?;
         }

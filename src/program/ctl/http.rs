@@ -71,6 +71,7 @@ impl Server {
         let url = format!("{}/api/v1/{path}{}", self.base, queried(query));
         let response = self.accepted(self.call_get(&url)?)?;
         let ended = |why: &str| format!("{}: the stream has ended{why}", self.base);
+        end_with_the_reader();
         let mut kind = String::new();
         for read in BufReader::new(response.into_body().into_reader()).lines() {
             let read = read.map_err(|error| ended(&format!(": {error}")))?;
@@ -144,6 +145,25 @@ impl Server {
             .map_err(|error| format!("{}: this is no admin listener of hrotti: {error}", self.base))
     }
 }
+
+/// Ends the program when the reader of its standard output goes (`| head`), although no event comes that could not be
+/// written.
+#[cfg(unix)]
+fn end_with_the_reader() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    // Without the thread, the next event ends the program.
+    let _ = std::thread::Builder::new().name("reader".to_owned()).spawn(|| {
+        let out = io::stdout();
+        let mut watched = [PollFd::new(&out, PollFlags::empty())];
+        let gone = PollFlags::ERR | PollFlags::HUP;
+        if poll(&mut watched, None).is_ok() && watched[0].revents().intersects(gone) {
+            std::process::exit(0);
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn end_with_the_reader() {}
 
 fn queried(query: &[(&str, String)]) -> String {
     if query.is_empty() {
