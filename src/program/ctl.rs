@@ -77,6 +77,8 @@ enum Command {
         /// Only those that match this Topic Name
         #[structopt(long, value_name = "TOPIC")]
         topic: Option<String>,
+        #[structopt(flatten)]
+        portion: Portion,
     },
     /// List retained messages, or clear them
     Retained {
@@ -86,6 +88,8 @@ enum Command {
         /// Remove them
         #[structopt(long)]
         clear: bool,
+        #[structopt(flatten)]
+        portion: Portion,
     },
     /// List listeners, or start or stop one
     Listeners {
@@ -144,12 +148,25 @@ struct Clients {
     /// The order: clientId, waiting, dropped or delivered
     #[structopt(long, value_name = "KEY", possible_values = &["clientId", "waiting", "dropped", "delivered"], hide_possible_values = true)]
     sort: Option<String>,
+    #[structopt(flatten)]
+    portion: Portion,
+}
+
+// The part of a list that is shown. A comment for users would take the place of that of the command.
+#[derive(Debug, PartialEq, StructOpt)]
+struct Portion {
     /// The page, counted from 1
     #[structopt(long, value_name = "N", default_value = "1")]
     page: u64,
-    /// Clients of a page, at most 1000
+    /// Items of a page, at most 1000
     #[structopt(long, value_name = "N", default_value = "50")]
     limit: u64,
+}
+
+impl Portion {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        vec![("page", self.page.to_string()), ("limit", self.limit.to_string())]
+    }
 }
 
 #[derive(Debug, PartialEq, StructOpt)]
@@ -188,6 +205,8 @@ struct Bans {
     /// End the ban of the Client, user or address that is named
     #[structopt(long, requires = "target")]
     end: bool,
+    #[structopt(flatten)]
+    portion: Portion,
 }
 
 impl Bans {
@@ -225,7 +244,7 @@ fn server(ctl: &Ctl) -> Result<Server, String> {
         }
         Ok(first.to_owned())
     });
-    Ok(Server::new(&ctl.url, token.transpose()?))
+    Server::new(&ctl.url, token.transpose()?)
 }
 
 /// The text to print.
@@ -242,15 +261,17 @@ fn carry_out(server: &Server, ctl: &Ctl) -> Result<String, String> {
             server.delete(&["clients", id], &[])?;
             format!("disconnected {id:?}")
         }
-        Command::Subscriptions { topic } => {
-            let query: Vec<_> = topic.iter().map(|topic| ("topic", topic.clone())).collect();
+        Command::Subscriptions { topic, portion } => {
+            let mut query = portion.query();
+            query.extend(topic.iter().map(|topic| ("topic", topic.clone())));
             answer(server.get("subscriptions", &query)?, show::subscriptions)
         }
-        Command::Retained { filter, clear: false } => {
-            let query = [("filter", filter.clone())];
+        Command::Retained { filter, clear: false, portion } => {
+            let mut query = portion.query();
+            query.push(("filter", filter.clone()));
             answer(server.get("mqtt/retainer/messages", &query)?, show::retained)
         }
-        Command::Retained { filter, clear: true } => {
+        Command::Retained { filter, clear: true, .. } => {
             let query = [("filter", filter.clone())];
             let cleared = server.delete(&["mqtt", "retainer", "messages"], &query)?;
             answer(cleared, |done| format!("cleared {} retained messages", done["cleared"]))
@@ -293,7 +314,7 @@ fn clients(server: &Server, ctl: &Ctl, wanted: &Clients) -> Result<String, Strin
         let client = server.get_at(&["clients", id])?;
         return Ok(if ctl.json { format!("{client:#}") } else { show::client(&client) });
     }
-    let mut query = vec![("page", wanted.page.to_string()), ("limit", wanted.limit.to_string())];
+    let mut query = wanted.portion.query();
     let texts = [("search", &wanted.search), ("sort", &wanted.sort)];
     query.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))));
     let flags = [("connected", wanted.connected), ("slow", wanted.slow)];
@@ -325,6 +346,6 @@ fn ban(server: &Server, ctl: &Ctl, bans: &Bans) -> Result<String, String> {
         }
         None => {}
     }
-    let all = server.get("banned", &[])?;
+    let all = server.get("banned", &bans.portion.query())?;
     Ok(if ctl.json { format!("{all:#}") } else { show::bans(&all) })
 }

@@ -140,6 +140,10 @@ fn what_it_shows_is_what_the_server_has() {
     assert_eq!(row(&subscriptions, ".."), ["..", "a/+", "-", "0"]);
     assert_eq!(server.json(&["subscriptions", "--topic", "b"])["count"], 0);
 
+    let second = server.json(&["subscriptions", "--limit", "4", "--page", "2"]);
+    assert_eq!(second["data"].as_array().map(Vec::len), Some(3));
+    assert_eq!(server.json(&["retained", "--limit", "1", "--page", "2"])["page"], 2);
+    assert_eq!(server.json(&["bans", "--limit", "3"])["limit"], 3);
     assert_eq!(row(&server.prints(&["retained"]), "a/b"), ["a/b", "0", "5", "hello", "-"]);
     assert_eq!(server.json(&["retained", "+/c"])["count"], 0);
     assert_eq!(
@@ -211,6 +215,13 @@ fn errors_name_the_remedy_and_have_their_exit_codes() {
     let ended = ctl(&["status", "--url", &url]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.contains(&url) && ended.err.contains("--url"), "{ended:?}");
+    for url in
+        ["https://127.0.0.1:1", "unix:///run/x", "127.0.0.1:9884", "http://127.0.0.1:1?x", ""]
+    {
+        let ended = ctl(&["--url", url, "ready"]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.err.starts_with(&format!("--url: {url:?} cannot be asked")), "{ended:?}");
+    }
     let ended = ctl(&["status", "--token-file", "/nonexistent"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.starts_with("/nonexistent: cannot be read"), "{ended:?}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::Response;
 use ureq::{Agent, Body};
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 /// A server answers within this time, or the command fails. Event streams are exempt.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,14 +19,23 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(url: &str, token: Option<String>) -> Server {
+    /// # Errors
+    /// The URL is none that this can ask: the text names it and the remedy.
+    pub(super) fn new(url: &str, token: Option<String>) -> Result<Server, String> {
+        let read = Url::parse(url).ok().filter(|read| read.scheme() == "http" && read.has_host());
+        if read.is_none_or(|read| read.query().is_some() || read.fragment().is_some()) {
+            return Err(format!(
+                "--url: {url:?} cannot be asked; write http://HOST:PORT. A listener with https:// or unix:// is asked \
+                 with curl, or by a tunnel that ends at its machine"
+            ));
+        }
         let agent = Agent::config_builder().http_status_as_error(false).max_redirects(0);
         let agent = agent.timeout_connect(Some(TIMEOUT)).timeout_recv_response(Some(TIMEOUT));
-        Server {
+        Ok(Server {
             agent: agent.build().into(),
             base: url.trim_end_matches('/').to_owned(),
             token: token.map(|token| format!("Bearer {token}")),
-        }
+        })
     }
 
     /// What is under the API, with a query.
