@@ -69,6 +69,11 @@ const REST: &[(&str, &[(&str, &str)])] = &[
         "ENVIRONMENT",
         &[
             ("HROTTI_URL", "The URL of the only listener, used without -conf."),
+            ("HROTTI_ADMIN", "The admin listener that hrotti ctl asks, used without --url."),
+            (
+                "HROTTI_ADMIN_TOKEN_FILE",
+                "The file with the token of that listener, used without --token-file.",
+            ),
             ("NOTIFY_SOCKET, WATCHDOG_USEC", "Set by systemd: readiness, status and the watchdog."),
             (
                 "LISTEN_FDS, LISTEN_FDNAMES",
