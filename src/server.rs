@@ -350,7 +350,8 @@ impl Server {
     /// [`Happening::Reloaded`] or [`Happening::ReloadFailed`].
     ///
     /// # Errors
-    /// A file is not valid, an address cannot be bound, or the server was stopped. What was in force stays in force.
+    /// A file is not valid, an address cannot be bound, the program has added a listener of its own under the name of a new
+    /// one, or the server was stopped. What was in force stays in force.
     ///
     /// # Cancel safety
     /// The first poll begins the reload. Dropping the future ends the waiting, not the reload.
@@ -372,7 +373,8 @@ impl Server {
     /// Starts a listener that was stopped.
     ///
     /// # Errors
-    /// There is no such listener in the configuration, it runs already, or its address cannot be bound.
+    /// There is no such listener in the configuration, it runs already, the program has added one of this name itself, or
+    /// its address cannot be bound.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the listener stopped, or started.
