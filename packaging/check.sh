@@ -23,7 +23,7 @@ held() { checks=$((checks + 1)); printf 'ok %s\n' "$1"; }
 failed() { printf 'FAILED: %s\n' "$1" >&2; exit 1; }
 
 packaging/build.sh
-package=$(ls -t target/debian/hrotti_*.deb | head -1)
+package=$(ls -t "${CARGO_TARGET_DIR:-target}"/debian/hrotti_*.deb | head -1)
 
 lintian --fail-on error --suppress-tags bad-distribution-in-changes-file "$package" || failed 'lintian finds errors'
 held 'lintian finds no errors'
