@@ -159,7 +159,7 @@ struct NewBan {
 pub(super) async fn ban(asked: Asked) -> Result<Answer, Problem> {
     let new: NewBan = input::json(&asked.body)?;
     let bans = bans(&asked.desk)?;
-    let target = target(new.client_id, new.user_name, new.address)?;
+    let target = target(new.client_id, new.user_name, new.address.as_deref())?;
     let ban = Ban::new(target).with_by("the admin listener").with_reason(&new.reason);
     let ban = match new.seconds {
         None => ban,
@@ -185,7 +185,7 @@ pub(super) async fn ban(asked: Asked) -> Result<Answer, Problem> {
 fn target(
     client_id: Option<String>,
     user_name: Option<String>,
-    address: Option<String>,
+    address: Option<&str>,
 ) -> Result<BanTarget, Problem> {
     for (key, text) in [("clientId", &client_id), ("userName", &user_name)] {
         if text.as_ref().is_some_and(String::is_empty) {
@@ -194,7 +194,7 @@ fn target(
             )));
         }
     }
-    let network = address.as_deref().map(network).transpose()?;
+    let network = address.map(network).transpose()?;
     Ok(match (client_id, user_name, network) {
         (Some(id), None, None) => BanTarget::Client(id),
         (None, Some(name), None) => BanTarget::User(name),
@@ -215,11 +215,9 @@ pub(super) async fn unban(asked: Asked) -> Result<Answer, Problem> {
         let text = format!("{kind:?} is no kind of ban; write clientId, userName or address");
         return Err(Problem::bad_request(text));
     }
-    let part = |name| {
-        let part = if kind == name { Some(who) } else { asked.query.text(name) };
-        part.map(str::to_owned)
-    };
-    let target = target(part("clientId"), part("userName"), part("address"))?;
+    let part = |name| if kind == name { Some(who) } else { asked.query.text(name) };
+    let owned = |name| part(name).map(str::to_owned);
+    let target = target(owned("clientId"), owned("userName"), part("address"))?;
     if bans(&asked.desk)?.remove(&target).is_none() {
         return Err(Problem::not_found(format!("there is no ban of {who:?}; see /api/v1/banned")));
     }

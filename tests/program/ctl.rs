@@ -99,7 +99,7 @@ fn row<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
         line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
     };
     let row = text.lines().map(cells).find(|cells| cells.first() == Some(&name));
-    row.unwrap_or_else(|| panic!("{name} is not in: {text}"))
+    row.unwrap_or_else(|| unreachable!("{name} is not in: {text}"))
 }
 
 /// Client Identifiers that a URL, a terminal or a path could misread.
