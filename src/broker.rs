@@ -24,10 +24,12 @@ use crate::transport::{ListeningSocket, Transport};
 
 mod client;
 mod explain;
+mod hand_over;
 mod lifecycle;
 mod session_info;
 
 pub use client::{Client, ClientError, Published};
+pub use hand_over::{HandOver, HandOverError};
 pub use session_info::SessionInfo;
 
 use lifecycle::Lifecycle;
@@ -243,6 +245,8 @@ pub enum ListenerError {
     NoTls(String),
     /// The certificate, the key or the like cannot be used. The text has one line for each problem.
     Tls(String),
+    /// The broker hands its state over.
+    HandingOver,
     /// The broker has been stopped.
     Stopped,
 }
@@ -258,6 +262,7 @@ impl fmt::Display for ListenerError {
             ListenerError::Bind { url, source } => write!(f, "cannot listen on {url}: {source}"),
             ListenerError::NoTls(name) => write!(f, "the listener named {name:?} has no TLS"),
             ListenerError::Tls(problems) => f.write_str(problems),
+            ListenerError::HandingOver => f.write_str("the broker hands its state over"),
             ListenerError::Stopped => f.write_str("the broker has been stopped"),
         }
     }
@@ -383,6 +388,9 @@ impl Broker {
     ) -> Result<String, ListenerError> {
         if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
+        }
+        if self.engine().standstill.is_closing() {
+            return Err(ListenerError::HandingOver);
         }
         let endpoints = transport.local_endpoints();
         let added = self.listening().add(self.engine(), name, transport, rules);

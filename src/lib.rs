@@ -89,6 +89,7 @@ mod reason_code;
 mod retained;
 mod runtime;
 mod session;
+mod snapshot;
 mod spelling;
 mod subscription;
 mod sync;
@@ -99,7 +100,8 @@ mod topic;
 pub mod transport;
 
 pub use broker::{
-    Broker, BrokerBuilder, BuildError, Client, ClientError, ListenerError, Published, SessionInfo,
+    Broker, BrokerBuilder, BuildError, Client, ClientError, HandOver, HandOverError, ListenerError,
+    Published, SessionInfo,
 };
 pub use counters::Counters;
 pub use events::{ClientOrigin, DisconnectCause, Event, Events, Happening, Lagged};
@@ -113,6 +115,7 @@ pub use net::bound::BoundListener;
 pub use net::listener::ListenerInfo;
 pub use network::{Network, NetworkError};
 pub use packet::{ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
+pub use snapshot::{StateError, StateSummary};
 pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use transport::{ListeningSocket, Transport};

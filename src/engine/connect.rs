@@ -8,6 +8,7 @@ use super::holder::{Holder, Succession};
 use super::registry::Claim;
 use super::session_cell::{Link, Owner, SessionCell};
 use super::session_end::taken_over;
+use super::standstill::AtWork;
 use super::state::Engine;
 use crate::access::{Identity, Refusal, Rule};
 use crate::connection::{Accepted, Connection};
@@ -63,6 +64,7 @@ impl Engine {
         now: Timestamp,
         mut connack: impl FnMut(&Accepted<'_>, &mut Vec<u8>),
     ) -> Result<Opened, Fault> {
+        let _at_work = self.let_in()?;
         let Admitted { client_id, assigned, .. } = *admitted;
         let mut subject = admitted.identity.clone().map(|identity| {
             Subject::new(identity).with_peer(peer).admitted_by(admitted.rules.number)
@@ -122,6 +124,16 @@ impl Engine {
             drop(state);
             return Ok(Opened { cell, epoch, session_present: present });
         }
+    }
+
+    /// Lets a CONNECT in, unless the Sessions are handed over.
+    fn let_in(&self) -> Result<AtWork, Fault> {
+        let at_work = self.standstill.begin_work();
+        if self.standstill.is_closing() {
+            let detail = "the broker hands its Sessions over";
+            return Err(Fault::Refused(ReasonCode::SERVER_UNAVAILABLE, detail));
+        }
+        Ok(at_work)
     }
 
     /// Settles the Will of a Session before a new Network Connection gets the Session: publishes or discards it.

@@ -13,6 +13,7 @@ use super::share::Group;
 use super::timers::Mailbox;
 use crate::access::{Action, Preparing};
 use crate::session::Session;
+use crate::snapshot::HeldBy;
 use crate::sync::lock;
 use crate::transport::TryWrite;
 
@@ -211,6 +212,11 @@ impl SessionCell {
 
     pub(crate) fn set_holder(&self, holder: Option<&Holder>) {
         *lock(&self.holder) = holder.cloned().map(Box::new);
+    }
+
+    /// Whose the Session is, as a state holds it.
+    pub(crate) fn held(&self) -> HeldBy {
+        lock(&self.holder).as_deref().into()
     }
 
     /// What a CONNECT of this Client gets.

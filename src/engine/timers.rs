@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 
 use atomic_waker::AtomicWaker;
 
@@ -112,6 +112,15 @@ impl Mailbox {
     pub(crate) fn ordered(&self) -> Option<Order> {
         let value = self.order.load(Ordering::Acquire);
         Order::ALL.into_iter().find(|&order| order as u8 == value)
+    }
+
+    /// Waits for an order. Only the task itself, because it has one waker.
+    pub(crate) async fn until_ordered(&self) {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            if self.ordered().is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Sets when the task is to be woken.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
 use async_lock::{Semaphore, SemaphoreGuardArc};
+use atomic_waker::AtomicWaker;
 use futures_lite::future;
 use hashbrown::HashMap;
 use log::{debug, info, warn};
@@ -75,6 +76,7 @@ pub(crate) struct Listener {
     tls: Option<TlsHandle>,
     /// Closed to stop accepting.
     stop: Sender<()>,
+    pause: Pause,
     /// Closed when the accept loop and all connections are gone.
     gone: Receiver<()>,
     connections: Mutex<HashMap<u64, Arc<Mailbox>, RandomState>>,
@@ -111,6 +113,7 @@ impl Listeners {
             #[cfg(feature = "tls")]
             tls: transport.tls(),
             stop,
+            pause: Pause::default(),
             gone,
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
             numbers: AtomicU64::new(0),
@@ -143,6 +146,11 @@ impl Listeners {
 
     pub(crate) fn take_all(&self) -> Vec<Arc<Listener>> {
         std::mem::take(&mut *lock(&self.all))
+    }
+
+    /// All that are not stopping.
+    pub(crate) fn present(&self) -> Vec<Arc<Listener>> {
+        lock(&self.all).clone()
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -208,6 +216,21 @@ impl Listener {
         self.stop.close();
     }
 
+    /// Accepts no peer until it goes on. Peers wait in the operating system meanwhile; those that were accepted have to
+    /// be [ordered](Listener::order) to close.
+    pub(crate) fn pause(&self) {
+        self.pause.set(true);
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.pause.set(false);
+    }
+
+    /// Has the file of a Unix socket stay when the listener is gone, because another process has the socket.
+    pub(crate) fn leave_files(&self) {
+        self.sockets.keep_files(true);
+    }
+
     /// Tells every connection to close.
     pub(crate) fn order(&self, order: Order) {
         for mailbox in lock(&self.connections).values() {
@@ -225,6 +248,33 @@ impl Listener {
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener").field("name", &self.by.name).finish_non_exhaustive()
+    }
+}
+
+/// Keeps the accept loop from accepting.
+#[derive(Default)]
+struct Pause {
+    set: AtomicBool,
+    /// The accept loop.
+    waker: AtomicWaker,
+}
+
+impl Pause {
+    fn set(&self, set: bool) {
+        self.set.store(set, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    async fn until(&self, set: bool) {
+        std::future::poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.is_set() == set { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -247,7 +297,7 @@ impl Accepting {
             self.listener.endpoints.join(" ")
         );
         while let Some(permit) = self.unless_stopped(self.permit()).await {
-            match self.unless_stopped(contained(transport.accept())).await {
+            match self.unless_stopped(contained(self.accept(&mut transport))).await {
                 None => break,
                 Some(Ok(incoming)) => {
                     back_off = BACK_OFF_MIN;
@@ -269,6 +319,21 @@ impl Accepting {
             }
         }
         info!("listener {:?} has stopped", self.listener.by.name);
+    }
+
+    /// The next peer. While the listener pauses, no call of the transport is under way.
+    async fn accept<T: Transport>(&self, transport: &mut T) -> io::Result<Incoming> {
+        loop {
+            self.listener.pause.until(false).await;
+            let paused = async {
+                self.listener.pause.until(true).await;
+                None
+            };
+            let accepted = future::or(paused, async { Some(transport.accept().await) }).await;
+            if let Some(accepted) = accepted {
+                return accepted;
+            }
+        }
     }
 
     async fn unless_stopped<R>(&self, work: impl Future<Output = R>) -> Option<R> {
@@ -309,9 +374,10 @@ impl Accepting {
         };
         if self.stopped.is_closed() {
             mailbox.order(Order::ListenerStopped);
+        } else if self.listener.pause.is_set() {
+            mailbox.order(Order::ShuttingDown);
         }
-        let stopped = self.stopped.clone();
-        let handshake = shake_hands(engine.clone(), incoming, mailbox, guard, stopped);
+        let handshake = shake_hands(engine.clone(), incoming, mailbox, guard);
         engine.host.spawn(Peer::ShakingHands(Box::pin(handshake)));
     }
 }
@@ -347,7 +413,6 @@ async fn shake_hands(
     incoming: Incoming,
     mailbox: Arc<Mailbox>,
     guard: Entered,
-    stopped: Receiver<()>,
 ) -> Option<Driver> {
     let Incoming { mut peer, handshake } = incoming;
     peer.set_listener(&guard.listener.by);
@@ -359,11 +424,11 @@ async fn shake_hands(
         Some(done) => Some(done),
         None => {
             let limit = engine.limits.handshake_timeout;
-            let stop = async {
-                while stopped.recv().await.is_ok() {}
+            let ordered = async {
+                mailbox.until_ordered().await;
                 None
             };
-            future::or(stop, engine.host.timeout(limit, handshake)).await
+            future::or(ordered, engine.host.timeout(limit, handshake)).await
         }
     };
     let stream = match shaken {
@@ -386,7 +451,7 @@ async fn shake_hands(
             return None;
         }
         None => {
-            if !stopped.is_closed() {
+            if mailbox.ordered().is_none() {
                 count_one(&engine.counts.handshakes_timed_out);
             }
             return None;

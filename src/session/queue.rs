@@ -143,6 +143,27 @@ impl Queue {
         Some(delivery)
     }
 
+    /// Copies of all messages, oldest first.
+    pub(crate) fn export(&self) -> Vec<Delivery> {
+        let (mut plain, mut assured) =
+            (self.plain.iter().peekable(), self.assured.iter().peekable());
+        let mut all = Vec::with_capacity(self.len());
+        loop {
+            let plain_first = match (plain.peek(), assured.peek()) {
+                (Some((one, _)), Some((other, _))) => one < other,
+                (one, _) => one.is_some(),
+            };
+            let next = if plain_first { plain.next() } else { assured.next() };
+            let Some((_, delivery)) = next else { return all };
+            all.push(delivery.clone());
+        }
+    }
+
+    /// Adds messages beyond the bounds.
+    pub(crate) fn import(&mut self, deliveries: Vec<Delivery>) {
+        deliveries.into_iter().for_each(|delivery| self.add(delivery));
+    }
+
     /// Removes expired messages and returns their number (MQTT-3.3.2-5).
     pub(crate) fn expire(&mut self, now: Timestamp) -> u64 {
         if self.next_expiry > now {

@@ -21,6 +21,7 @@ const ROOMS: &[&str] = &[
     "subscription",
     "retained",
     "session",
+    "snapshot",
     "connection",
     "runtime",
     "host",
@@ -51,6 +52,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "holder",
             "timers",
             "share",
+            "standstill",
             "session_cell",
             "send_context",
             "outbox",
@@ -64,6 +66,8 @@ const PARTS: &[(&str, &[&str])] = &[
             "connect",
             "subscribe",
             "due",
+            "export",
+            "import",
             "dispatch",
             "explain",
         ],
@@ -82,7 +86,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "listener",
         ],
     ),
-    ("broker", &["session_info", "lifecycle", "client", "explain"]),
+    ("broker", &["session_info", "lifecycle", "client", "explain", "hand_over"]),
 ];
 
 /// Arrows that may be there all the same: from, to, why.
