@@ -18,6 +18,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use crate::access::AccessConfig;
 use crate::limits::Limits;
@@ -63,6 +64,9 @@ pub struct Config {
     /// Threads that run connections, 1 to 256. Default 1, which costs least at low load. While all are busy,
     /// connections wait. The program passes it to [`BrokerBuilder::event_loops`](crate::BrokerBuilder::event_loops).
     pub workers: NonZeroUsize,
+    /// The path of the Unix socket where the program hands its sockets and its state over to a process that is started
+    /// with the same configuration; absolute. Default: none, and nothing is handed over.
+    pub hand_over: Option<PathBuf>,
     /// Where log records go.
     pub logging: Logging,
 }
@@ -132,6 +136,7 @@ impl Config {
             access: AccessConfig::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
+            hand_over: None,
             logging: Logging::default(),
         }
     }

@@ -22,6 +22,7 @@ mod program {
     pub(crate) mod args;
     pub(crate) mod descriptors;
     pub(crate) mod explain;
+    pub(crate) mod handover;
     pub(crate) mod lines;
     pub(crate) mod loaded;
     pub(crate) mod logging;

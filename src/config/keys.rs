@@ -25,6 +25,7 @@ pub(super) struct Key {
 pub(super) enum Kind {
     Limit(&'static LimitKey),
     Workers,
+    HandOver,
     Access(&'static AccessKey),
     Listener(&'static ListenerKey),
     Url,
@@ -46,7 +47,10 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
         .chain(LISTENER_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Listener(key) }))
         .chain(ACCESS_KEYS.iter().map(|key| Key { path: key.path, kind: Kind::Access(key) }))
         .chain(limits.iter().map(limit))
-        .chain([Key { path: "workers", kind: Kind::Workers }])
+        .chain([
+            Key { path: "workers", kind: Kind::Workers },
+            Key { path: "handOver", kind: Kind::HandOver },
+        ])
         .chain(streams())
 }
 
@@ -84,6 +88,7 @@ pub(super) fn settings(config: &Config) -> impl Iterator<Item = String> + '_ {
                 (number(limit, &config.limits), number(limit, &Limits::default()))
             }
             Kind::Workers => (config.workers.to_string(), "1".to_owned()),
+            Kind::HandOver => (config.hand_over.as_ref()?.display().to_string(), String::new()),
             Kind::Stream { get, .. } => {
                 (get(&config.logging).name().to_owned(), get(&Logging::default()).name().to_owned())
             }
@@ -158,6 +163,15 @@ fn columns(key: &Key) -> [String; 5] {
             format!("1 to {WORKERS_MAX}"),
             "1".to_owned(),
             "connections wait while their thread is busy; a connection stays on one thread".to_owned(),
+        ],
+        Kind::HandOver => [
+            "the Unix socket where a process that is started with the same configuration takes the listeners, the \
+             Sessions and the retained messages of the running one, which then ends"
+                .to_owned(),
+            "path".to_owned(),
+            "an absolute path".to_owned(),
+            "none: nothing is handed over".to_owned(),
+            "if the new process fails, the running one goes on".to_owned(),
         ],
         Kind::Url => [
             "the address of the listener NAME; HOST `*` is every interface; the default port is 1883 for tcp, 8883 \

@@ -2,6 +2,7 @@
 //! error to report all of them.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use serde_json::error::Category;
 
@@ -10,7 +11,7 @@ use super::errors::{escaped, nearest};
 use super::json::Json;
 use super::keys::{ANY_NAME, Key, Kind, WORKERS_MAX, keys, stream_names};
 use super::listener_keys::ListenerDraft;
-use super::values::whole_number;
+use super::values::{absolute_path, whole_number};
 use super::{Config, ConfigError, ConfigErrors, Logging, Stream};
 use crate::access::AccessConfig;
 use crate::limits::Limits;
@@ -130,6 +131,7 @@ struct Reader<'a> {
     access: AccessConfig,
     limits: Limits,
     workers: NonZeroUsize,
+    hand_over: Option<PathBuf>,
     logging: Logging,
 }
 
@@ -143,6 +145,7 @@ impl<'a> Reader<'a> {
             access: AccessConfig::default(),
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
+            hand_over: None,
             logging: Logging::default(),
         }
     }
@@ -227,6 +230,8 @@ impl<'a> Reader<'a> {
                 let workers = usize::try_from(number).ok().and_then(NonZeroUsize::new);
                 self.workers = workers.unwrap_or(NonZeroUsize::MIN);
             }),
+            Kind::HandOver => absolute_path(value, "\"/run/hrotti/handover.sock\"")
+                .map(|path| self.hand_over = Some(path)),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
             Kind::Access(key) => (key.read)(&mut self.access, value),
             Kind::Listener(key) => match self.drafts.last_mut() {
@@ -293,8 +298,8 @@ impl<'a> Reader<'a> {
         {
             self.access.anonymous = Some(true);
         }
-        let Reader { access, limits, workers, logging, .. } = self;
-        Ok(Config { listeners, access, limits, workers, logging })
+        let Reader { access, limits, workers, hand_over, logging, .. } = self;
+        Ok(Config { listeners, access, limits, workers, hand_over, logging })
     }
 
     fn clashes(&mut self) {

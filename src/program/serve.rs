@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::descriptors::{self, Descriptors};
+use super::handover::{self, Control, Given};
 use super::loaded::Loaded;
 use super::logging;
 use super::stdout::Guard;
@@ -40,8 +41,14 @@ pub(crate) fn until_stopped(
     async_global_executor::init_with_config(
         GlobalExecutorConfig::default().with_min_threads(threads).with_max_threads(threads),
     );
-    let served = block_on(start(config, loaded, &descriptors)).and_then(|broker| {
-        wait(&broker, &mut signals)
+    let served = block_on(start(config, loaded, &descriptors)).and_then(|(broker, control)| {
+        let given = Given::default();
+        if let Some(control) = control {
+            let handle = signals.handle();
+            handover::give(control, &broker, &given, move || handle.close())
+                .map_err(|error| one("handOver: no thread can be started", &error))?;
+        }
+        wait(&broker, &mut signals, &given)
             .map_err(|error| one("the broker cannot be stopped in good order", &error))
     });
     log::logger().flush();
@@ -50,18 +57,28 @@ pub(crate) fn until_stopped(
     served
 }
 
-/// Binds every listener, and only then lets the broker accept.
+/// Binds every listener, or takes its sockets from a process that runs, and only then lets the broker accept.
 async fn start(
     config: &Config,
     loaded: &Loaded,
     descriptors: &Descriptors,
-) -> Result<Broker, Vec<String>> {
+) -> Result<(Broker, Option<Control>), Vec<String>> {
+    let one = |error: String| vec![error];
+    let path = config.hand_over.as_deref();
+    let control = path.map(Control::bind).transpose().map_err(one)?;
+    let taking = path.map(|path| handover::begin(path, &config.limits)).transpose().map_err(one)?;
+    let mut taking = taking.flatten();
     let mut bound = Vec::new();
     let mut errors = Vec::new();
     for ((name, listener), material) in config.listeners.iter().zip(&loaded.tls) {
+        let sockets = taking.as_mut().map(|taking| taking.sockets_for(name, listener));
+        let sockets = sockets.unwrap_or_default();
+        let (limits, adopts) = (&config.limits, !sockets.is_empty());
         let transport = match material {
-            Some(material) => listener.bind_with_tls(&config.limits, material).await,
-            None => listener.bind(&config.limits).await,
+            Some(material) if adopts => listener.adopt_with_tls(sockets, limits, material).await,
+            Some(material) => listener.bind_with_tls(limits, material).await,
+            None if adopts => listener.adopt(sockets, limits).await,
+            None => listener.bind(limits).await,
         };
         match transport {
             Ok(transport) => bound.push((name, transport, listener.rules.clone())),
@@ -83,6 +100,13 @@ async fn start(
         None => builder.try_build(),
     };
     let broker = broker.map_err(|error| vec![no_workers(threads, &error)])?;
+    if let Some(taking) = taking {
+        taking.take_state(&broker).await.map_err(one)?;
+    }
+    // Too late to give up: the Sessions are here.
+    if let Some(Err(problem)) = control.as_ref().map(Control::publish) {
+        log::error!(target: "hrotti", "no hand-over will be possible: {problem}");
+    }
     for (name, transport, rules) in bound {
         let endpoints = transport.local_endpoints();
         let added = broker.add_transport_with(name, transport, rules).await;
@@ -93,7 +117,7 @@ async fn start(
             writeln!(out, "listening: {name} {}", endpoints.join(" ")).and_then(|()| out.flush());
     }
     descriptors.report(&config.limits);
-    Ok(broker)
+    Ok((broker, control))
 }
 
 fn no_workers(workers: usize, error: &BuildError) -> String {
@@ -163,7 +187,7 @@ fn refused(name: &str, error: &ListenerError) -> String {
 
 /// Waits for a signal, and for the broker to stop. A second signal ends the process at once. SIGHUP stops nothing:
 /// it asks a server to read its configuration again, and a rotation of logs sends it.
-fn wait(broker: &Broker, signals: &mut Signals) -> io::Result<()> {
+fn wait(broker: &Broker, signals: &mut Signals, given: &Given) -> io::Result<()> {
     let handle = signals.handle();
     let mut stop = None;
     for signal in signals.forever() {
@@ -184,6 +208,7 @@ fn wait(broker: &Broker, signals: &mut Signals) -> io::Result<()> {
     }
     match stop.map(thread::JoinHandle::join) {
         Some(Ok(())) => Ok(()),
+        None if given.is_done() => Ok(()),
         Some(Err(_)) | None => Err(io::Error::other("the thread that stops the broker panicked")),
     }
 }
