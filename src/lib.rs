@@ -26,6 +26,7 @@
 //! | say who may connect and what Clients may do | [`access`] |
 //! | follow what happens | [`Broker::events`] |
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
+//! | go on in another process | [`Broker::begin_hand_over`], [`Broker::import_state`], [`Broker::listening_sockets`] |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
 //! | test a client or an embedding program | `testing` (feature of the same name) |
@@ -45,7 +46,8 @@
 //!
 //! # Limitations
 //!
-//! Sessions and retained messages are held in memory only and end with the broker. Without a policy
+//! Sessions and retained messages are held in memory only and end with the broker, unless another broker takes them over
+//! ([`Broker::begin_hand_over`]). Without a policy
 //! ([`BrokerBuilder::policy`]) every Client may do everything that the protocol allows. Files of users and rules are
 //! read when [`access::AccessConfig::load`] is called, and not again by themselves. TLS has no pre-shared keys and reads
 //! no encrypted private keys.

@@ -88,12 +88,12 @@ pub(crate) struct Clocks {
 
 impl Clocks {
     /// A moment of the broker as one of the wall.
-    fn to_wall(self, at: Timestamp) -> u64 {
+    fn wall_of(self, at: Timestamp) -> u64 {
         shift(at.0, self.now.0, self.wall)
     }
 
     /// A moment of the wall as one of the broker. One that has passed before the broker began is its beginning.
-    fn from_wall(self, at: u64) -> Timestamp {
+    fn moment_of(self, at: u64) -> Timestamp {
         Timestamp(shift(at, self.wall, self.now.0))
     }
 }

@@ -18,6 +18,8 @@ mod brokers;
 mod client;
 #[path = "api/explain.rs"]
 mod explain;
+#[path = "api/hand_over.rs"]
+mod hand_over;
 #[path = "api/hostile.rs"]
 mod hostile;
 #[path = "api/limits.rs"]

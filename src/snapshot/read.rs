@@ -214,7 +214,7 @@ impl Decoder {
         let (qos, retain) = reader.flags()?;
         let clocks = self.clocks;
         let expiry =
-            reader.option(|reader| Ok((reader.u32()?, clocks.from_wall(reader.u64()?))))?;
+            reader.option(|reader| Ok((reader.u32()?, clocks.moment_of(reader.u64()?))))?;
         let (topic, properties) = (reader.text()?, reader.bytes()?);
         if !is_forwarded_alone(properties) {
             return Err("the properties of a message are not valid");
@@ -244,9 +244,9 @@ impl Decoder {
             _ => return Err("an unknown kind of user"),
         };
         let mount = reader.option(|reader| Ok(reader.short_text()?.into()))?;
-        let (expiry_secs, ends_at) = (reader.u32()?, self.clocks.from_wall(reader.u64()?));
+        let (expiry_secs, ends_at) = (reader.u32()?, self.clocks.moment_of(reader.u64()?));
         let will = reader.option(|reader| {
-            Ok((self.message_of(reader)?, self.clocks.from_wall(reader.u64()?)))
+            Ok((self.message_of(reader)?, self.clocks.moment_of(reader.u64()?)))
         })?;
         let mut received: Vec<u16> = Vec::new();
         while !reader.0.is_empty() {

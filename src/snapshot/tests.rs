@@ -395,9 +395,9 @@ fn moments_keep_their_place_on_the_wall() {
     let here = Clocks { now: Timestamp(1_000), wall: WALL };
     let there = Clocks { now: Timestamp(9_000_000), wall: WALL + 60_000 };
     for (at, expected) in [(1_000, 8_940_000), (61_000, 9_000_000), (161_000, 9_100_000)] {
-        assert_eq!(there.from_wall(here.to_wall(Timestamp(at))), Timestamp(expected));
+        assert_eq!(there.moment_of(here.wall_of(Timestamp(at))), Timestamp(expected));
     }
-    assert_eq!(there.from_wall(here.to_wall(Timestamp::NEVER)), Timestamp::NEVER);
+    assert_eq!(there.moment_of(here.wall_of(Timestamp::NEVER)), Timestamp::NEVER);
     let young = Clocks { now: Timestamp(5), wall: WALL + 60_000 };
-    assert_eq!(young.from_wall(here.to_wall(Timestamp(0))), Timestamp(0), "it has passed");
+    assert_eq!(young.moment_of(here.wall_of(Timestamp(0))), Timestamp(0), "it has passed");
 }

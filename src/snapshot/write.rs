@@ -57,8 +57,8 @@ impl Encoder {
     /// A Session without subscriptions and replays, which follow.
     pub(crate) fn session(&mut self, record: &SessionRecord) {
         let will = record.head.will.as_ref();
-        let will = will.map(|(message, due)| (self.number(message), self.clocks.to_wall(*due)));
-        let ends_at = self.clocks.to_wall(record.head.ends_at);
+        let will = will.map(|(message, due)| (self.number(message), self.clocks.wall_of(*due)));
+        let ends_at = self.clocks.wall_of(record.head.ends_at);
         self.record(Tag::Session, |out| {
             put_text(out, &record.head.client_id);
             match &record.held_by.user {
@@ -177,7 +177,7 @@ impl Encoder {
 
     fn message(&mut self, message: &Message) {
         let expiry = message.expiry_secs().map(|secs| (secs, message.expires_at()));
-        let expiry = expiry.map(|(secs, at)| (secs, self.clocks.to_wall(at)));
+        let expiry = expiry.map(|(secs, at)| (secs, self.clocks.wall_of(at)));
         self.record(Tag::Message, |out| {
             out.push(message.qos() as u8 | u8::from(message.retain()) << 2);
             put_option(out, expiry, |out, (secs, at)| {

@@ -48,7 +48,7 @@ pub(crate) fn begin(path: &Path, limits: &Limits) -> Result<Option<Taking>, Stri
             }
             // It has ended meanwhile, perhaps because a third process has taken over.
             Err(error) if has_ended(&error) && Instant::now() < until => {
-                thread::park_timeout(AGAIN)
+                thread::park_timeout(AGAIN);
             }
             Err(error) => {
                 return Err(format!(
