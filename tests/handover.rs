@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use client::{Client, REFUSED, ack, id_of, publish, subscribe};
+use client::{Client, ack, id_of, publish, subscribe};
 use process::{PATIENCE, Place, Program};
 
 const HAND_OVERS: usize = 10;
@@ -30,6 +30,7 @@ struct Load {
     over: AtomicBool,
     acknowledged: [AtomicU64; 4],
     storm: AtomicUsize,
+    refused: AtomicUsize,
 }
 
 /// A message that is not acknowledged. `released`: PUBREC came.
@@ -62,6 +63,7 @@ fn publisher(load: &Load, index: usize, mut client: Client) -> u64 {
             next += 1;
         }
         if sent.is_empty() {
+            load.refused.fetch_add(client.refused, Ordering::SeqCst);
             return next;
         }
         let Some((first, body)) = client.packet(Duration::from_secs(5)) else { continue };
@@ -99,6 +101,7 @@ fn subscriber(load: &Load, mut client: Client, wanted: &[AtomicU64; 4]) -> (Rece
             wanted > 0 && of.is_some_and(|of| of.contains(&(wanted - 1)))
         };
         if load.over.load(Ordering::SeqCst) && (0..4).all(has) {
+            load.refused.fetch_add(client.refused, Ordering::SeqCst);
             return (received, client.told_to_go);
         }
     }
@@ -112,7 +115,7 @@ fn storm(load: &Load, addresses: [SocketAddr; 2]) {
                 Ok(_) => drop(load.storm.fetch_add(1, Ordering::SeqCst)),
                 Err(error) => {
                     let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
-                    REFUSED.fetch_add(usize::from(refused), Ordering::SeqCst);
+                    load.refused.fetch_add(usize::from(refused), Ordering::SeqCst);
                 }
             }
         }
@@ -194,7 +197,7 @@ fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {
             check(&received[&format!("load/{index}")], *all, index % 2 == 1);
         }
     }
-    assert_eq!(REFUSED.load(Ordering::SeqCst), 0, "of {}", load.storm.load(Ordering::SeqCst));
+    assert_eq!(load.refused.load(Ordering::SeqCst), 0, "of {}", load.storm.load(Ordering::SeqCst));
     println!("{all:?} messages, {} connects of the storm", load.storm.load(Ordering::SeqCst));
 }
 

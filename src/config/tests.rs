@@ -270,7 +270,7 @@ fn unknown_keys_are_errors_with_the_nearest_known() {
         &[
             "nonsense: ",
             "{...}",
-            "keys here are maxQueueDepth, listeners, access, limits, workers, logging",
+            "keys here are maxQueueDepth, listeners, access, limits, workers, handOver, logging",
         ],
     );
     assert_one(
@@ -382,7 +382,7 @@ fn check_shows_every_setting() {
 fn the_table_has_every_key() {
     let table = table();
     let access = access_keys::ACCESS_KEYS.len() + listener_keys::LISTENER_KEYS.len();
-    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 1 + 4);
+    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 2 + 4);
     for line in table.lines() {
         assert_eq!(line.matches('|').count(), 7, "{line}");
     }
@@ -448,5 +448,16 @@ proptest! {
                 prop_assert!(!error.to_string().contains(char::is_control), "{:?}", error);
             }
         }
+    }
+}
+
+#[test]
+fn the_socket_of_the_hand_over_is_an_absolute_path() {
+    assert_eq!(read(&with(r#""workers": 1"#)).hand_over, None);
+    let config = read(&with(r#""handOver": "/run/hrotti/handover.sock""#));
+    assert_eq!(config.hand_over, Some("/run/hrotti/handover.sock".into()));
+    assert!(config.to_string().contains("handOver = /run/hrotti/handover.sock\n"), "{config}");
+    for bad in [r#""handover.sock""#, r#""/""#, r#""""#, "true"] {
+        assert_one(&with(&format!(r#""handOver": {bad}"#)), &["handOver: ", "/run/hrotti/"]);
     }
 }

@@ -3,11 +3,9 @@
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Connects that the operating system refused, in the whole test.
-pub(crate) static REFUSED: AtomicUsize = AtomicUsize::new(0);
+use super::process::PATIENCE;
 
 /// A packet: the first byte, and what follows the Remaining Length.
 pub(crate) type Packet = (u8, Vec<u8>);
@@ -20,13 +18,8 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Connects; a refused connect is counted and an error.
     pub(crate) fn open(address: SocketAddr, is_ws: bool) -> io::Result<Wire> {
-        let stream = TcpStream::connect(address).inspect_err(|error| {
-            if error.kind() == ErrorKind::ConnectionRefused {
-                REFUSED.fetch_add(1, Ordering::SeqCst);
-            }
-        })?;
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut wire = Wire { stream, is_ws, read: Vec::new() };
@@ -220,6 +213,8 @@ pub(crate) struct Client {
     unreleased: HashSet<u16>,
     /// How often the Server said that it shuts down.
     pub(crate) told_to_go: usize,
+    /// Connects that the operating system refused.
+    pub(crate) refused: usize,
 }
 
 impl Client {
@@ -232,12 +227,14 @@ impl Client {
             known: false,
             unreleased: HashSet::new(),
             told_to_go: 0,
+            refused: 0,
         }
     }
 
     /// The Network Connection, made if there is none; and whether it is new. A Session that was lost is a failure.
     pub(crate) fn wire(&mut self) -> (&mut Wire, bool) {
         let fresh = self.wire.is_none();
+        let until = Instant::now() + PATIENCE;
         while self.wire.is_none() {
             let dialled = Wire::open(self.address, self.is_ws).and_then(|mut wire| {
                 wire.send(&connect(&self.id))?;
@@ -251,7 +248,12 @@ impl Client {
                     self.known = true;
                     self.wire = Some(wire);
                 }
-                _ => std::thread::park_timeout(Duration::from_millis(2)),
+                other => {
+                    let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
+                    self.refused += usize::from(other.as_ref().is_err_and(refused));
+                    assert!(Instant::now() < until, "{} is not let in", self.id);
+                    std::thread::park_timeout(Duration::from_millis(2));
+                }
             }
         }
         (self.wire.as_mut().unwrap(), fresh)

@@ -28,7 +28,7 @@ const REFUSED: u8 = 7;
 
 const TCP: &str = r#""tcp": { "url": "tcp://127.0.0.1:0" }"#;
 const HASTY: &str =
-    r#""handOverReadyTimeoutSecs": 1, "handOverStallTimeoutSecs": 1, "stopTimeoutSecs": 1"#;
+    r#""handOverReadyTimeoutSecs": 2, "handOverStallTimeoutSecs": 2, "stopTimeoutSecs": 1"#;
 
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];

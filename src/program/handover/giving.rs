@@ -11,11 +11,12 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use async_std::task::block_on;
 use futures_lite::io::AssertAsync;
 use hrotti::{Broker, HandOver, Limits, StateError};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::wire::{Kind, Line, VERSION, told};
 
@@ -24,6 +25,9 @@ const MODE: u32 = 0o600;
 
 /// Processes that may wait to be heard.
 const BACKLOG: i32 = 16;
+
+/// The pause after a process could not be heard.
+const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// The limits that deadlines belong to.
 const READY: &str = "limits.handOverReadyTimeoutSecs";
@@ -69,15 +73,15 @@ impl Control {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let fd = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
-        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-        bind(&fd, &SocketAddrUnix::new(&hidden)?)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(&hidden)?)?;
         let file = fs::symlink_metadata(&hidden)?;
         let file = (file.dev(), file.ino());
-        let control = Control { listener: fd.into(), path: path.to_owned(), hidden, file };
+        let listener = UnixListener::from(socket);
+        let control = Control { listener, path: path.to_owned(), hidden, file };
         // Nobody can connect before `listen`.
         fs::set_permissions(&control.hidden, fs::Permissions::from_mode(MODE))?;
-        listen(&control.listener, BACKLOG)?;
+        socket2::SockRef::from(&control.listener).listen(BACKLOG)?;
         Ok(control)
     }
 
@@ -124,7 +128,10 @@ pub(crate) fn give(
     let (broker, given) = (broker.clone(), given.clone());
     thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
         for stream in control.listener.incoming() {
-            let Ok(stream) = stream else { continue };
+            let Ok(stream) = stream else {
+                thread::park_timeout(BACK_OFF); // no descriptor is left
+                continue;
+            };
             let attempt = Attempt { line: Line::new(stream), broker: &broker };
             match attempt.run() {
                 Ok(()) => {
@@ -157,14 +164,17 @@ impl Attempt<'_> {
         self.offer(limits)?;
         log::info!(target: "hrotti", "handing over to another process");
         let begun = block_on(self.broker.begin_hand_over(limits.stop_timeout));
-        let hand_over = begun.map_err(|error| {
-            let _told = self.line.send(Kind::Refused, error.to_string().as_bytes());
-            error.to_string()
-        })?;
+        let hand_over = begun.map_err(|error| self.refuse(error.to_string()))?;
         self.export(&hand_over, limits)?;
         block_on(hand_over.finish());
         log::info!(target: "hrotti", "handed over to another process");
         Ok(())
+    }
+
+    /// Tells the other process why it cannot take over.
+    fn refuse(&self, reason: String) -> String {
+        let _told = self.line.send(Kind::Refused, reason.as_bytes());
+        reason
     }
 
     /// Gives the sockets, and waits until the other process is ready.
@@ -172,16 +182,17 @@ impl Attempt<'_> {
         let stalled = |error: io::Error| format!("the new process: {}", told(&error, STALL));
         let line = self.line.within(limits.hand_over_stall_timeout).map_err(stalled)?;
         if !line.is_of_same_user().map_err(stalled)? {
-            return Err("the new process belongs to another user".to_owned());
+            return Err(self.refuse("the new process belongs to another user".to_owned()));
         }
         let hello = line.expect(Kind::Hello).map_err(stalled)?;
         if hello.body != [VERSION] {
-            let what = format!("the running process speaks version {VERSION} of the hand-over");
-            let _told = line.send(Kind::Refused, what.as_bytes());
-            return Err("the new process speaks another version of the hand-over".to_owned());
+            let what = format!("version {VERSION} of the hand-over was expected");
+            return Err(self.refuse(what));
         }
         let mut count = 0_u32;
-        for (name, sockets) in self.broker.listening_sockets().map_err(stalled)? {
+        let all = self.broker.listening_sockets();
+        let all = all.map_err(|error| self.refuse(format!("no descriptor is left: {error}")))?;
+        for (name, sockets) in all {
             for socket in sockets {
                 let socket = OwnedFd::from(socket);
                 let sent = line.send_with(Kind::Socket, name.as_bytes(), Some(socket.as_fd()));

@@ -10,7 +10,7 @@ use futures_lite::io::AssertAsync;
 use hrotti::{Broker, Limits, ListenerConfig, ListeningSocket, StateError};
 
 use super::giving::is_heard;
-use super::wire::{Kind, Line, VERSION, told};
+use super::wire::{Kind, Line, VERSION, refused, told};
 
 /// Sockets that one process has at most.
 const SOCKETS_MAX: usize = 65_536;
@@ -89,13 +89,7 @@ fn ask(path: &Path, stall: Duration) -> io::Result<Taking> {
             {
                 return Ok(Taking { line, path: path.to_owned(), sockets });
             }
-            (Kind::Refused, _) => {
-                let reason = String::from_utf8_lossy(&received.body).into_owned();
-                return Err(io::Error::new(
-                    ErrorKind::ConnectionAborted,
-                    format!("it says: {reason}"),
-                ));
-            }
+            (Kind::Refused, _) => return Err(refused(&received.body)),
             _ => return Err(io::Error::new(ErrorKind::InvalidData, "it sent no sockets")),
         }
     }

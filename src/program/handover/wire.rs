@@ -142,7 +142,7 @@ impl Line {
         let received = self.receive()?;
         match received.kind {
             met if met == kind => Ok(received),
-            Kind::Refused => Err(refused(&received)),
+            Kind::Refused => Err(refused(&received.body)),
             met => {
                 let what = format!("{met:?} came where {kind:?} was expected");
                 Err(io::Error::new(ErrorKind::InvalidData, what))
@@ -152,8 +152,8 @@ impl Line {
 }
 
 /// The reason of the other process, which goes on.
-pub(super) fn refused(received: &Received) -> io::Error {
-    let reason = String::from_utf8_lossy(&received.body).into_owned();
+pub(super) fn refused(reason: &[u8]) -> io::Error {
+    let reason = String::from_utf8_lossy(reason);
     io::Error::new(ErrorKind::ConnectionAborted, format!("it says: {reason}"))
 }
 
