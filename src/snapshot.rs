@@ -28,13 +28,10 @@ use std::sync::Arc;
 use crate::session::handed::SessionHead;
 use crate::time::Timestamp;
 
-mod read;
+pub(crate) mod read;
 #[cfg(test)]
 mod tests;
-mod write;
-
-pub(crate) use read::{Decoder, Item, head};
-pub(crate) use write::Encoder;
+pub(crate) mod write;
 
 /// The first bytes.
 pub(crate) const MAGIC: &[u8; 8] = b"hrottist";

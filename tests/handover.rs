@@ -21,6 +21,9 @@ use process::{PATIENCE, Place, Program};
 
 const HAND_OVERS: usize = 10;
 
+/// The subscriber that is away at every hand-over.
+const LAZY: usize = 3;
+
 /// Messages of a publisher that are not acknowledged.
 const WINDOW: usize = 8;
 
@@ -28,6 +31,9 @@ const WINDOW: usize = 8;
 #[derive(Default)]
 struct Load {
     over: AtomicBool,
+    /// One subscriber is to be away, and is.
+    send_away: AtomicBool,
+    is_away: AtomicBool,
     acknowledged: [AtomicU64; 4],
     storm: AtomicUsize,
     refused: AtomicUsize,
@@ -85,12 +91,23 @@ fn publisher(load: &Load, index: usize, mut client: Client) -> u64 {
 /// What a subscriber has received of one topic, in order.
 type Received = HashMap<String, Vec<u64>>;
 
-/// Receives until it has the last number of every topic.
-fn subscriber(load: &Load, mut client: Client, wanted: &[AtomicU64; 4]) -> (Received, usize) {
+/// Receives until it has the last number of every topic. One that is `lazy` is away when it is told to.
+fn subscriber(
+    load: &Load,
+    mut client: Client,
+    lazy: bool,
+    wanted: &[AtomicU64; 4],
+) -> (Received, usize) {
     let mut received = Received::new();
     let until = Instant::now() + 3 * PATIENCE;
     loop {
         assert!(Instant::now() < until, "messages are missing");
+        if lazy && load.send_away.load(Ordering::SeqCst) {
+            client.hang_up();
+            load.is_away.store(true, Ordering::SeqCst);
+            wait_for("the subscriber is away", || !load.send_away.load(Ordering::SeqCst));
+            load.is_away.store(false, Ordering::SeqCst);
+        }
         if let Some((topic, payload)) = client.message(Duration::from_millis(500)) {
             let number = u64::from_be_bytes(payload.try_into().unwrap());
             received.entry(topic).or_default().push(number);
@@ -146,7 +163,7 @@ fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {
     let mut program = Program::start(&config);
     let (tcp, ws) = (program.address("tcp"), program.address("ws"));
     let (load, wanted) = (Arc::new(Load::default()), Arc::new([const { AtomicU64::new(0) }; 4]));
-    let subscribers: Vec<_> = [(tcp, false), (ws, true), (tcp, false)]
+    let subscribers: Vec<_> = [(tcp, false), (ws, true), (tcp, false), (tcp, false)]
         .into_iter()
         .enumerate()
         .map(|(index, (address, is_ws))| {
@@ -154,7 +171,7 @@ fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {
             client.send(&subscribe("load/#", 2));
             assert_eq!(client.packet(PATIENCE).unwrap().0, 0x90);
             let (load, wanted) = (load.clone(), wanted.clone());
-            thread::spawn(move || subscriber(&load, client, &wanted))
+            thread::spawn(move || subscriber(&load, client, index == LAZY, &wanted))
         })
         .collect();
     let publishers: Vec<_> = [(tcp, false), (tcp, false), (ws, true), (ws, true)]
@@ -175,6 +192,9 @@ fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {
     };
 
     for number in 0..HAND_OVERS {
+        load.send_away.store(true, Ordering::SeqCst);
+        wait_for("one subscriber is to be away", || load.is_away.load(Ordering::SeqCst));
+        // Messages wait for it from now on.
         let before = std::array::from_fn(|index| load.acknowledged[index].load(Ordering::SeqCst));
         wait_for(&format!("hand-over {number}: the load stands still"), || goes_on(&load, &before));
         let mut next = Program::start(&config);
@@ -182,6 +202,8 @@ fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {
         let old = std::mem::replace(&mut program, next);
         let (code, err) = old.end();
         assert_eq!((code, err.as_str()), (Some(0), ""), "hand-over {number}");
+        load.send_away.store(false, Ordering::SeqCst);
+        wait_for("the subscriber is back", || !load.is_away.load(Ordering::SeqCst));
     }
     let before = std::array::from_fn(|index| load.acknowledged[index].load(Ordering::SeqCst));
     wait_for("the load stands still after all", || goes_on(&load, &before));
@@ -192,7 +214,7 @@ fn ten_hand_overs_under_load_refuse_nobody_and_lose_nothing() {
     let all: Vec<u64> = wanted.iter().map(|wanted| wanted.load(Ordering::SeqCst)).collect();
     for (name, subscriber) in subscribers.into_iter().enumerate() {
         let (received, told_to_go) = subscriber.join().unwrap();
-        assert!(told_to_go > 0, "subscriber {name} was told the reason");
+        assert!(told_to_go > 0 || name == LAZY, "subscriber {name} was told the reason");
         for (index, all) in all.iter().enumerate() {
             check(&received[&format!("load/{index}")], *all, index % 2 == 1);
         }

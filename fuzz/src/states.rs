@@ -8,9 +8,9 @@ use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::session::Session;
-use crate::snapshot::{
-    Clocks, Decoder, Encoder, HEAD_BYTES, HeldBy, Item, PREFIX_BYTES, SessionRecord, head,
-};
+use crate::snapshot::read::{Decoder, Item, head};
+use crate::snapshot::write::Encoder;
+use crate::snapshot::{Clocks, HEAD_BYTES, HeldBy, PREFIX_BYTES, SessionRecord};
 use crate::subscription::ShareGroup;
 use crate::time::Timestamp;
 use crate::topic::TopicFilter;

@@ -13,7 +13,8 @@ use super::session_end::taken_over;
 use super::state::Engine;
 use crate::budget::Budget;
 use crate::session::handed::SessionHead;
-use crate::snapshot::{Clocks, Encoder, SessionRecord, StateError, StateSummary};
+use crate::snapshot::write::Encoder;
+use crate::snapshot::{Clocks, SessionRecord, StateError, StateSummary};
 use crate::subscription::ShareGroup;
 use crate::topic::TopicFilter;
 

@@ -14,9 +14,9 @@ use super::state::Engine;
 use crate::access::{Identity, Rule};
 use crate::budget::Budget;
 use crate::limits::Limits;
+use crate::snapshot::read::{Decoder, Item, head};
 use crate::snapshot::{
-    Decoder, HEAD_BYTES, HeldByUser, Item, PREFIX_BYTES, SessionRecord, StateError, StateSummary,
-    Tag, head,
+    HEAD_BYTES, HeldByUser, PREFIX_BYTES, SessionRecord, StateError, StateSummary, Tag,
 };
 use crate::subscription::{Subscription, Wanted};
 use crate::topic::TopicFilter;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ahash::RandomState;
 use proptest::prelude::*;
 
+use super::read::{Decoder, Item, head};
+use super::write::Encoder;
 use super::*;
 use crate::ledger::Outcome;
 use crate::limits::Limits;
