@@ -148,7 +148,7 @@ impl Broker {
 
 impl HandOver {
     /// Writes the state: Sessions of Clients on the network with subscriptions, waiting messages, messages in flight and
-    /// delayed Wills, and retained messages. Nothing changes in the broker, so the state can be written again if a writer
+    /// delayed Wills, and retained messages, without those below `$SYS`, which tell of this broker. Nothing changes in the broker, so the state can be written again if a writer
     /// fails. The bytes are a format of this crate's own with a version; [`Broker::import_state`] reads them. At most about
     /// 64 KiB and one message are held beside the state itself.
     ///

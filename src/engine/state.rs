@@ -187,8 +187,8 @@ impl Engine {
         }
     }
 
-    /// Some retained messages after a Topic Name, in order, without those that have expired; and the Topic Name after
-    /// which others may come.
+    /// Some retained messages after a Topic Name, in order, without those that have expired and those of the Server
+    /// itself, below `$SYS`; and the Topic Name after which others may come.
     pub(crate) fn retained_after(
         &self,
         after: Option<&str>,
@@ -199,7 +199,10 @@ impl Engine {
         let some = retained.after(after).take(count).map(|(_, message)| message);
         let some: Vec<Message> = some.cloned().collect();
         let last = some.last().map(|message| message.topic().into());
-        (some.into_iter().filter(|message| !message.is_expired(now)).collect(), last)
+        let of_clients = |message: &Message| {
+            !message.is_expired(now) && !message.topic_bytes().starts_with(b"$SYS/")
+        };
+        (some.into_iter().filter(of_clients).collect(), last)
     }
 
     pub(crate) fn nothing_is_retained(&self) -> bool {
