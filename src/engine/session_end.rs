@@ -35,6 +35,7 @@ impl Engine {
         cause: DisconnectCause,
         now: Timestamp,
     ) -> Option<Outgoing> {
+        let _at_work = self.standstill.begin_work();
         let (left, will) = {
             cell.keep_others_from_writing(epoch);
             let mut state = cell.lock_between_writes();
@@ -131,6 +132,27 @@ impl Engine {
             errand = errand.publish_will(self, will, self.now());
         }
         errand.run(self);
+    }
+
+    /// Whether no Client is connected through a listener. The count is looked at first, because it is one number.
+    pub(crate) fn nobody_is_connected(&self) -> bool {
+        self.counts.connections.load(Ordering::Acquire) == 0 && self.registry.is_all_away()
+    }
+
+    /// Publishes the Wills of Clients that the Server is about to disconnect, so that those that are still connected
+    /// receive them. A Will with a delay waits for its end, in this broker or in one that takes the Session over.
+    pub(crate) fn publish_wills_before_close(self: &Arc<Self>) {
+        for cell in self.registry.snapshot() {
+            if cell.is_in_process() {
+                continue;
+            }
+            let will = {
+                let (mut state, now) = (cell.lock(), self.now());
+                let will = state.session.take_will_before_close(now);
+                self.judge_will(&cell, &mut state, will)
+            };
+            self.publish_leftovers(&cell, will, Vec::new());
+        }
     }
 
     /// Publishes every Will, also those whose delay is running: the broker stops, and its Sessions end.

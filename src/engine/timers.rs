@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 
 use atomic_waker::AtomicWaker;
 
@@ -151,6 +151,19 @@ impl Mailbox {
     /// Forgets an order that is carried out, unless a higher one has replaced it.
     pub(crate) fn carried_out(&self, order: Order) {
         let _ = self.order.compare_exchange(order as u8, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Waits for an order that ends the Network Connection. Only the task itself, because it has one waker.
+    pub(crate) async fn until_ordered_to_end(&self) {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            if self.is_ordered_to_end() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    pub(crate) fn is_ordered_to_end(&self) -> bool {
+        self.ordered().is_some_and(|order| !matches!(order, Order::ListenerRules))
     }
 
     /// Sets when the task is to be woken.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
 use async_lock::{Semaphore, SemaphoreGuardArc};
+use atomic_waker::AtomicWaker;
 use futures_lite::future;
 use hashbrown::HashMap;
 use log::{info, warn};
@@ -64,6 +65,8 @@ pub struct ListenerInfo {
     pub rules: ListenerRules,
     /// When it was added.
     pub since: SystemTime,
+    /// Whether the file of its Unix socket stays when it stops: [`ListeningSockets::keep_files`].
+    pub keeps_files: bool,
     /// When the first certificate of the chain that it shows to Clients expires; `None` without TLS.
     pub certificate_expires_at: Option<SystemTime>,
     /// Network Connections of this listener at this moment, including those before CONNECT.
@@ -94,7 +97,7 @@ pub(crate) struct Listener {
     /// Its name and rules, as peers know them that come now.
     by: Mutex<Arc<AcceptedBy>>,
     endpoints: Vec<String>,
-    sockets: ListeningSockets,
+    sockets: Mutex<ListeningSockets>,
     url: Option<String>,
     since: SystemTime,
     /// The material of a TLS listener.
@@ -103,6 +106,8 @@ pub(crate) struct Listener {
     /// Closed to end it: no peer is accepted, and handshakes end.
     stop: Sender<()>,
     stopped: Receiver<()>,
+    /// Keeps the accept loop from accepting while the broker hands its state over.
+    pause: Pause,
     /// Every accept loop and every connection has a clone; `None` after the stop.
     alive: Mutex<Option<Sender<()>>>,
     /// Closed when all of those are gone.
@@ -144,13 +149,14 @@ impl Listeners {
             name: name.into(),
             by: Mutex::new(Arc::new(AcceptedBy::new(name, rules, number))),
             endpoints: transport.local_endpoints(),
-            sockets: transport.sockets(),
+            sockets: Mutex::new(transport.sockets()),
             url: transport.url(),
             since: engine.host.wall(),
             #[cfg(feature = "tls")]
             tls: Mutex::new(transport.tls()),
             stop,
             stopped,
+            pause: Pause::default(),
             alive: Mutex::new(Some(alive.clone())),
             gone,
             accepting: Mutex::new(accept_loop),
@@ -189,6 +195,7 @@ impl Listeners {
         {
             *lock(&listener.tls) = transport.tls();
         }
+        *lock(&listener.sockets) = transport.sockets();
         std::mem::replace(&mut *lock(&listener.accepting), accept_loop).stop.close();
         let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive, ends };
         engine.host.spawn(accepting.run(transport));
@@ -232,6 +239,11 @@ impl Listeners {
         std::mem::take(&mut *lock(&self.all))
     }
 
+    /// All that are not stopping.
+    pub(crate) fn present(&self) -> Vec<Arc<Listener>> {
+        lock(&self.all).clone()
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         lock(&self.all).iter().any(|listener| *listener.name == *name)
     }
@@ -258,7 +270,7 @@ impl Listeners {
     /// The names of the listeners and their sockets.
     pub(crate) fn sockets(&self) -> Vec<(String, ListeningSockets)> {
         let named =
-            |listener: &Arc<Listener>| (listener.name.to_string(), listener.sockets.clone());
+            |listener: &Arc<Listener>| (listener.name.to_string(), lock(&listener.sockets).clone());
         lock(&self.all).iter().map(named).collect()
     }
 
@@ -277,6 +289,7 @@ impl Listener {
             url: self.url.clone(),
             rules: by.rules.clone(),
             since: self.since,
+            keeps_files: lock(&self.sockets).keeps_files(),
             certificate_expires_at: self.certificate_expires_at(),
             connections: lock(&self.connections).len(),
             versions: [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5]
@@ -344,13 +357,28 @@ impl Listener {
     }
 
     /// Ends the accept loop without ending the listener, and returns when the address is free.
-    pub(crate) async fn pause(&self) {
+    pub(crate) async fn free_address(&self) {
         let gone = {
             let accepting = lock(&self.accepting);
             accepting.stop.close();
             accepting.gone.clone()
         };
         while gone.recv().await.is_ok() {}
+    }
+
+    /// Accepts no peer until it goes on. Peers wait in the operating system meanwhile; those that were accepted have to
+    /// be [ordered](Listener::order) to close.
+    pub(crate) fn pause(&self) {
+        self.pause.set(true);
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.pause.set(false);
+    }
+
+    /// Has the file of a Unix socket stay when the listener is gone, because another process has the socket.
+    pub(crate) fn leave_files(&self) {
+        lock(&self.sockets).keep_files(true);
     }
 
     /// Tells every connection to close.
@@ -391,6 +419,33 @@ struct Ends {
     _here: Sender<()>,
 }
 
+/// Keeps the accept loop from accepting.
+#[derive(Default)]
+struct Pause {
+    set: AtomicBool,
+    /// The accept loop.
+    waker: AtomicWaker,
+}
+
+impl Pause {
+    fn set(&self, set: bool) {
+        self.set.store(set, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    async fn until(&self, set: bool) {
+        std::future::poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.is_set() == set { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
 /// The accept loop.
 struct Accepting {
     engine: Weak<Engine>,
@@ -409,7 +464,7 @@ impl Accepting {
             transport.local_endpoints().join(" ")
         );
         while let Some(permit) = self.unless_stopped(self.permit()).await {
-            match self.unless_stopped(contained(transport.accept())).await {
+            match self.unless_stopped(contained(self.accept(&mut transport))).await {
                 None => break,
                 Some(Ok(incoming)) => {
                     back_off = BACK_OFF_MIN;
@@ -434,6 +489,21 @@ impl Accepting {
         drop(transport);
         if self.listener.stopped.is_closed() {
             info!("listener {:?} has stopped", self.listener.name);
+        }
+    }
+
+    /// The next peer. While the listener pauses, no call of the transport is under way.
+    async fn accept<T: Transport>(&self, transport: &mut T) -> io::Result<Incoming> {
+        loop {
+            self.listener.pause.until(false).await;
+            let paused = async {
+                self.listener.pause.until(true).await;
+                None
+            };
+            let accepted = future::or(paused, async { Some(transport.accept().await) }).await;
+            if let Some(accepted) = accepted {
+                return accepted;
+            }
         }
     }
 
@@ -479,8 +549,10 @@ impl Accepting {
         let stopped = self.listener.stopped.clone();
         if stopped.is_closed() {
             mailbox.order(Order::ListenerStopped);
+        } else if self.listener.pause.is_set() {
+            mailbox.order(Order::ShuttingDown);
         }
-        let handshake = shake_hands(engine.clone(), incoming, mailbox, guard, stopped);
+        let handshake = shake_hands(engine.clone(), incoming, mailbox, guard);
         engine.host.spawn(Peer::ShakingHands(Box::pin(handshake)));
     }
 }
@@ -516,7 +588,6 @@ async fn shake_hands(
     incoming: Incoming,
     mailbox: Arc<Mailbox>,
     guard: Entered,
-    stopped: Receiver<()>,
 ) -> Option<Driver> {
     let Incoming { mut peer, handshake } = incoming;
     peer.set_listener(&guard.listener.by());
@@ -528,11 +599,11 @@ async fn shake_hands(
         Some(done) => Some(done),
         None => {
             let limit = engine.limits().handshake_timeout;
-            let stop = async {
-                while stopped.recv().await.is_ok() {}
+            let ordered = async {
+                mailbox.until_ordered_to_end().await;
                 None
             };
-            future::or(stop, engine.host.timeout(limit, handshake)).await
+            future::or(ordered, engine.host.timeout(limit, handshake)).await
         }
     };
     let stream = match shaken {
@@ -557,7 +628,7 @@ async fn shake_hands(
             return None;
         }
         None => {
-            if !stopped.is_closed() {
+            if !mailbox.is_ordered_to_end() {
                 count_one(&engine.counts.handshakes_timed_out);
                 guard.listener.refused(&engine, &peer, ReasonCode::UNSPECIFIED_ERROR, LATE);
             }

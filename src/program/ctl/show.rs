@@ -73,11 +73,15 @@ pub(super) fn status(status: &Value) -> String {
     format!("{figures}\n\n{}", balance(&status["ledger"]))
 }
 
-/// offered = delivered + …
+/// offered = delivered + …; messages that were handed over are shown where there are some.
 fn balance(ledger: &Value) -> String {
     let at = |path: &str| cell(ledger.pointer(path).unwrap_or(&Value::Null));
+    let handed_over = match ledger["handedOver"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(messages) => format!(" + handed over {messages}"),
+    };
     format!(
-        "offered {} = delivered {} + waiting {} + inflight {} + expired {} + dropped {} + filtered {}",
+        "offered {} = delivered {} + waiting {} + inflight {} + expired {} + dropped {} + filtered {}{handed_over}",
         at("/offered"),
         at("/delivered"),
         at("/waiting"),
