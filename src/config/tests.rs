@@ -387,9 +387,10 @@ fn check_shows_every_setting() {
     assert!(lines.contains(&"limits.maxInflight = 1024 messages (default)"), "{shown}");
     assert!(lines.contains(&"workers = 1 threads (default)"), "{shown}");
     assert!(lines.contains(&"sysIntervalSecs = 10 seconds (default)"), "{shown}");
+    assert!(lines.contains(&"logging.format = text (default)"), "{shown}");
     assert!(lines.contains(&"logging.info = stderr"), "{shown}");
     assert!(lines.contains(&"access.anonymous = true (default)"), "{shown}");
-    assert_eq!(lines.len(), 1 + 1 + crate::limits::LIMITS.len() + 2 + 4);
+    assert_eq!(lines.len(), 1 + 1 + crate::limits::LIMITS.len() + 3 + 4);
 }
 
 #[test]

@@ -55,14 +55,14 @@ impl Engine {
 
     /// Ends all Sessions of Clients on the network, because another broker has them: no Will is published, and their
     /// messages count as handed over.
-    pub(crate) async fn hand_over_sessions(&self) {
+    pub(crate) async fn hand_over_sessions(self: &Arc<Self>) {
         let mut budget = Budget::of_a_turn();
         for cell in self.registry.snapshot() {
             if cell.is_in_process() {
                 continue;
             }
-            self.hand_over_session(&cell);
-            budget.spend(RECORD_STEPS);
+            let subscriptions = self.hand_over_session(&cell);
+            budget.spend(RECORD_STEPS * (1 + subscriptions));
             if budget.is_spent() {
                 future::yield_now().await;
                 budget = Budget::of_a_turn();
@@ -70,10 +70,11 @@ impl Engine {
         }
     }
 
-    fn hand_over_session(&self, cell: &Arc<SessionCell>) {
+    /// Returns the number of its subscriptions.
+    fn hand_over_session(self: &Arc<Self>, cell: &Arc<SessionCell>) -> usize {
         let mut state = cell.lock_between_writes();
         if state.session.has_ended() {
-            return;
+            return 0;
         }
         let torn = state.is_amid_packet();
         state.session.hand_over();
@@ -85,8 +86,12 @@ impl Engine {
         if let Some(link) = state.link.take() {
             link.mailbox.order(taken_over(torn));
         }
+        let subscriptions = state.session.take_subscriptions();
         drop(state);
+        let count = subscriptions.len();
+        self.leave_tree(cell, subscriptions);
         self.registry.remove(cell);
+        count
     }
 }
 

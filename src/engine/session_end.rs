@@ -13,9 +13,9 @@ use super::timers::{Mailbox, Order};
 use crate::budget::Budget;
 use crate::events::DisconnectCause;
 use crate::message::Message;
-use crate::session::Session;
 use crate::session::outgoing::Outgoing;
 use crate::session::queue::Delivery;
+use crate::session::{Session, Subscriptions};
 use crate::sync::lock;
 use crate::time::Timestamp;
 
@@ -91,14 +91,19 @@ impl Engine {
             let will = self.judge_will(cell, &mut state, will);
             (will, handed_on, state.session.take_subscriptions())
         };
+        self.leave_tree(cell, subscriptions);
+        self.registry.remove(cell);
+        self.publish_leftovers(cell, will, handed_on);
+        true
+    }
+
+    /// Removes the subscriptions of an ended Session from the tree, in this turn and later ones.
+    pub(super) fn leave_tree(self: &Arc<Self>, cell: &SessionCell, subscriptions: Subscriptions) {
         if !subscriptions.is_empty() {
             // Cached routes of publishers may lead to this Session.
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
         self.reap(Ended { key: cell.key, subscriptions: subscriptions.into_iter() });
-        self.registry.remove(cell);
-        self.publish_leftovers(cell, will, handed_on);
-        true
     }
 
     /// Whether a Will may be published that was taken from the Session: its Client would still be let in, and may

@@ -8,8 +8,8 @@ use hrotti::access::{
     Answer, Authenticating, Credentials, Decision, Identity, Policy, Request, Rule,
 };
 use hrotti::{
-    Broker, ClientError, HandOverError, ListenerConfig, ListenerError, Message, QoS, StateError,
-    SubscriptionOptions, TopicFilter,
+    Broker, ClientError, DisconnectCause, Events, HandOverError, Happening, ListenerConfig,
+    ListenerError, Message, QoS, ReasonCode, StateError, SubscriptionOptions, TopicFilter,
 };
 
 use crate::peer::{ANY, DEADLINE, Peer, block_on, connect_packet, in_time, listen};
@@ -222,6 +222,48 @@ fn a_broker_that_stands_still_changes_nothing_and_goes_on_when_the_hand_over_is_
     assert!(broker.ledger().balances());
     in_time(broker.stop());
     assert_eq!(in_time(broker.begin_hand_over(DEADLINE)).unwrap_err(), HandOverError::Stopped);
+}
+
+/// What each Client of a broker was told, by the events that a receiver holds once the broker has ended.
+fn causes(events: &mut Events) -> Vec<(String, DisconnectCause)> {
+    let mut causes = Vec::new();
+    while let Some(event) = in_time(events.next()) {
+        if let Happening::Disconnected { client, cause } = &event.unwrap().what {
+            causes.push((client.client_id.to_string(), *cause));
+        }
+    }
+    causes.sort_by(|(one, _), (other, _)| one.cmp(other));
+    causes
+}
+
+#[test]
+fn the_counters_of_both_brokers_are_exact_and_clients_are_told_of() {
+    let (old, new) = (Broker::new(100), Broker::new(100));
+    let endpoint = listen(&old, "l");
+    let mut peers = ["a", "b"].map(|id| resume(&endpoint, id, false));
+    peers[0].subscribe("t/#", 1);
+    peers[1].subscribe("$share/s/t/a", 1);
+    let mut brief = Peer::connect(&endpoint, "brief");
+    brief.subscribe("t/a", 1);
+    assert_eq!((old.counters().connections, old.counters().sessions), (3, 3));
+    let mut events = old.events();
+    hand_over(&old, &new);
+    for (broker, left) in [(&old, 0), (&new, 2)] {
+        let counters = broker.counters();
+        assert_eq!((counters.connections, counters.slow_sessions), (0, 0));
+        assert_eq!((counters.sessions, counters.subscriptions), (left, left));
+        assert_eq!(broker.sessions().len(), left);
+    }
+    let causes = causes(&mut events);
+    assert_eq!(causes.len(), 3, "{causes:?}");
+    for ((id, cause), expected) in causes.iter().zip(["a", "b", "brief"]) {
+        let code = ReasonCode::SERVER_SHUTTING_DOWN;
+        assert_eq!((id.as_str(), cause.code()), (expected, Some(code)), "{cause}");
+    }
+    let mut again = resume(&listen(&new, "l"), "a", true);
+    assert_eq!((new.counters().connections, new.counters().sessions), (1, 2));
+    again.send(&[0xE0, 0]);
+    again.expect_closed();
 }
 
 #[test]
