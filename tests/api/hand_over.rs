@@ -199,6 +199,7 @@ fn a_broker_that_stands_still_changes_nothing_and_goes_on_when_the_hand_over_is_
     let publisher = broker.client("publisher").unwrap();
     let mut peer = resume(&endpoint, "c", false);
     peer.subscribe("t", 1);
+    in_time(broker.publish(message("kept", "1").with_retain(true))).unwrap();
     let standing = in_time(broker.begin_hand_over(DEADLINE)).unwrap();
     peer.expect_closed();
     let error = in_time(broker.begin_hand_over(DEADLINE)).unwrap_err();
@@ -206,6 +207,10 @@ fn a_broker_that_stands_still_changes_nothing_and_goes_on_when_the_hand_over_is_
     let published = in_time(publisher.publish(message("t", "lost?")));
     assert_eq!(published.unwrap_err(), ClientError::HandingOver);
     assert_eq!(broker.client("other").unwrap_err(), ClientError::HandingOver);
+    let published = in_time(broker.publish(message("t", "lost?").with_retain(true)));
+    assert_eq!(published.unwrap_err(), ClientError::HandingOver);
+    assert!(!broker.end_session("c"), "it is being handed over");
+    assert_eq!(in_time(broker.clear_retained(&TopicFilter::new("#").unwrap())), 0);
     let added = block_on(broker.add_listener("m", ListenerConfig::new(ANY).unwrap()));
     assert!(matches!(added, Err(ListenerError::HandingOver)), "{added:?}");
 
@@ -220,6 +225,7 @@ fn a_broker_that_stands_still_changes_nothing_and_goes_on_when_the_hand_over_is_
     in_time(publisher.publish(message("t", "live"))).unwrap();
     assert!(early.packet().ends_with(b"live"));
     assert!(broker.ledger().balances());
+    assert_eq!(in_time(broker.clear_retained(&TopicFilter::new("#").unwrap())), 1);
     in_time(broker.stop());
     assert_eq!(in_time(broker.begin_hand_over(DEADLINE)).unwrap_err(), HandOverError::Stopped);
 }

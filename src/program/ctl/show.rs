@@ -233,3 +233,24 @@ pub(super) fn changes(done: &Value) -> String {
         .collect();
     if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("\n") }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_balance_shows_what_was_handed_over_where_there_is_something() {
+        let books = |handed_over: u64| {
+            json!({
+                "offered": 9, "delivered": 1, "waiting": 2, "inflight": 0, "expired": 0,
+                "dropped": { "total": 1 }, "filtered": { "total": 0 }, "handedOver": handed_over,
+            })
+        };
+        let line =
+            "offered 9 = delivered 1 + waiting 2 + inflight 0 + expired 0 + dropped 1 + filtered 0";
+        assert_eq!(balance(&books(0)), line);
+        assert_eq!(balance(&books(5)), format!("{line} + handed over 5"));
+    }
+}
