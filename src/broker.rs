@@ -26,11 +26,13 @@ use crate::transport::{ListeningSocket, Transport};
 
 mod client;
 mod explain;
+mod hand_over;
 mod inspect;
 mod lifecycle;
 mod session_info;
 
 pub use client::{Client, ClientError, Published};
+pub use hand_over::{HandOver, HandOverError};
 pub use inspect::{
     LimitUse, Page, PageError, PageRequest, QueuedMessage, RetainedInfo, RetainedQuery,
     SessionDetail, SessionOrder, SessionQuery, SubscriptionInfo, SubscriptionQuery,
@@ -287,6 +289,8 @@ pub enum ListenerError {
     NoTls(String),
     /// The certificate, the key or the like cannot be used. The text has one line for each problem.
     Tls(String),
+    /// The broker hands its state over.
+    HandingOver,
     /// The broker has been stopped.
     Stopped,
 }
@@ -302,6 +306,7 @@ impl fmt::Display for ListenerError {
             ListenerError::Bind { url, source } => write!(f, "cannot listen on {url}: {source}"),
             ListenerError::NoTls(name) => write!(f, "the listener named {name:?} has no TLS"),
             ListenerError::Tls(problems) => f.write_str(problems),
+            ListenerError::HandingOver => f.write_str("the broker hands its state over"),
             ListenerError::Stopped => f.write_str("the broker has been stopped"),
         }
     }
@@ -462,6 +467,9 @@ impl Broker {
     ) -> Result<Arc<Listener>, ListenerError> {
         if self.engine().is_stopping() {
             return Err(ListenerError::Stopped);
+        }
+        if self.engine().standstill.is_closing() {
+            return Err(ListenerError::HandingOver);
         }
         let endpoints = transport.local_endpoints();
         let added = self.listening().add(self.engine(), name, transport, rules);

@@ -18,6 +18,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access::AccessConfig;
@@ -79,6 +80,9 @@ pub struct Config {
     /// The time between two publications of the topics below `$SYS/broker/`, 0 to a day; 0 is off. Default 10 s. The
     /// program passes it to [`BrokerBuilder::sys_interval`](crate::BrokerBuilder::sys_interval).
     pub sys_interval: Duration,
+    /// The path of the Unix socket where the program hands its sockets and its state over to a process that is started
+    /// with the same configuration; absolute. Default: none, and nothing is handed over.
+    pub hand_over: Option<PathBuf>,
     /// Where log records go.
     pub logging: Logging,
 }
@@ -153,6 +157,7 @@ impl Config {
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             sys_interval: DEFAULT_SYS_INTERVAL,
+            hand_over: None,
             logging: Logging::default(),
         }
     }

@@ -19,6 +19,7 @@ mod packet;
 mod reason_code;
 mod retained;
 mod session;
+mod snapshot;
 mod spelling;
 mod subscription;
 mod sync;

@@ -4,7 +4,7 @@
 //! subscription), one retained message replayed to a new subscription, and one for a message that no
 //! subscription matches. At any moment
 //!
-//! > offered = delivered + waiting + inflight + expired + dropped + filtered
+//! > offered = delivered + waiting + inflight + expired + dropped + filtered + handed over
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
     Dropped(DropReason),
     /// Not to be delivered: no subscription matched, or a rule excludes the subscriber.
     Filtered(FilterReason),
+    /// Another broker has it, with its Session.
+    HandedOver,
 }
 
 macro_rules! reasons {
@@ -115,6 +117,9 @@ pub struct Ledger {
     pub inflight: u64,
     /// Messages whose Message Expiry Interval passed before delivery began (MQTT-3.3.2-5).
     pub expired: u64,
+    /// Messages that another broker has, because their Sessions were handed over
+    /// ([`HandOver::finish`](crate::HandOver::finish)). There they are offered anew.
+    pub handed_over: u64,
     dropped: Drops,
     filtered: [u64; FILTER_REASONS],
 }
@@ -145,11 +150,11 @@ impl Ledger {
     }
 
     /// Whether every offered message has exactly one place: offered = delivered + waiting + inflight + expired +
-    /// dropped + filtered.
+    /// dropped + filtered + handed over.
     #[must_use]
     pub fn balances(&self) -> bool {
         let ended = self.delivered + self.expired + self.dropped_total() + self.filtered_total();
-        self.offered == ended + self.waiting + self.inflight
+        self.offered == ended + self.handed_over + self.waiting + self.inflight
     }
 
     /// Tells the drops that are not among `told`, by reason, and adds them there.
@@ -186,6 +191,7 @@ impl Ledger {
             Outcome::Expired => &mut self.expired,
             Outcome::Dropped(reason) => &mut self.dropped[reason as usize],
             Outcome::Filtered(reason) => &mut self.filtered[reason as usize],
+            Outcome::HandedOver => &mut self.handed_over,
         } += count;
     }
 }
@@ -197,6 +203,7 @@ impl AddAssign for Ledger {
         self.waiting += other.waiting;
         self.inflight += other.inflight;
         self.expired += other.expired;
+        self.handed_over += other.handed_over;
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
             *mine += theirs;
         }
@@ -215,6 +222,7 @@ impl fmt::Debug for Ledger {
             .field("waiting", &self.waiting)
             .field("inflight", &self.inflight)
             .field("expired", &self.expired)
+            .field("handed_over", &self.handed_over)
             .field("dropped", &Named(DropReason::ALL, &self.dropped))
             .field("filtered", &Named(FilterReason::ALL, &self.filtered))
             .finish()
@@ -237,6 +245,9 @@ impl fmt::Display for Ledger {
             "offered {} = delivered {} + waiting {} + inflight {} + expired {}",
             self.offered, self.delivered, self.waiting, self.inflight, self.expired
         )?;
+        if self.handed_over > 0 {
+            write!(f, " + handed over {}", self.handed_over)?;
+        }
         for &reason in DropReason::ALL {
             write!(f, " + dropped ({reason}) {}", self.dropped(reason))?;
         }
@@ -254,7 +265,7 @@ mod tests {
     #[test]
     fn every_outcome_balances_one_offer() {
         let mut ledger = Ledger::default();
-        let outcomes = [Outcome::Delivered, Outcome::Expired]
+        let outcomes = [Outcome::Delivered, Outcome::Expired, Outcome::HandedOver]
             .into_iter()
             .chain(DropReason::ALL.iter().map(|&reason| Outcome::Dropped(reason)))
             .chain(FilterReason::ALL.iter().map(|&reason| Outcome::Filtered(reason)));

@@ -29,6 +29,7 @@
 //! | search and steer a running broker | [`Broker::find_sessions`], [`Broker::find_subscriptions`], [`Broker::find_retained`], [`Broker::limits_in_use`], [`Broker::disconnect`], [`Broker::publish`] |
 //! | ask why a message did not arrive | [`Broker::explain_delivery`] |
 //! | serve metrics, a JSON API and a page over HTTP | `admin` (feature of the same name) |
+//! | go on in another process | [`Broker::begin_hand_over`], [`Broker::import_state`], [`Broker::listening_sockets`] |
 //! | carry MQTT over another transport | [`transport`] |
 //! | read the program's configuration format | [`config`] |
 //! | run a broker by a configuration, and change it while it runs | [`Server`] |
@@ -49,7 +50,8 @@
 //!
 //! # Limitations
 //!
-//! Sessions and retained messages are held in memory only and end with the broker. Without a policy
+//! Sessions and retained messages are held in memory only and end with the broker, unless another broker takes them over
+//! ([`Broker::begin_hand_over`]). Without a policy
 //! ([`BrokerBuilder::policy`]) every Client may do everything that the protocol allows. Files of users and rules are
 //! read when [`access::AccessConfig::load`] or [`Server::reload`] is called, and not again by themselves. TLS has no pre-shared keys and reads
 //! no encrypted private keys.
@@ -99,6 +101,7 @@ mod retained;
 mod runtime;
 pub mod server;
 mod session;
+mod snapshot;
 mod spelling;
 mod subscription;
 mod sync;
@@ -112,9 +115,10 @@ pub mod transport;
 
 pub use admin_config::{AdminConfig, AdminConfigError};
 pub use broker::{
-    Broker, BrokerBuilder, BuildError, Client, ClientError, LimitUse, ListenerError, Page,
-    PageError, PageRequest, Published, QueuedMessage, RetainedInfo, RetainedQuery, SessionDetail,
-    SessionInfo, SessionOrder, SessionQuery, SubscriptionInfo, SubscriptionQuery,
+    Broker, BrokerBuilder, BuildError, Client, ClientError, HandOver, HandOverError, LimitUse,
+    ListenerError, Page, PageError, PageRequest, Published, QueuedMessage, RetainedInfo,
+    RetainedQuery, SessionDetail, SessionInfo, SessionOrder, SessionQuery, SubscriptionInfo,
+    SubscriptionQuery,
 };
 pub use counters::Counters;
 pub use events::{ClientOrigin, DisconnectCause, Event, Events, Happening, Lagged};
@@ -131,6 +135,7 @@ pub use packet::{
     PacketType, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions,
 };
 pub use server::Server;
+pub use snapshot::{StateError, StateSummary};
 pub use topic::near::Difference;
 pub use topic::{ShareName, TopicError, TopicFilter, TopicName};
 pub use traffic::Traffic;

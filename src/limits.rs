@@ -96,6 +96,13 @@ pub struct Limits {
     /// Time that a stop gives connections to send waiting bytes. Default 5 s, range 0 to 86 400 s. At the limit the
     /// connections are closed.
     pub stop_timeout: Duration,
+    /// Time that the process that takes over has between the steps of a hand-over that need its work: to bind what is new,
+    /// and to take what it has read. Default 60 s, range 1 to 86 400 s. At the limit the running process goes on. The
+    /// program's; see [`Broker::begin_hand_over`](crate::Broker::begin_hand_over).
+    pub hand_over_ready_timeout: Duration,
+    /// Time in which no byte moves between the two processes of a hand-over. Default 10 s, range 1 to 86 400 s. At the
+    /// limit the running process goes on. The program's.
+    pub hand_over_stall_timeout: Duration,
     /// QoS 1 and 2 messages that were sent to a Client and are not completely acknowledged. Default 1 024, range 1
     /// to 65 535. Further messages wait in the queue. MQTT 5 Clients may lower it by Receive Maximum.
     pub max_inflight: u16,
@@ -220,6 +227,8 @@ impl Default for Limits {
             write_stall_timeout: Duration::from_secs(60),
             answer_bytes_max: 256 * 1024,
             stop_timeout: Duration::from_secs(5),
+            hand_over_ready_timeout: Duration::from_secs(60),
+            hand_over_stall_timeout: Duration::from_secs(10),
             max_inflight: 1_024,
             receive_maximum: 1_024,
             topic_alias_maximum: 10,
@@ -464,6 +473,12 @@ pub(crate) const LIMITS: &[LimitKey] = &[
     limit!("limits.stopTimeoutSecs", stop_timeout, "seconds", 0..=DAY, AtOnce,
         "time that a stop gives connections to send waiting bytes",
         "the connections are closed"),
+    limit!("limits.handOverReadyTimeoutSecs", hand_over_ready_timeout, "seconds", 1..=DAY, NextStart,
+        "time that the process that takes over has to bind what is new, and to take what it has read",
+        "the running process goes on"),
+    limit!("limits.handOverStallTimeoutSecs", hand_over_stall_timeout, "seconds", 1..=DAY, NextStart,
+        "time in which no byte moves between the two processes of a hand-over",
+        "the running process goes on"),
     limit!("limits.maxInflight", max_inflight, "messages", 1..=65_535, NewConnections,
         "QoS 1 and 2 messages that were sent to a Client and are not completely acknowledged",
         "further messages wait in the queue"),

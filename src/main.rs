@@ -27,6 +27,7 @@ mod program {
     pub(crate) mod ctl;
     pub(crate) mod descriptors;
     pub(crate) mod explain;
+    pub(crate) mod handover;
     pub(crate) mod lines;
     pub(crate) mod logging;
     pub(crate) mod manual;

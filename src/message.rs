@@ -193,6 +193,34 @@ impl Message {
         Some(message)
     }
 
+    /// A message as it was in another broker, with the moment of its expiry and encoded properties that
+    /// [`properties::is_forwarded_alone`] accepts.
+    ///
+    /// # Errors
+    /// [`TopicError`] if `topic` is no Topic Name.
+    pub(crate) fn restored(
+        topic: &str,
+        encoded: &[u8],
+        payload: &[u8],
+        expiry: Option<(u32, Timestamp)>,
+    ) -> Result<Message, TopicError> {
+        TopicName::new(topic)?;
+        let short = if encoded.is_empty() { Message::short(topic, payload) } else { None };
+        let mut message = short.unwrap_or_else(|| {
+            Message::assemble(topic, |out| out.extend_from_slice(encoded), payload)
+        });
+        if let Some((secs, at)) = expiry {
+            let inner = message.edit();
+            (inner.expiry_secs, inner.expires_at) = (Some(secs), at);
+        }
+        Ok(message)
+    }
+
+    /// What is the same for all clones and for no other message that exists at the same time.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     fn assemble(topic: &str, properties: impl FnOnce(&mut Vec<u8>), payload: &[u8]) -> Message {
         let mut buffer = Vec::with_capacity(topic.len() + payload.len());
         buffer.extend_from_slice(topic.as_bytes());

@@ -14,6 +14,7 @@ mod packet;
 mod reason_code;
 mod retained;
 mod session;
+mod snapshot;
 mod spelling;
 mod subscription;
 mod time;

@@ -139,6 +139,13 @@ impl<V> Retained<V> {
         Some(entry.value)
     }
 
+    /// All retained messages after `after`, in the order of their topics.
+    pub(crate) fn after(&self, after: Option<&str>) -> impl Iterator<Item = (&str, &V)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.range::<str, _>((from, Bound::Unbounded));
+        entries.map(|(topic, entry)| (&**topic, &entry.value))
+    }
+
     /// The first retained message after `after` whose topic matches `filter` (one without
     /// `$share/NAME/`), in the order of the bytes of the topics; `None` starts at the first.
     ///

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::config::{Change, Config};
 use crate::events::Happening;
 use crate::listener_config::ListenerConfig;
-use crate::net::bound::{Material, Place};
+use crate::net::bound::{BoundListener, Material, Place};
 use crate::net::listener::{Listener, Listeners};
 use crate::runtime;
 use crate::sync::lock;
@@ -45,7 +45,13 @@ use reload::Reload;
 /// ```
 #[derive(Debug, Default)]
 pub struct Adopted {
-    sockets: BTreeMap<String, Vec<ListeningSocket>>,
+    listeners: BTreeMap<String, AdoptedListener>,
+    keep_files: bool,
+}
+
+#[derive(Debug)]
+struct AdoptedListener {
+    sockets: Vec<ListeningSocket>,
     keep_files: bool,
 }
 
@@ -59,7 +65,81 @@ impl Adopted {
 
     /// Adds a socket for the listener of this name, which may have several. A listener without one is bound.
     pub fn add(&mut self, listener: &str, socket: ListeningSocket) {
-        self.sockets.entry(listener.to_owned()).or_default().push(socket);
+        let keep_files = self.keep_files;
+        let none_yet = || AdoptedListener { sockets: Vec::new(), keep_files };
+        self.listeners.entry(listener.to_owned()).or_insert_with(none_yet).sockets.push(socket);
+    }
+
+    /// Adds the sockets of another owner, for listeners that have none here.
+    pub fn fill(&mut self, others: Adopted) {
+        for (name, listener) in others.listeners {
+            self.listeners.entry(name).or_insert(listener);
+        }
+    }
+}
+
+/// A server whose addresses are bound, and which does not accept yet: its broker can be prepared, such as by
+/// [`Broker::import_state`]. Dropped, it frees the addresses.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use futures_lite::future::block_on;
+/// use hrotti::config::Config;
+/// use hrotti::server::{Adopted, Loaded, Server};
+///
+/// let text = r#"{ "listeners": { "tcp": { "url": "tcp://127.0.0.1:0" } } }"#;
+/// let config = Config::from_json(text, "config.json")?;
+/// let loaded = Loaded::read(&config, Path::new(""))?;
+/// let bound = block_on(Server::bind(config, loaded, Path::new(""), Adopted::default()))?;
+/// assert!(bound.broker().listeners().is_empty());
+/// let server = bound.accept()?;
+/// assert_eq!(server.broker().listeners().len(), 1);
+/// # block_on(server.stop());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "it does not accept yet"]
+pub struct BoundServer {
+    broker: Broker,
+    state: State,
+    base: PathBuf,
+    bound: Vec<BoundListener>,
+}
+
+impl BoundServer {
+    /// The broker, which has no listeners yet.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Accepts from now on.
+    ///
+    /// # Errors
+    /// The broker has been stopped, or hands its state over.
+    pub fn accept(self) -> Result<Server, ServerErrors> {
+        let BoundServer { broker, mut state, base, bound } = self;
+        let config = state.config.clone();
+        for ((name, listener), transport) in config.listeners.iter().zip(bound) {
+            let added = broker.accept_on(name, transport, listener.rules.clone());
+            let added =
+                added.map_err(|error| ServerErrors(vec![binding::refused(name, &error)]))?;
+            state.note_started(&added);
+        }
+        let shared = Shared {
+            broker,
+            base,
+            source: Mutex::new(None),
+            turn: Semaphore::new(1),
+            state: Mutex::new(state),
+        };
+        Ok(Server { shared: Arc::new(shared) })
+    }
+}
+
+impl fmt::Debug for BoundServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundServer").field("listeners", &self.bound.len()).finish_non_exhaustive()
     }
 }
 
@@ -224,15 +304,30 @@ impl Server {
         config: Config,
         loaded: Loaded,
         base: &Path,
-        mut adopted: Adopted,
+        adopted: Adopted,
     ) -> Result<Server, ServerErrors> {
+        Server::bind(config, loaded, base, adopted).await?.accept()
+    }
+
+    /// As [`Server::start_with`], without accepting.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    ///
+    /// # Cancel safety
+    /// As [`Server::start`].
+    pub async fn bind(
+        config: Config,
+        loaded: Loaded,
+        base: &Path,
+        mut adopted: Adopted,
+    ) -> Result<BoundServer, ServerErrors> {
         let (mut bound, mut errors) = (Vec::new(), Vec::new());
         for ((name, listener), material) in config.listeners.iter().zip(&loaded.tls) {
-            let limits = &config.limits;
-            let sockets = adopted.sockets.remove(name);
-            let keep_files = sockets.is_some() && adopted.keep_files;
-            let place = sockets.map_or(Place::New, Place::Sockets);
-            match binding::bind(name, listener, place, limits, material.as_ref()).await {
+            let given = adopted.listeners.remove(name);
+            let keep_files = given.as_ref().is_some_and(|given| given.keep_files);
+            let place = given.map_or(Place::New, |given| Place::Sockets(given.sockets));
+            match binding::bind(name, listener, place, &config.limits, material.as_ref()).await {
                 Ok(one) => {
                     one.sockets().keep_files(keep_files);
                     bound.push(one);
@@ -247,22 +342,8 @@ impl Server {
             log::warn!(target: "hrotti", "{warning}");
         }
         let broker = build(&config, &loaded)?;
-        let mut state = State::new(config, loaded, broker.listening().clone());
-        let config = state.config.clone();
-        for ((name, listener), transport) in config.listeners.iter().zip(bound) {
-            let added = broker.accept_on(name, transport, listener.rules.clone());
-            let added =
-                added.map_err(|error| ServerErrors(vec![binding::refused(name, &error)]))?;
-            state.note_started(&added);
-        }
-        let shared = Shared {
-            broker,
-            base: base.to_owned(),
-            source: Mutex::new(None),
-            turn: Semaphore::new(1),
-            state: Mutex::new(state),
-        };
-        Ok(Server { shared: Arc::new(shared) })
+        let state = State::new(config, loaded, broker.listening().clone());
+        Ok(BoundServer { broker, state, base: base.to_owned(), bound })
     }
 
     /// Says how the configuration is read again, for [`Server::reload_from_source`]. Without a source, the configuration
@@ -351,7 +432,7 @@ impl Server {
     ///
     /// # Errors
     /// A file is not valid, an address cannot be bound, the program has added a listener of its own under the name of a new
-    /// one, or the server was stopped. What was in force stays in force.
+    /// one, the server was stopped, or it hands its state over. What was in force stays in force.
     ///
     /// # Cancel safety
     /// The first poll begins the reload. Dropping the future ends the waiting, not the reload.
@@ -373,13 +454,14 @@ impl Server {
     /// Starts a listener that was stopped.
     ///
     /// # Errors
-    /// There is no such listener in the configuration, it runs already, the program has added one of this name itself, or
-    /// its address cannot be bound.
+    /// There is no such listener in the configuration, it runs already, the program has added one of this name itself, its
+    /// address cannot be bound, or the server hands its state over.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the listener stopped, or started.
     pub async fn start_listener(&self, name: &str) -> Result<(), ServerErrors> {
         let _turn = self.shared.turn.acquire().await;
+        self.shared.may_change()?;
         let (config, loaded) = {
             let state = self.shared.state();
             (state.config.clone(), state.loaded.clone())
@@ -403,13 +485,14 @@ impl Server {
     /// starts it again.
     ///
     /// # Errors
-    /// There is no such listener in the configuration, or it is stopped already.
+    /// There is no such listener in the configuration, it is stopped already, or the server hands its state over.
     ///
     /// # Cancel safety
     /// Dropping the future ends the waiting for its Clients, not the stop.
     pub async fn stop_listener(&self, name: &str) -> Result<(), ServerErrors> {
         let gone = {
             let _turn = self.shared.turn.acquire().await;
+            self.shared.may_change()?;
             let state = self.shared.state();
             state.listener(name).ok_or_else(|| unknown(name))?;
             let running = state.running(name);
@@ -501,9 +584,7 @@ impl Server {
         source: impl FnOnce() -> Result<Config, ServerErrors> + Send + 'static,
     ) -> Result<Vec<Change>, ServerErrors> {
         let (config, mut loaded) = self.read(source).await?;
-        if self.broker().engine().is_stopping() {
-            return Err(ServerErrors::new("the server has been stopped"));
-        }
+        self.shared.may_change()?;
         let present = self.loaded();
         let plan = Plan::new(&self.shared.state(), &config, &loaded);
         if !plan.access {
@@ -523,6 +604,20 @@ impl Server {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Whether listeners and settings may change now.
+    fn may_change(&self) -> Result<(), ServerErrors> {
+        let engine = self.broker.engine();
+        if engine.is_stopping() {
+            return Err(ServerErrors::new("the server has been stopped"));
+        }
+        if engine.standstill.is_closing() {
+            return Err(ServerErrors::new(
+                "the server hands its listeners and its state over to another process; ask that one",
+            ));
+        }
+        Ok(())
     }
 
     /// Stops a listener without waiting for its Clients.

@@ -19,6 +19,7 @@ use crate::time::Timestamp;
 use crate::topic::TopicFilter;
 
 mod attached;
+pub(crate) mod handed;
 pub(crate) mod inflight;
 pub(crate) mod listing;
 pub(crate) mod outgoing;

@@ -85,6 +85,7 @@ const NUMBERS: &[Number] = &[
     ("hrotti/ledger/waiting", |s| s.survey.ledger.waiting),
     ("hrotti/ledger/inflight", |s| s.survey.ledger.inflight),
     ("hrotti/ledger/expired", |s| s.survey.ledger.expired),
+    ("hrotti/ledger/handed-over", |s| s.survey.ledger.handed_over),
     ("hrotti/slow", |s| s.counters.slow_sessions as u64),
 ];
 

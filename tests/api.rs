@@ -20,6 +20,8 @@ mod client;
 mod events;
 #[path = "api/explain.rs"]
 mod explain;
+#[path = "api/hand_over.rs"]
+mod hand_over;
 #[path = "api/hostile.rs"]
 mod hostile;
 #[path = "api/inspect.rs"]

@@ -22,6 +22,7 @@ const PURE_ROOMS: &[&str] = &[
     "src/reason_code",
     "src/retained",
     "src/session",
+    "src/snapshot",
     "src/spelling",
     "src/subscription",
     "src/sys_topics",

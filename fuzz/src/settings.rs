@@ -50,6 +50,7 @@ fn check_config(config: &Config) {
 /// Whether [`written`] writes all of it: access rules and the rules of listeners have forms of their own.
 fn is_written_whole(config: &Config) -> bool {
     config.access == AccessConfig::default()
+        && config.hand_over.is_none()
         && config.listeners.iter().all(|(_, listener)| is_plain(listener))
 }
 

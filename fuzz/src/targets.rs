@@ -20,6 +20,8 @@ mod sessions;
 mod settings;
 #[path = "shares.rs"]
 mod shares;
+#[path = "states.rs"]
+mod states;
 #[path = "topics.rs"]
 mod topics;
 #[path = "trees.rs"]
@@ -53,6 +55,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("retained", retained),
     ("session", session),
     ("share", share),
+    ("state", state),
     ("tls_file", tls_file),
     ("topic", topic),
     ("tree", tree),
@@ -203,6 +206,14 @@ pub fn session(data: &[u8]) {
 /// They do not agree with a list.
 pub fn share(data: &[u8]) {
     shares::share(data);
+}
+
+/// The state of a broker that is handed over.
+///
+/// # Panics
+/// What was read is not written, read and written again as it was, or the books of a Session do not balance.
+pub fn state(data: &[u8]) {
+    states::state(data);
 }
 
 /// A file of a TLS listener, or a certificate as a Client shows it.

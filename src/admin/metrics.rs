@@ -81,7 +81,8 @@ impl Collector for Figures {
 impl Figures {
     fn books(&self, families: &mut Families<'_>) -> fmt::Result {
         let ledger = &self.ledger;
-        let identity = "offered = delivered + waiting + inflight + expired + dropped + filtered";
+        let identity =
+            "offered = delivered + waiting + inflight + expired + dropped + filtered + handed_over";
         families.counter(
             "hrotti_messages_offered",
             &format!("Messages offered to Sessions; each has exactly one place: {identity}."),
@@ -106,6 +107,11 @@ impl Figures {
             "hrotti_messages_expired",
             "Messages whose Message Expiry Interval passed before delivery.",
             ledger.expired,
+        )?;
+        families.counter(
+            "hrotti_messages_handed_over",
+            "Messages that another broker has, because their Sessions were handed over.",
+            ledger.handed_over,
         )?;
         families.counters(
             "hrotti_messages_dropped",

@@ -123,6 +123,7 @@ pub(super) fn ledger(books: &Ledger) -> Value {
         "waiting": books.waiting,
         "inflight": books.inflight,
         "expired": books.expired,
+        "handedOver": books.handed_over,
         "dropped": { "total": books.dropped_total(), "byReason": counts(dropped) },
         "filtered": { "total": books.filtered_total(), "byReason": counts(filtered) },
     })

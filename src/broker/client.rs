@@ -38,6 +38,9 @@ pub enum ClientError {
     /// A limit or an access rule of the broker refused the call; the Reason Code says which. 0x98: the access rules have
     /// changed and do not let the client go on. 0xA0: its identity has ended.
     Refused(ReasonCode),
+    /// The broker hands its state over ([`Broker::begin_hand_over`](crate::Broker::begin_hand_over)) and changes nothing
+    /// meanwhile.
+    HandingOver,
     /// The broker has been stopped.
     Stopped,
 }
@@ -52,6 +55,7 @@ impl fmt::Display for ClientError {
                 write!(f, "{id:?} is no Client Identifier: 1 to 65535 bytes without U+0000")
             }
             ClientError::Refused(reason) => write!(f, "refused: {reason}"),
+            ClientError::HandingOver => f.write_str("the broker hands its state over"),
             ClientError::Stopped => f.write_str("the broker has been stopped"),
         }
     }
@@ -150,8 +154,12 @@ impl Client {
         id: &str,
         identity: Option<Identity>,
     ) -> Result<Client, ClientError> {
+        let _at_work = engine.standstill.begin_work();
         if engine.is_stopping() {
             return Err(ClientError::Stopped);
+        }
+        if engine.standstill.is_closing() {
+            return Err(ClientError::HandingOver);
         }
         if id.is_empty() || id.len() > 65_535 || id.contains('\0') {
             return Err(ClientError::InvalidId(id.to_owned()));
@@ -216,6 +224,7 @@ impl Client {
             .map_err(|fault| ClientError::Refused(fault.reason()))?;
         let now = self.engine.now();
         let errand = Errand::new(&self.engine, self.cell.client_id.clone());
+        self.check()?; // again: from the errand on, the broker does not stand still before it is done
         let errand = errand.publish(&self.engine, (&self.cell, self.epoch), message, now);
         if let Heard::Denied(_) = errand.heard() {
             errand.run(&self.engine);
@@ -240,6 +249,9 @@ impl Client {
     fn check(&self) -> Result<(), ClientError> {
         if self.engine.is_stopping() {
             return Err(ClientError::Stopped);
+        }
+        if self.engine.standstill.is_still() {
+            return Err(ClientError::HandingOver);
         }
         match self.end() {
             Some(reason) => Err(ClientError::Refused(reason)),

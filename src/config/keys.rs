@@ -28,6 +28,7 @@ pub(super) enum Kind {
     Limit(&'static LimitKey),
     Workers,
     SysInterval,
+    HandOver,
     Access(&'static AccessKey),
     Admin(&'static AdminKey),
     Listener(&'static ListenerKey),
@@ -55,6 +56,7 @@ pub(super) fn keys() -> impl Iterator<Item = Key> {
         .chain([
             Key { path: "workers", kind: Kind::Workers },
             Key { path: "sysIntervalSecs", kind: Kind::SysInterval },
+            Key { path: "handOver", kind: Kind::HandOver },
             Key { path: "logging.format", kind: Kind::LogFormat },
         ])
         .chain(streams())
@@ -93,7 +95,9 @@ fn holds(key: &Key) -> Holds {
         Kind::Origins => Holds::NewConnections,
         Kind::Url => Holds::NewListener,
         Kind::Access(_) | Kind::SysInterval => Holds::AtOnce,
-        Kind::Workers | Kind::LogFormat | Kind::Stream { .. } | Kind::Admin(_) => Holds::NextStart,
+        Kind::Workers | Kind::HandOver | Kind::LogFormat | Kind::Stream { .. } | Kind::Admin(_) => {
+            Holds::NextStart
+        }
     }
 }
 
@@ -164,6 +168,7 @@ fn value(key: &Key, config: &Config) -> Option<(String, String)> {
     Some(match &key.kind {
         Kind::Limit(limit) => (number(limit, &config.limits), number(limit, &Limits::default())),
         Kind::Workers => (config.workers.to_string(), "1".to_owned()),
+        Kind::HandOver => (config.hand_over.as_ref()?.display().to_string(), String::new()),
         Kind::SysInterval => (secs(config.sys_interval), secs(DEFAULT_SYS_INTERVAL)),
         Kind::LogFormat => {
             (config.logging.format.name().to_owned(), Logging::default().format.name().to_owned())
@@ -248,6 +253,15 @@ fn columns(key: &Key) -> [String; 5] {
             format!("0 to {SYS_INTERVAL_SECS_MAX}"),
             secs(DEFAULT_SYS_INTERVAL),
             "what has changed is published".to_owned(),
+        ],
+        Kind::HandOver => [
+            "the Unix socket where a process that is started with the same configuration takes the listeners, the \
+             Sessions and the retained messages of the running one, which then ends"
+                .to_owned(),
+            "path".to_owned(),
+            "an absolute path".to_owned(),
+            "none: nothing is handed over".to_owned(),
+            "if the new process fails, the running one goes on".to_owned(),
         ],
         Kind::Url => [
             "the address of the listener NAME; HOST `*` is every interface; the default port is 1883 for tcp, 8883 \

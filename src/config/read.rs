@@ -2,6 +2,7 @@
 //! error to report all of them.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::error::Category;
@@ -13,7 +14,7 @@ use super::json::Json;
 use super::keys::{Key, Kind, SYS_INTERVAL_SECS_MAX, WORKERS_MAX, keys, stream_names};
 use super::listener_keys::ListenerDraft;
 use super::setting::ANY_NAME;
-use super::values::whole_number;
+use super::values::{absolute_path, whole_number};
 use super::{Config, ConfigError, ConfigErrors, DEFAULT_SYS_INTERVAL, LogFormat, Logging, Stream};
 use crate::access::AccessConfig;
 use crate::admin_config::AdminConfig;
@@ -136,6 +137,7 @@ struct Reader<'a> {
     limits: Limits,
     workers: NonZeroUsize,
     sys_interval: Duration,
+    hand_over: Option<PathBuf>,
     logging: Logging,
 }
 
@@ -151,6 +153,7 @@ impl<'a> Reader<'a> {
             limits: Limits::default(),
             workers: NonZeroUsize::MIN,
             sys_interval: DEFAULT_SYS_INTERVAL,
+            hand_over: None,
             logging: Logging::default(),
         }
     }
@@ -237,6 +240,8 @@ impl<'a> Reader<'a> {
             }),
             Kind::SysInterval => whole_number(value, "seconds", 0, SYS_INTERVAL_SECS_MAX)
                 .map(|secs| self.sys_interval = Duration::from_secs(secs)),
+            Kind::HandOver => absolute_path(value, "\"/run/hrotti/handover.sock\"")
+                .map(|path| self.hand_over = Some(path)),
             Kind::Stream { set, .. } => stream(value).map(|stream| set(&mut self.logging, stream)),
             Kind::LogFormat => log_format(value).map(|format| self.logging.format = format),
             Kind::Access(key) => (key.read)(&mut self.access, value),
@@ -306,8 +311,8 @@ impl<'a> Reader<'a> {
         {
             self.access.anonymous = Some(true);
         }
-        let Reader { access, limits, workers, sys_interval, logging, .. } = self;
-        Ok(Config { listeners, access, admin, limits, workers, sys_interval, logging })
+        let Reader { access, limits, workers, sys_interval, hand_over, logging, .. } = self;
+        Ok(Config { listeners, access, admin, limits, workers, sys_interval, hand_over, logging })
     }
 
     /// The admin listener, if the file has one.

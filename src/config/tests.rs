@@ -283,7 +283,7 @@ fn unknown_keys_are_errors_with_the_nearest_known() {
         &[
             "nonsense: ",
             "{...}",
-            "keys here are maxQueueDepth, listeners, access, admin, limits, workers, sysIntervalSecs, logging",
+            "keys here are maxQueueDepth, listeners, access, admin, limits, workers, sysIntervalSecs, handOver, logging",
         ],
     );
     assert_one(
@@ -398,7 +398,7 @@ fn the_table_has_every_key() {
     let table = table();
     let access = access_keys::ACCESS_KEYS.len() + listener_keys::LISTENER_KEYS.len();
     let access = access + admin_keys::ADMIN_KEYS.len();
-    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 2 + 5);
+    assert_eq!(table.lines().count(), 2 + crate::limits::LIMITS.len() + 2 + access + 3 + 5);
     for line in table.lines() {
         assert_eq!(line.matches('|').count(), 8, "{line}");
     }
@@ -469,3 +469,14 @@ proptest! {
 
 #[path = "tests/admin.rs"]
 mod admin;
+
+#[test]
+fn the_socket_of_the_hand_over_is_an_absolute_path() {
+    assert_eq!(read(&with(r#""workers": 1"#)).hand_over, None);
+    let config = read(&with(r#""handOver": "/run/hrotti/handover.sock""#));
+    assert_eq!(config.hand_over, Some("/run/hrotti/handover.sock".into()));
+    assert!(config.to_string().contains("handOver = /run/hrotti/handover.sock\n"), "{config}");
+    for bad in [r#""handover.sock""#, r#""/""#, r#""""#, "true"] {
+        assert_one(&with(&format!(r#""handOver": {bad}"#)), &["handOver: ", "/run/hrotti/"]);
+    }
+}

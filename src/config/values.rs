@@ -33,6 +33,15 @@ fn whole(number: &Number) -> Option<u64> {
     number.as_u64().or_else(|| written()?.parse().ok())
 }
 
+/// The path of a file that does not depend on the directory in which the program is started.
+pub(super) fn absolute_path(value: &Json, example: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text(value, example)?);
+    if path.is_absolute() && path.file_name().is_some() {
+        return Ok(path);
+    }
+    Err(format!("{value} is no absolute path of a file; write for example {example}"))
+}
+
 pub(super) fn boolean(value: &Json) -> Result<bool, String> {
     match value {
         Json::Bool(on) => Ok(*on),

@@ -10,6 +10,7 @@ use super::origin::Origin;
 use super::registry::Claim;
 use super::session_cell::{CellState, Link, Owner, SessionCell};
 use super::session_end::taken_over;
+use super::standstill::AtWork;
 use super::state::Engine;
 use crate::access::{Identity, Refusal, Rule};
 use crate::connection::{Accepted, Connection};
@@ -79,6 +80,7 @@ impl Engine {
         now: Timestamp,
         mut connack: impl FnMut(&Accepted<'_>, Opening<'_>),
     ) -> Result<Opened, Fault> {
+        let _at_work = self.let_in()?;
         let Admitted { client_id, assigned, limits, .. } = *admitted;
         let mut subject = admitted.identity.clone().map(|identity| {
             Subject::new(identity).with_peer(peer).admitted_by(admitted.rules.number)
@@ -125,7 +127,7 @@ impl Engine {
             state.session.append_rest(epoch, &mut rest);
             state.session.append_protocol(epoch, &mut first);
             let origin = Origin::new(connect, admitted.keep_alive_secs, peer, wall);
-            hand_over(&mut state, link.clone(), torn, origin, wall);
+            give_to(&mut state, link.clone(), torn, origin, wall);
             state.subject = subject.take();
             cell.set_barred(false);
             cell.set_holder(holder);
@@ -137,6 +139,16 @@ impl Engine {
             drop(state);
             return Ok(Opened { cell, epoch, session_present: present });
         }
+    }
+
+    /// Lets a CONNECT in, unless the Sessions are handed over.
+    fn let_in(&self) -> Result<AtWork, Fault> {
+        let at_work = self.standstill.begin_work();
+        if self.standstill.is_closing() {
+            let detail = "the broker hands its Sessions over";
+            return Err(Fault::Refused(ReasonCode::SERVER_UNAVAILABLE, detail));
+        }
+        Ok(at_work)
     }
 
     /// Settles the Will of a Session before a new Network Connection gets the Session: publishes or discards it.
@@ -247,7 +259,7 @@ impl Engine {
 
 /// Gives the Session to a new Network Connection, and orders the one that had it to close. Called with the lock held: a
 /// Network Connection that finds another epoch finds the order, too.
-fn hand_over(state: &mut CellState, link: Link, torn: bool, origin: Origin, wall: SystemTime) {
+fn give_to(state: &mut CellState, link: Link, torn: bool, origin: Origin, wall: SystemTime) {
     if let Some(before) = state.link.replace(link) {
         let order = taken_over(torn);
         before.mailbox.order(order);

@@ -16,6 +16,10 @@ impl Engine {
     /// Handles all due items of the wheel, each contained, so that a panic in one does not affect the next. Yields
     /// after each turn's worth of work.
     pub(crate) async fn tick(self: &Arc<Self>) {
+        let _at_work = self.standstill.begin_work();
+        if self.standstill.is_still() {
+            return; // the state must not change while it is handed over
+        }
         let mut budget = Budget::of_a_turn();
         let now = self.now();
         self.access.tick(now);

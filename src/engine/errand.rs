@@ -11,6 +11,7 @@ use super::access::Denied;
 use super::batch::{Batch, Flush, Heard, Publishing, Routed};
 use super::route::{RouteCache, RouteSearch};
 use super::session_cell::SessionCell;
+use super::standstill::AtWork;
 use super::state::Engine;
 use crate::budget::Budget;
 use crate::ledger::{DropReason, Outcome};
@@ -37,6 +38,8 @@ pub(crate) struct Errand {
     heard: Heard,
     handed_on: vec::IntoIter<Delivery>,
     handing_on: Option<(Delivery, Box<RouteSearch>)>,
+    /// The broker does not stand still before it is done.
+    _at_work: AtWork,
 }
 
 impl Errand {
@@ -52,6 +55,7 @@ impl Errand {
             heard: Heard::Unmatched,
             handed_on: Vec::new().into_iter(),
             handing_on: None,
+            _at_work: engine.standstill.begin_work(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::access::Identity;
 use crate::listener_rules::MountPoint;
+use crate::snapshot::{HeldBy, HeldByUser};
 
 /// Whose a Session is. `None` in its place: it was made without access rules and without a mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,30 @@ impl Holder {
         };
         let mount = mount.map(|mount| mount.text().clone());
         (user != User::Unchecked || mount.is_some()).then(|| Box::new(Holder { user, mount }))
+    }
+
+    /// Whose a Session was in another broker.
+    pub(crate) fn imported(held_by: HeldBy) -> Option<Box<Holder>> {
+        let user = match held_by.user {
+            HeldByUser::Unchecked => User::Unchecked,
+            HeldByUser::Anonymous => User::Anonymous,
+            HeldByUser::Named(name) => User::Named(name),
+        };
+        let mount = held_by.mount;
+        (user != User::Unchecked || mount.is_some()).then(|| Box::new(Holder { user, mount }))
+    }
+}
+
+/// As a state holds it, for another broker.
+impl From<Option<&Holder>> for HeldBy {
+    fn from(holder: Option<&Holder>) -> HeldBy {
+        let Some(Holder { user, mount }) = holder else { return HeldBy::default() };
+        let user = match user {
+            User::Unchecked => HeldByUser::Unchecked,
+            User::Anonymous => HeldByUser::Anonymous,
+            User::Named(name) => HeldByUser::Named(name.clone()),
+        };
+        HeldBy { user, mount: mount.clone() }
     }
 }
 

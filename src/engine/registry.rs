@@ -123,6 +123,12 @@ impl Registry {
         })
     }
 
+    /// Whether no Client is connected through a listener.
+    pub(crate) fn is_all_away(&self) -> bool {
+        let connected = |cell: &Arc<SessionCell>| !cell.is_in_process() && cell.is_connected();
+        self.shards.iter().all(|shard| !lock(shard).values().any(connected))
+    }
+
     /// Removes an ended Session, unless another Session has its Client Identifier.
     pub(crate) fn remove(&self, cell: &Arc<SessionCell>) {
         let mut shard = lock(self.shard(&cell.client_id));

@@ -18,6 +18,7 @@ use crate::access::{Action, Preparing};
 use crate::events::DisconnectCause;
 use crate::ledger::DropReason;
 use crate::session::Session;
+use crate::snapshot::HeldBy;
 use crate::sync::lock;
 use crate::transport::TryWrite;
 
@@ -230,6 +231,11 @@ impl SessionCell {
 
     pub(crate) fn set_holder(&self, holder: Option<&Holder>) {
         *lock(&self.holder) = holder.cloned().map(Box::new);
+    }
+
+    /// Whose the Session is, as a state holds it.
+    pub(crate) fn held(&self) -> HeldBy {
+        lock(&self.holder).as_deref().into()
     }
 
     /// What a CONNECT of this Client gets.

@@ -13,9 +13,9 @@ use super::timers::{Mailbox, Order};
 use crate::budget::Budget;
 use crate::events::DisconnectCause;
 use crate::message::Message;
-use crate::session::Session;
 use crate::session::outgoing::Outgoing;
 use crate::session::queue::Delivery;
+use crate::session::{Session, Subscriptions};
 use crate::sync::lock;
 use crate::time::Timestamp;
 
@@ -35,6 +35,7 @@ impl Engine {
         cause: DisconnectCause,
         now: Timestamp,
     ) -> Option<Outgoing> {
+        let _at_work = self.standstill.begin_work();
         let (left, will) = {
             cell.keep_others_from_writing(epoch);
             let mut state = cell.lock_between_writes();
@@ -90,14 +91,19 @@ impl Engine {
             let will = self.judge_will(cell, &mut state, will);
             (will, handed_on, state.session.take_subscriptions())
         };
+        self.leave_tree(cell, subscriptions);
+        self.registry.remove(cell);
+        self.publish_leftovers(cell, will, handed_on);
+        true
+    }
+
+    /// Removes the subscriptions of an ended Session from the tree, in this turn and later ones.
+    pub(super) fn leave_tree(self: &Arc<Self>, cell: &SessionCell, subscriptions: Subscriptions) {
         if !subscriptions.is_empty() {
             // Cached routes of publishers may lead to this Session.
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
         self.reap(Ended { key: cell.key, subscriptions: subscriptions.into_iter() });
-        self.registry.remove(cell);
-        self.publish_leftovers(cell, will, handed_on);
-        true
     }
 
     /// Whether a Will may be published that was taken from the Session: its Client would still be let in, and may
@@ -131,6 +137,27 @@ impl Engine {
             errand = errand.publish_will(self, will, self.now());
         }
         errand.run(self);
+    }
+
+    /// Whether no Client is connected through a listener. The count is looked at first, because it is one number.
+    pub(crate) fn nobody_is_connected(&self) -> bool {
+        self.counts.connections.load(Ordering::Acquire) == 0 && self.registry.is_all_away()
+    }
+
+    /// Publishes the Wills of Clients that the Server is about to disconnect, so that those that are still connected
+    /// receive them. A Will with a delay waits for its end, in this broker or in one that takes the Session over.
+    pub(crate) fn publish_wills_before_close(self: &Arc<Self>) {
+        for cell in self.registry.snapshot() {
+            if cell.is_in_process() {
+                continue;
+            }
+            let will = {
+                let (mut state, now) = (cell.lock(), self.now());
+                let will = state.session.take_will_before_close(now);
+                self.judge_will(&cell, &mut state, will)
+            };
+            self.publish_leftovers(&cell, will, Vec::new());
+        }
     }
 
     /// Publishes every Will, also those whose delay is running: the broker stops, and its Sessions end.

@@ -20,6 +20,7 @@ use super::registry::Registry;
 use super::send_context::{Kept, Sending};
 use super::session_cell::{CellState, SessionCell};
 use super::share::Group;
+use super::standstill::Standstill;
 use super::timers::{Due, TICK_MILLIS, Wheel, tick_of};
 use super::watch::QueueAlarm;
 use crate::budget::Budget;
@@ -103,6 +104,7 @@ pub(crate) struct Engine {
     /// The subscriptions that are to be removed from the tree in later turns, and whether the reaper task runs.
     pub(crate) reaper: Mutex<(Vec<Ended>, bool)>,
     pub(crate) stopping: AtomicBool,
+    pub(crate) standstill: Standstill,
     /// When the broker was made.
     pub(super) began: Timestamp,
     pub(super) sys: Mutex<SysTopics>,
@@ -147,6 +149,7 @@ impl Engine {
             assigned_keys: hash_map::RandomState::new(),
             reaper: Mutex::default(),
             stopping: AtomicBool::new(false),
+            standstill: Standstill::default(),
             sys: Mutex::default(),
             sys_look: AtomicU64::new(u64::MAX),
             limits: RwLock::new(Arc::new(limits)),
@@ -229,6 +232,24 @@ impl Engine {
         }
     }
 
+    /// Some retained messages after a Topic Name, in order, without those that have expired and those of the Server
+    /// itself, below `$SYS`; and the Topic Name after which others may come.
+    pub(crate) fn retained_after(
+        &self,
+        after: Option<&str>,
+        count: usize,
+        now: Timestamp,
+    ) -> (Vec<Message>, Option<Box<str>>) {
+        let retained = lock(&self.retained);
+        let some = retained.after(after).take(count).map(|(_, kept)| kept.message.clone());
+        let some: Vec<Message> = some.collect();
+        let last = some.last().map(|message| message.topic().into());
+        let of_clients = |message: &Message| {
+            !message.is_expired(now) && !message.topic_bytes().starts_with(b"$SYS/")
+        };
+        (some.into_iter().filter(of_clients).collect(), last)
+    }
+
     pub(crate) fn nothing_is_retained(&self) -> bool {
         lock(&self.retained).is_empty()
     }
@@ -297,6 +318,28 @@ impl Engine {
         }
         self.generation.fetch_add(1, Ordering::AcqRel);
         Some(if filter.is_shared() { tree.group(filter).cloned() } else { None })
+    }
+
+    /// Adds a subscription that another broker has granted, beyond the bounds, and returns the shared subscription that
+    /// it belongs to.
+    pub(crate) fn import_to_tree(
+        &self,
+        cell: &Arc<SessionCell>,
+        filter: &TopicFilter,
+        subscription: Subscription,
+    ) -> Option<Arc<Group<SessionCell>>> {
+        let mut tree = write(&self.tree);
+        let subscriber = Subscriber { cell: cell.clone(), subscription };
+        if tree.insert(filter, cell.key, subscriber).is_none() {
+            self.subscription_bytes.fetch_add(filter.as_str().len(), Ordering::Relaxed);
+        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        if filter.is_shared() { tree.group(filter).cloned() } else { None }
+    }
+
+    /// The shared subscription of a Topic Filter, if it has members.
+    pub(crate) fn group_of(&self, filter: &TopicFilter) -> Option<Arc<Group<SessionCell>>> {
+        write(&self.tree).group(filter).cloned()
     }
 
     /// Removes a subscription from the tree, and returns the shared subscription that it belongs to.

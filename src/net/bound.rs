@@ -12,7 +12,7 @@ use crate::transport::tcp::{TcpTransport, look_up};
 #[cfg(feature = "tls")]
 use crate::transport::tls::{TlsHandle, TlsMaterial, TlsTransport};
 #[cfg(unix)]
-use crate::transport::unix::UnixTransport;
+use crate::transport::unix::{UnixTransport, listens_at};
 use crate::transport::ws::{WsOver, WsTransport};
 use crate::transport::{Incoming, ListeningSocket, ListeningSockets, Transport};
 
@@ -181,10 +181,7 @@ impl ListenerConfig {
     #[must_use]
     pub fn fits(&self, socket: &ListeningSocket) -> bool {
         match socket.address() {
-            None => {
-                let path = socket.path();
-                path.is_some() && path == self.socket_path()
-            }
+            None => self.fits_file(socket),
             Some(address) => {
                 let places = look_up(self.host(), self.port()).unwrap_or_default();
                 !self.is_unix()
@@ -193,6 +190,16 @@ impl ListenerConfig {
                     })
             }
         }
+    }
+
+    #[cfg(unix)]
+    fn fits_file(&self, socket: &ListeningSocket) -> bool {
+        self.socket_path().is_some_and(|path| listens_at(socket, &path))
+    }
+
+    #[cfg(not(unix))]
+    fn fits_file(&self, _: &ListeningSocket) -> bool {
+        false
     }
 
     /// Listens with the files that the configuration names.
@@ -352,9 +359,8 @@ impl ListenerConfig {
             Place::Beside => UnixTransport::bind_beside(&path, socket.mode, owner)?,
             Place::Sockets(mut sockets) => {
                 let socket = sockets.pop().filter(|_| sockets.is_empty());
-                UnixTransport::adopt(
-                    socket.ok_or_else(|| unfit("a Unix listener needs one socket"))?,
-                )?
+                let socket = socket.ok_or_else(|| unfit("a Unix listener needs one socket"))?;
+                UnixTransport::adopt_for(socket, path)?
             }
         };
         Ok(BoundListener(Kind::Unix(bound), self.to_string().into()))

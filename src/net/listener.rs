@@ -5,13 +5,14 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
+use atomic_waker::AtomicWaker;
 use futures_lite::future;
 use hashbrown::HashMap;
 use log::{info, warn};
@@ -66,6 +67,8 @@ pub struct ListenerInfo {
     pub rules: ListenerRules,
     /// When it was added.
     pub since: SystemTime,
+    /// Whether the file of its Unix socket stays when it stops: [`ListeningSockets::keep_files`].
+    pub keeps_files: bool,
     /// When the first certificate of the chain that it shows to Clients expires; `None` without TLS.
     pub certificate_expires_at: Option<SystemTime>,
     /// Network Connections of this listener at this moment, including those before CONNECT.
@@ -106,6 +109,8 @@ pub(crate) struct Listener {
     /// Closed to end it: no peer is accepted, and handshakes end.
     stop: Sender<()>,
     stopped: Receiver<()>,
+    /// Keeps the accept loop from accepting while the broker hands its state over.
+    pause: Pause,
     /// Closed when all accept loops and connections are gone.
     gone: Receiver<()>,
     /// The present accept loop.
@@ -152,6 +157,7 @@ impl Listeners {
             tls: Mutex::new(transport.tls()),
             stop,
             stopped,
+            pause: Pause::default(),
             gone,
             accepting: Mutex::new(accept_loop),
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
@@ -246,6 +252,11 @@ impl Listeners {
         std::mem::take(&mut *lock(&self.all))
     }
 
+    /// All that are not stopping.
+    pub(crate) fn present(&self) -> Vec<Arc<Listener>> {
+        lock(&self.all).clone()
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         lock(&self.all).iter().any(|listener| *listener.name == *name)
     }
@@ -290,6 +301,7 @@ impl Listener {
             url: self.url.clone(),
             rules: by.rules.clone(),
             since: self.since,
+            keeps_files: lock(&self.sockets).keeps_files(),
             certificate_expires_at: self.certificate_expires_at(),
             connections: lock(&self.connections).len(),
             versions: [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5]
@@ -372,13 +384,28 @@ impl Listener {
     }
 
     /// Ends the accept loop without ending the listener, and returns when the address is free.
-    pub(crate) async fn pause(&self) {
+    pub(crate) async fn free_address(&self) {
         let gone = {
             let accepting = lock(&self.accepting);
             accepting.stop.close();
             accepting.gone.clone()
         };
         while gone.recv().await.is_ok() {}
+    }
+
+    /// Accepts no peer until it goes on. Peers wait in the operating system meanwhile; those that were accepted have to
+    /// be [ordered](Listener::order) to close.
+    pub(crate) fn pause(&self) {
+        self.pause.set(true);
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.pause.set(false);
+    }
+
+    /// Has the file of a Unix socket stay when the listener is gone, because another process has the socket.
+    pub(crate) fn leave_files(&self) {
+        lock(&self.sockets).keep_files(true);
     }
 
     /// Tells every connection to close.
@@ -413,6 +440,33 @@ impl AcceptLoop {
 struct Ends {
     stopped: Receiver<()>,
     _here: Sender<()>,
+}
+
+/// Keeps the accept loop from accepting.
+#[derive(Default)]
+struct Pause {
+    set: AtomicBool,
+    /// The accept loop.
+    waker: AtomicWaker,
+}
+
+impl Pause {
+    fn set(&self, set: bool) {
+        self.set.store(set, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    async fn until(&self, set: bool) {
+        std::future::poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            if self.is_set() == set { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
 }
 
 /// The accept loop.
@@ -453,7 +507,9 @@ impl Accepting {
     ) -> Option<(Arc<Engine>, ShakingHands)> {
         let mut back_off = BACK_OFF_MIN;
         let mut accepted = 0_u64;
-        while let Some(next) = unless_closed(&ends.stopped, contained(transport.accept())).await {
+        while let Some(next) =
+            unless_closed(&ends.stopped, contained(self.next_peer(transport))).await
+        {
             let engine = self.engine.upgrade()?;
             match next {
                 Ok(incoming) => {
@@ -484,6 +540,21 @@ impl Accepting {
         None
     }
 
+    /// The next peer. While the listener pauses, no call of the transport is under way.
+    async fn next_peer<T: Transport>(&self, transport: &mut T) -> io::Result<Incoming> {
+        loop {
+            self.listener.pause.until(false).await;
+            let paused = async {
+                self.listener.pause.until(true).await;
+                None
+            };
+            let accepted = future::or(paused, async { Some(transport.accept().await) }).await;
+            if let Some(accepted) = accepted {
+                return accepted;
+            }
+        }
+    }
+
     /// Enters a peer in the books of the listener, unless the listener does not let it in.
     fn enter(&self, engine: &Arc<Engine>, incoming: Incoming) -> Option<ShakingHands> {
         let unseen = self.listener.may_be_a_proxy(&incoming.peer);
@@ -504,6 +575,8 @@ impl Accepting {
         };
         if self.listener.stopped.is_closed() {
             mailbox.order(Order::ListenerStopped);
+        } else if self.listener.pause.is_set() {
+            mailbox.order(Order::ShuttingDown);
         }
         Some(ShakingHands::new(engine.clone(), incoming, unseen, mailbox, entered))
     }

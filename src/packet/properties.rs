@@ -322,6 +322,13 @@ impl PublishProperties<'_> {
     }
 }
 
+/// Whether bytes are encoded properties of a message, all of which subscribers get as they are.
+pub(crate) fn is_forwarded_alone(bytes: &[u8]) -> bool {
+    let section = Section { reader: Reader::new(bytes), place: Place::Publish, seen: 0 };
+    let read = walk_message_properties(section);
+    read.is_ok_and(|found| found.properties.forwarded_len == bytes.len())
+}
+
 /// Whether subscribers get this property of a PUBLISH or a Will as it was sent.
 const fn is_forwarded(id: u8) -> bool {
     !matches!(

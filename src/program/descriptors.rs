@@ -19,6 +19,9 @@ const PROGRAM: usize = 9;
 /// A socket, its reserve, and the handle by which a reload takes it over, for an IPv4 and an IPv6 address.
 const PER_LISTENER: usize = 6;
 
+/// The socket of the hand-over, and a process that is heard there.
+const HAND_OVER: usize = 2;
+
 /// A poller and its alarm.
 const PER_WORKER: usize = 2;
 
@@ -46,8 +49,9 @@ pub(crate) fn prepare(config: &Config) -> Result<Descriptors, String> {
     } else {
         0
     };
-    let needed =
-        PROGRAM + FOR_A_MOMENT + PER_LISTENER * listeners + PER_WORKER * workers + 1 + admin;
+    let hand_over = if config.hand_over.is_some() { HAND_OVER } else { 0 };
+    let needed = PROGRAM + FOR_A_MOMENT + admin + hand_over;
+    let needed = needed + PER_LISTENER * listeners + PER_WORKER * workers + 1;
     match obtainable(needed) {
         Ok(()) => Ok(Descriptors { limit, needed: ALWAYS + needed - 1 }),
         Err((had, error)) => Err(format!(

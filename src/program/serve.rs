@@ -19,6 +19,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use super::activation;
 use super::descriptors::{self, Descriptors};
+use super::handover::{self, Control, Given, Taken};
 use super::logging;
 use super::stdout::Guard;
 use super::systemd;
@@ -54,10 +55,17 @@ pub(crate) fn until_stopped(order: Order, base: &Path) -> Result<(), Vec<String>
     );
     let adopted = activation::take(config)?;
     let served = block_on(start(order, base, &descriptors, adopted));
-    let served = served.and_then(|(server, _admin)| {
-        let _reporter = systemd::report(server.broker())
+    let served = served.and_then(|Serving { server, admin, control, took_over }| {
+        let _reporter = systemd::report(server.broker(), took_over)
             .map_err(|error| one("the thread that reports to systemd cannot be started", &error))?;
-        wait(&server, &mut signals)
+        let given = Given::default();
+        if let Some(control) = control {
+            let (admin, handle) = (admin.clone(), signals.handle());
+            let free = move || admin.iter().for_each(|admin| block_on(admin.stop()));
+            handover::give(control, server.broker(), &given, free, move || handle.close())
+                .map_err(|error| one("handOver: no thread can be started", &error))?;
+        }
+        wait(&server, &mut signals, &given)
             .map_err(|error| one("the broker cannot be stopped in good order", &error))
     });
     log::logger().flush();
@@ -66,18 +74,45 @@ pub(crate) fn until_stopped(order: Order, base: &Path) -> Result<(), Vec<String>
     served
 }
 
-/// Binds every listener, or takes its sockets from systemd, and only then accepts.
+/// What runs after the start.
+struct Serving {
+    server: Server,
+    admin: Option<Arc<Admin>>,
+    /// Where the next process is heard.
+    control: Option<Control>,
+    /// Sessions and sockets of a process before this one are here.
+    took_over: bool,
+}
+
+/// Binds every listener, or takes its sockets from systemd or from a process that runs, and only then accepts.
 async fn start(
     order: Order,
     base: &Path,
     descriptors: &Descriptors,
-    adopted: Adopted,
-) -> Result<(Server, Option<Admin>), Vec<String>> {
+    mut adopted: Adopted,
+) -> Result<Serving, Vec<String>> {
     let Order { config, loaded, source, .. } = order;
     let limits = config.limits.clone();
-    let started = Server::start_with(config, loaded, base, adopted).await;
-    let server = started.map_err(|errors| errors.lines().map(str::to_owned).collect::<Vec<_>>())?;
+    let lines = |errors: ServerErrors| errors.lines().map(str::to_owned).collect::<Vec<_>>();
+    let one = |error: String| vec![error];
+    let path = config.hand_over.as_deref();
+    let control = path.map(Control::bind).transpose().map_err(one)?;
+    let taking = path.map(|path| handover::begin(path, &limits)).transpose().map_err(one)?;
+    let mut taking = taking.flatten();
+    if let Some(taking) = &mut taking {
+        taking.give_sockets(&config, &mut adopted);
+    }
+    let bound = Server::bind(config, loaded, base, adopted).await.map_err(lines)?;
+    let taken = match taking {
+        Some(taking) => Some(taking.take_state(bound.broker()).await.map_err(one)?),
+        None => None,
+    };
+    let server = bound.accept().map_err(lines)?;
     server.set_source(source);
+    // Too late to give up: the Sessions are here.
+    if let Some(Err(problem)) = control.as_ref().map(Control::publish) {
+        log::error!(target: "hrotti", "no hand-over will be possible: {problem}");
+    }
     for listener in server.listeners() {
         // A closed standard output is no error.
         let mut out = io::stdout().lock();
@@ -85,16 +120,33 @@ async fn start(
         let _ =
             writeln!(out, "listening: {} {endpoints}", listener.name).and_then(|()| out.flush());
     }
-    let admin = match server.loaded().admin() {
-        Some(config) => Some(administer(&server, config).await?),
-        None => None,
-    };
+    let admin = administer(&server, taken.as_ref()).await?;
     descriptors.report(&limits);
-    Ok((server, admin))
+    Ok(Serving { server, admin, control, took_over: taken.is_some() })
+}
+
+/// Starts the admin listener, if the configuration has one. After a hand-over the one before has to free the address
+/// first, and a failure is logged: the Sessions are here, and the process that had them ends.
+async fn administer(
+    server: &Server,
+    taken: Option<&Taken>,
+) -> Result<Option<Arc<Admin>>, Vec<String>> {
+    let loaded = server.loaded();
+    let Some(config) = loaded.admin() else { return Ok(None) };
+    if let Some(taken) = taken {
+        taken.until_addresses_are_free();
+    }
+    match serve_admin(server, config).await {
+        Err(problems) if taken.is_some() => {
+            log::error!(target: "hrotti", "no admin listener runs: {}", problems.join("; "));
+            Ok(None)
+        }
+        done => done.map(|admin| Some(Arc::new(admin))),
+    }
 }
 
 /// Starts the admin listener, which may do what the server can.
-async fn administer(server: &Server, config: &AdminConfig) -> Result<Admin, Vec<String>> {
+async fn serve_admin(server: &Server, config: &AdminConfig) -> Result<Admin, Vec<String>> {
     let admin = Admin::builder(server.broker().clone()).operator(Arc::new(server.clone()));
     let admin =
         admin.serve(config.clone()).await.map_err(|error| vec![format!("admin: {error}")])?;
@@ -105,7 +157,7 @@ async fn administer(server: &Server, config: &AdminConfig) -> Result<Admin, Vec<
 
 /// Waits for a signal, and for the broker to stop. A second signal ends the process at once. SIGHUP stops nothing:
 /// the configuration is read again.
-fn wait(server: &Server, signals: &mut Signals) -> io::Result<()> {
+fn wait(server: &Server, signals: &mut Signals, given: &Given) -> io::Result<()> {
     let handle = signals.handle();
     let reloads = reloads(server)?;
     let mut stop = None;
@@ -129,6 +181,7 @@ fn wait(server: &Server, signals: &mut Signals) -> io::Result<()> {
     }
     match stop.map(thread::JoinHandle::join) {
         Some(Ok(())) => Ok(()),
+        None if given.is_done() => Ok(()),
         Some(Err(_)) | None => Err(io::Error::other("the thread that stops the broker panicked")),
     }
 }

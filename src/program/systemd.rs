@@ -3,6 +3,7 @@
 
 use std::env;
 use std::io;
+use std::process;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,13 +21,17 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Reporter(Option<(Sender<()>, JoinHandle<()>)>);
 
-/// Says that the program serves, and reports from then on that its event loops answer.
+/// Says that the program serves, and reports from then on that its event loops answer. `took_over`: a process before this
+/// one ends with success, and this one is the service's main process from now on.
 ///
 /// # Errors
 /// The system gives no thread.
-pub(crate) fn report(broker: &Broker) -> io::Result<Reporter> {
+pub(crate) fn report(broker: &Broker, took_over: bool) -> io::Result<Reporter> {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(Reporter(None));
+    }
+    if took_over {
+        tell(&[NotifyState::MainPid(process::id())]);
     }
     tell(&[NotifyState::Ready, NotifyState::Status(&status(broker))]);
     let watchdog = sd_notify::watchdog_enabled();

@@ -44,6 +44,9 @@ impl<'a> Reload<'a> {
         let (ready, paused) = (Vec::new(), Vec::new());
         let mut reload = Reload { shared, config, loaded, plan, ready, paused };
         let bound = reload.bind_all().await;
+        // A hand-over may have begun meanwhile.
+        let may_change = || shared.may_change().map_err(|errors| errors.0);
+        let bound = bound.and_then(|()| may_change());
         if let Err(mut errors) = bound.and_then(|()| reload.take_places()) {
             reload.ready.clear();
             errors.extend(reload.roll_back().await);
@@ -51,7 +54,7 @@ impl<'a> Reload<'a> {
         }
         for listener in reload.commit() {
             // Its address is free when the reload is over.
-            listener.pause().await;
+            listener.free_address().await;
         }
         Ok(())
     }
@@ -143,7 +146,7 @@ impl<'a> Reload<'a> {
             leaving.filter_map(|name| state.running(name)).collect()
         };
         for running in leaving {
-            running.pause().await;
+            running.free_address().await;
             self.paused.push(running.name().to_owned());
         }
     }

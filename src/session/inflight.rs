@@ -66,6 +66,61 @@ pub(crate) struct Inflight {
     accepted: u64,
 }
 
+/// The messages in flight as a value.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InflightState {
+    /// Identifiers that were ever looked at: the serial of the last one.
+    pub(crate) issued: u64,
+    /// Below this serial the Client may have a byte of every message.
+    pub(crate) begun: u64,
+    /// Below this serial a transport took all of every message.
+    pub(crate) accepted: u64,
+    /// In the order of their sending: the serial, which determines the Packet Identifier, and the message until PUBREC.
+    pub(crate) sent: Vec<(u64, Option<Delivery>)>,
+}
+
+impl InflightState {
+    /// Whether no identifier was ever used.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.issued == 0
+    }
+
+    /// What keeps it from being the state of a Session, if anything does.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let serials = || self.sent.iter().map(|(serial, _)| *serial);
+        if serials().zip(serials().skip(1)).any(|(one, next)| one >= next) {
+            return Some("messages in flight are not in the order of their sending");
+        }
+        if self.sent.last().is_some_and(|(last, _)| *last > self.issued)
+            || self.sent.first().is_some_and(|(first, _)| *first == 0)
+            || self.issued == u64::MAX
+        {
+            return Some("a message in flight has a number that was not given out");
+        }
+        if self.accepted > self.begun || self.begun > self.issued + 1 {
+            return Some("more messages were sent than numbers given out");
+        }
+        let released = |(serial, delivery): &(u64, Option<Delivery>)| {
+            delivery.as_ref().map_or(*serial >= self.accepted, |d| d.qos == QoS::AtMostOnce)
+        };
+        if self.sent.iter().any(released) {
+            return Some(
+                "a message in flight has the wrong QoS, or was released before it was sent",
+            );
+        }
+        let mut ids: Vec<u16> = serials().map(identifier).collect();
+        ids.sort_unstable();
+        let twice = ids.windows(2).any(|pair| pair.first() == pair.last());
+        twice.then_some("two messages in flight have one Packet Identifier")
+    }
+}
+
+/// The Packet Identifier with this serial: they are given out in turn.
+fn identifier(serial: u64) -> u16 {
+    let turn = serial.saturating_sub(1) % u64::from(IDENTIFIERS);
+    u16::try_from(turn).unwrap_or_default() + 1
+}
+
 impl Inflight {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -79,6 +134,23 @@ impl Inflight {
     ) -> impl Iterator<Item = (PacketId, bool, Option<&Delivery>)> {
         let entries = self.entries.range(skip.min(self.entries.len())..);
         entries.map(|entry| (entry.id, entry.serial >= self.accepted, entry.delivery.as_ref()))
+    }
+
+    /// The state as a value. Without a Network Connection nothing is being sent.
+    pub(crate) fn export(&self) -> InflightState {
+        let (issued, begun, accepted) = (self.issued, self.begun, self.accepted);
+        let sent = self.entries.iter().map(|entry| (entry.serial, entry.delivery.clone()));
+        InflightState { issued, begun, accepted, sent: sent.collect() }
+    }
+
+    /// Takes a state that has no [fault](InflightState::fault), before anything was sent.
+    pub(crate) fn import(&mut self, state: InflightState) {
+        let InflightState { issued, begun, accepted, sent } = state;
+        let entries = sent.into_iter().filter_map(|(serial, delivery)| {
+            Some(Sent { id: PacketId::new(identifier(serial))?, serial, delivery })
+        });
+        let last_id = if issued == 0 { 0 } else { identifier(issued) };
+        *self = Inflight { entries: entries.collect(), sent: 0, issued, last_id, begun, accepted };
     }
 
     /// Whether another PUBLISH may be sent (MQTT-4.9.0-2).
@@ -310,6 +382,22 @@ impl Received {
 
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
+    }
+
+    /// The identifiers in ascending order.
+    pub(crate) fn export(&self) -> Vec<u16> {
+        let mut ids: Vec<u16> = self.ids.iter().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Notes identifiers that another broker has received.
+    pub(crate) fn import(&mut self, ids: &[u16]) {
+        for &id in ids {
+            if let Some(id) = PacketId::new(id) {
+                let _new = self.arrive(id, u16::MAX);
+            }
+        }
     }
 }
 

@@ -176,6 +176,11 @@ impl Queue {
         least
     }
 
+    /// Adds messages beyond the bounds.
+    pub(crate) fn import(&mut self, deliveries: Vec<Delivery>) {
+        deliveries.into_iter().for_each(|delivery| self.add(delivery));
+    }
+
     /// Removes expired messages and returns their number (MQTT-3.3.2-5).
     pub(crate) fn expire(&mut self, now: Timestamp) -> u64 {
         if self.next_expiry > now {

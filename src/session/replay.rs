@@ -54,6 +54,12 @@ impl Replay {
         Replay { filter, subscription, after: None }
     }
 
+    /// The same, from a place in the middle on.
+    pub(crate) fn after(mut self, topic: Option<Box<str>>) -> Replay {
+        self.after = topic;
+        self
+    }
+
     pub(crate) fn filter(&self) -> &TopicFilter {
         &self.filter
     }
@@ -88,6 +94,12 @@ impl Replays {
         open.numbers.insert(replay.filter.clone(), open.begun);
         open.replays.insert(open.begun, replay);
         open.begun += 1;
+    }
+
+    /// The filters and the places where they go on, oldest first.
+    pub(crate) fn export(&self) -> Vec<(TopicFilter, Option<Box<str>>)> {
+        let open = self.0.iter().flat_map(|open| open.replays.values());
+        open.map(|replay| (replay.filter.clone(), replay.after.clone())).collect()
     }
 
     /// The subscription is gone.

@@ -196,6 +196,16 @@ impl ListeningSockets {
             }
         }
     }
+
+    /// Whether there is a Unix socket whose file stays.
+    #[must_use]
+    pub fn keeps_files(&self) -> bool {
+        self.0.iter().any(|held| match held {
+            Held::Tcp(_) => false,
+            #[cfg(unix)]
+            Held::Unix(_, file) => file.is_kept(),
+        })
+    }
 }
 
 impl fmt::Debug for ListeningSockets {

@@ -147,6 +147,19 @@ impl UnixTransport {
     /// [`ErrorKind::InvalidInput`] if it is no Unix socket with a path; errors of the file system.
     pub fn adopt(socket: ListeningSocket) -> io::Result<UnixTransport> {
         let path = socket.path().ok_or_else(|| unfit("the socket has no path"))?;
+        UnixTransport::adopt_at(socket, path)
+    }
+
+    /// As [`UnixTransport::adopt`], for a socket that may have [taken the place](UnixTransport::take_place) of another one
+    /// at `path`.
+    pub(crate) fn adopt_for(socket: ListeningSocket, path: PathBuf) -> io::Result<UnixTransport> {
+        if listens_at(&socket, &path) {
+            return UnixTransport::adopt_at(socket, path);
+        }
+        UnixTransport::adopt(socket)
+    }
+
+    fn adopt_at(socket: ListeningSocket, path: PathBuf) -> io::Result<UnixTransport> {
         let ListeningSocket::Unix(listener) = socket else {
             return Err(unfit("a TCP socket is no Unix socket"));
         };
@@ -278,7 +291,13 @@ impl fmt::Debug for UnixTransport {
     }
 }
 
-/// The path at which a socket is made that is to replace another one.
+/// Whether peers find a socket at `path`.
+pub(crate) fn listens_at(socket: &ListeningSocket, path: &Path) -> bool {
+    socket.path().is_some_and(|bound| bound == path || bound == beside(path))
+}
+
+/// The path at which a socket is made that is to replace another one. The operating system names the socket by it, also
+/// after it has taken that place.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");

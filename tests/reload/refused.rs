@@ -8,7 +8,7 @@ use hrotti::server::{Server, ServerErrors};
 
 use crate::authority::Authority;
 use crate::house::{House, config, directory, free_port, write};
-use crate::peer::{Peer, in_time};
+use crate::peer::{DEADLINE, Peer, in_time};
 
 const OLD: &str = r#""listeners": {"tcp": {"url": "tcp://127.0.0.1:0"}, "tls": {"url": "mqtts://127.0.0.1:0",
     "tls": {"certificate": "server.pem", "key": "server.key"}}},
@@ -172,4 +172,26 @@ fn a_server_that_is_stopped_reloads_nothing_and_frees_its_addresses() {
     let again = in_time(Server::start(config(&text), &house.directory)).unwrap();
     Peer::connect(&format!("tcp://127.0.0.1:{port}"), "c").ping();
     in_time(again.stop());
+}
+
+/// Listeners and settings belong to the next process by then.
+#[test]
+fn nothing_changes_while_the_state_is_handed_over() {
+    let house = house();
+    let before = observed(&house);
+    let more = OLD.replace("\"maxInflight\": 7", "\"maxInflight\": 8");
+    let standing = in_time(house.server.broker().begin_hand_over(DEADLINE)).unwrap();
+    for outcome in [
+        house.reload(&more).map(drop),
+        in_time(house.server.reload_from_source()).map(drop),
+        in_time(house.server.start_listener("tcp")),
+        in_time(house.server.stop_listener("tcp")),
+    ] {
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("hands its listeners and its state over"), "{error}");
+    }
+    assert_eq!(observed(&house), before);
+    drop(standing);
+    assert_eq!(house.reload(&more).unwrap(), ["~ limits.maxInflight 7 -> 8 (new connections)"]);
+    house.connect("tcp", "c");
 }

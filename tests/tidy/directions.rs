@@ -24,6 +24,7 @@ const ROOMS: &[&str] = &[
     "subscription",
     "retained",
     "session",
+    "snapshot",
     "connection",
     "runtime",
     "host",
@@ -60,6 +61,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "holder",
             "timers",
             "share",
+            "standstill",
             "origin",
             "session_cell",
             "send_context",
@@ -76,6 +78,8 @@ const PARTS: &[(&str, &[&str])] = &[
             "connect",
             "subscribe",
             "due",
+            "export",
+            "import",
             "dispatch",
             "explain",
             "inspect",
@@ -96,7 +100,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "listener",
         ],
     ),
-    ("broker", &["session_info", "lifecycle", "client", "explain", "inspect"]),
+    ("broker", &["session_info", "lifecycle", "client", "explain", "inspect", "hand_over"]),
     ("server", &["loaded", "binding", "plan", "reload", "operator"]),
 ];
 

@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("retained", scripts(3)),
         ("session", sessions()),
         ("share", scripts(0)),
+        ("state", states()),
         ("topic", texts(TOPIC)),
         ("tree", scripts(1)),
         ("ws_frame", bytes(WS_FRAME)),
@@ -43,6 +44,64 @@ fn scripts(head: usize) -> Vec<Vec<u8>> {
         (0..120).map(|n| u8::try_from(n * step % 256).unwrap_or_default()).collect()
     };
     [1, 3, 7, 11, 29, 61].map(|step| [vec![200; head], rising(step)].concat()).to_vec()
+}
+
+/// A record of a state.
+fn record(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    let length = u64::try_from(body.len()).unwrap_or_default().to_be_bytes();
+    [&[tag][..], &length, &body].concat()
+}
+
+/// States: nothing, retained messages, a Session with everything.
+fn states() -> Vec<Vec<u8>> {
+    let begin = b"hrottist\x00\x01".to_vec();
+    let number = |number: u64| number.to_be_bytes();
+    let end = |sessions, messages, retained| {
+        record(10, &[&number(sessions), &number(messages), &number(retained)])
+    };
+    let (once, never) = (number(1 << 41), number(u64::MAX));
+    let text = |text: &'static [u8]| [&[0, 0, 0, text.len().to_be_bytes()[7]], text].concat();
+    let plain = record(1, &[&[5, 0], &text(b"a/b"), &text(b""), b"kept"]);
+    let rich = record(
+        1,
+        &[&[2, 1, 0, 0, 0, 9], &once, &text(b"a"), &text(b"\x01\x01\x26\0\x01k\0\x01v"), b""],
+    );
+    let session = record(
+        3,
+        &[
+            &text(b"client"),
+            &[2],
+            &text(b"ann"),
+            &[1],
+            &text(b"site/"),
+            &[0, 0, 0, 60],
+            &once,
+            &[1, 0, 0, 0, 1],
+            &never,
+            &[0, 1, 0, 7],
+        ],
+    );
+    let parts = [
+        record(4, &[&text(b"a/+"), &[0x26, 0, 0, 0, 3]]),
+        record(4, &[&text(b"$share/g/a"), &[1, 0, 0, 0, 0]]),
+        record(5, &[&text(b"a/+"), &[1], &text(b"a/a")]),
+        record(6, &[&text(b"$share/g/a")]),
+        record(7, &[&[0, 0, 0, 0], &number(3), &number(3), &number(2)]),
+        record(8, &[&number(1)]),
+        record(8, &[&number(2), &[0, 0, 0, 0, 1, 0, 0, 0, 0]]),
+        record(8, &[&number(3), &[0, 0, 0, 1, 6, 0, 0, 0, 1]]),
+        record(9, &[&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3]]),
+    ]
+    .concat();
+    let retained = record(2, &[&[0, 0, 0, 0]]);
+    vec![
+        [&begin[..], &end(0, 0, 0)].concat(),
+        [&begin[..], &plain, &retained, &end(0, 1, 1)].concat(),
+        [&begin[..], &plain, &rich, &session, &parts, &end(1, 2, 0)].concat(),
+        [&begin[..], &[1, 255, 255, 255, 255, 255, 255, 255, 255, 0]].concat(),
+        [&begin[..], &plain, &[2, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 9]].concat(),
+    ]
 }
 
 /// Sessions out of packets that are likely: CONNECT first, then rising choices.

@@ -127,6 +127,8 @@ impl Broker {
     /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     ///
+    /// A broker that [hands its state over](crate::HandOver) removes no more.
+    ///
     /// # Cancel safety
     /// Dropping the future keeps the messages that were not removed yet.
     pub async fn clear_retained(&self, filter: &TopicFilter) -> usize {
@@ -134,11 +136,16 @@ impl Broker {
         let mut walk = RetainedWalk::new(filter.clone(), None);
         let mut cleared = 0;
         loop {
+            let at_work = engine.standstill.begin_work();
+            if engine.standstill.is_still() {
+                return cleared;
+            }
             let (removed, done) = walk.remove_some(engine, engine.now(), &mut turns.budget);
             cleared += removed;
             if done {
                 return cleared;
             }
+            drop(at_work);
             turns.pause().await;
         }
     }

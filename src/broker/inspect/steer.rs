@@ -68,7 +68,8 @@ impl Broker {
     /// Ends the Session of this Client Identifier, whether its Client is connected or away, and returns whether there was
     /// one. A connected Client is disconnected (MQTT 5: 0x98). The Will is published; messages that waited count as
     /// [`DropReason::SessionEnded`](crate::DropReason::SessionEnded), and those of shared subscriptions go to other
-    /// members. A large number of subscriptions is removed in later turns, and matches nothing any more meanwhile.
+    /// members. A large number of subscriptions is removed in later turns, and matches nothing any more meanwhile. A broker that
+    /// [hands its state over](crate::HandOver) ends none.
     ///
     /// ```
     /// use hrotti::Broker;
@@ -82,7 +83,9 @@ impl Broker {
     /// # Ok::<(), hrotti::ClientError>(())
     /// ```
     pub fn end_session(&self, client_id: &str) -> bool {
-        self.engine().end_session_of(client_id)
+        let engine = self.engine();
+        let _at_work = engine.standstill.begin_work();
+        !engine.standstill.is_still() && engine.end_session_of(client_id)
     }
 
     /// Publishes a message of the Server itself, without a client, and returns when it is routed. No access rule is asked,
@@ -102,7 +105,8 @@ impl Broker {
     /// ```
     ///
     /// # Errors
-    /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::Refused`] by 0x90 for a Topic Name beyond
+    /// [`ClientError::Stopped`] after the broker was stopped; [`ClientError::HandingOver`] while it stands still;
+    /// [`ClientError::Refused`] by 0x90 for a Topic Name beyond
     /// [`Limits::topic_levels_max`](crate::Limits::topic_levels_max) or
     /// [`Limits::topic_bytes_max`](crate::Limits::topic_bytes_max).
     ///
@@ -110,8 +114,12 @@ impl Broker {
     /// The first poll begins the routing. If the future is dropped, the broker finishes it.
     pub async fn publish(&self, message: Message) -> Result<Published, ClientError> {
         let engine = self.engine();
+        let _at_work = engine.standstill.begin_work();
         if engine.is_stopping() {
             return Err(ClientError::Stopped);
+        }
+        if engine.standstill.is_still() {
+            return Err(ClientError::HandingOver);
         }
         let checked = engine.check_topic_name(message.topic(), &engine.limits());
         checked.map_err(|fault| ClientError::Refused(fault.reason()))?;

@@ -87,11 +87,15 @@ pub(super) fn status(status: &Value) -> String {
     format!("{figures}\n\n{}", balance(&status["ledger"]))
 }
 
-/// offered = delivered + …
+/// offered = delivered + …; messages that were handed over are shown where there are some.
 fn balance(ledger: &Value) -> String {
     let at = |path: &str| cell(ledger.pointer(path).unwrap_or(&Value::Null));
+    let handed_over = match ledger["handedOver"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(messages) => format!(" + handed over {messages}"),
+    };
     format!(
-        "offered {} = delivered {} + waiting {} + inflight {} + expired {} + dropped {} + filtered {}",
+        "offered {} = delivered {} + waiting {} + inflight {} + expired {} + dropped {} + filtered {}{handed_over}",
         at("/offered"),
         at("/delivered"),
         at("/waiting"),
@@ -242,4 +246,25 @@ pub(super) fn changes(done: &Value) -> String {
         .map(str::to_owned)
         .collect();
     if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_balance_shows_what_was_handed_over_where_there_is_something() {
+        let books = |handed_over: u64| {
+            json!({
+                "offered": 9, "delivered": 1, "waiting": 2, "inflight": 0, "expired": 0,
+                "dropped": { "total": 1 }, "filtered": { "total": 0 }, "handedOver": handed_over,
+            })
+        };
+        let line =
+            "offered 9 = delivered 1 + waiting 2 + inflight 0 + expired 0 + dropped 1 + filtered 0";
+        assert_eq!(balance(&books(0)), line);
+        assert_eq!(balance(&books(5)), format!("{line} + handed over 5"));
+    }
 }

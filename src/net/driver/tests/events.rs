@@ -510,6 +510,27 @@ fn a_queue_is_slow_by_the_depth_of_its_own_session() {
 }
 
 #[test]
+fn the_alarm_of_a_session_that_is_handed_over_is_over() {
+    let bench = slow_consumers();
+    let mut events = bench.engine.receive_events();
+    sleeper(&bench, "lamp", 200).exchange(&[0xE0, 0]);
+    let mut publisher = bench.dial(64 * 1024);
+    publisher.exchange(&patient("publisher"));
+    publish_qos_1(&mut publisher, 8);
+    bench.tick(4);
+    assert!(Bench::told(&mut events).iter().any(is_slow));
+    publisher.exchange(&[0xE0, 0]);
+    assert_eq!(bench.engine.counters().slow_sessions, 1);
+    block_on(bench.engine.hand_over_sessions());
+    let over = Happening::NoLongerSlow { client_id: "lamp".into() };
+    assert!(Bench::told(&mut events).contains(&over));
+    let (counters, ledger) = (bench.engine.counters(), bench.engine.ledger());
+    assert_eq!((counters.slow_sessions, counters.sessions, counters.subscriptions), (0, 0, 0));
+    assert_eq!((ledger.handed_over, ledger.waiting), (8, 0));
+    assert!(ledger.balances(), "{ledger:?}");
+}
+
+#[test]
 fn a_burst_that_is_read_raises_no_alarm_and_leaves_nothing() {
     let bench = slow_consumers();
     let mut events = bench.engine.receive_events();
