@@ -98,6 +98,10 @@ fn event_streams_beyond_the_limit_are_refused_with_the_remedy() {
         assert!(error.contains("limits.adminStreamsMax") && error.contains('2'), "{path}: {error}");
     }
     assert_eq!(served.broker.counters().admin_streams_refused, 3);
+    let limits = served.get("/api/v1/limits").json();
+    let streams = limits.as_array().expect("a list").iter();
+    let streams = streams.filter(|limit| limit["name"] == "limits.adminStreamsMax");
+    assert_eq!(streams.map(|limit| limit["refused"].as_u64()).collect::<Vec<_>>(), [Some(3)]);
     drop(held);
     while served.send("HEAD", "/api/v1/events", &[], "").status == 503 {}
 }

@@ -130,6 +130,10 @@ impl Figures {
                 counters.readers_slowed
             }
             "limits.addressConnectsPerSecMax" => counters.address_connects_refused,
+            "limits.adminConnectionsMax" => counters.admin_connections_refused,
+            "limits.adminStreamsMax" => counters.admin_streams_refused,
+            "limits.adminRequestBytesMax" => counters.admin_requests_too_large,
+            "limits.adminTimeoutSecs" => counters.admin_requests_timed_out,
             _ => return None,
         })
     }
