@@ -250,12 +250,14 @@ impl World {
             }
             Action::Subscribe(subscribe) => self.subscribe(&subscribe),
             Action::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
-            Action::Leave { departure, session_expiry_secs } => {
+            Action::Leave { reason, session_expiry_secs } => {
                 let secs = session_expiry_secs.map(|s| s.min(self.limits.session_expiry_secs_max));
                 if secs.is_some_and(|secs| !self.session.set_expiry_secs(secs)) {
                     return Err(Fault::Protocol("section 3.14.2.2.2: an expiry of 0").into());
                 }
-                Err(End::Left(departure))
+                // MQTT-3.14.4-3.
+                let is_normal = reason == ReasonCode::SUCCESS;
+                Err(End::Left(if is_normal { Departure::Normal } else { Departure::Lost }))
             }
         }
     }
