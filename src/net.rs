@@ -5,6 +5,7 @@ mod closing;
 mod driver;
 pub(crate) mod listener;
 mod newcomers;
+mod pause;
 mod peer_stream;
 mod rates;
 mod read_buffer;

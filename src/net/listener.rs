@@ -5,20 +5,20 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
-use atomic_waker::AtomicWaker;
 use futures_lite::future;
 use hashbrown::HashMap;
 use log::{info, warn};
 
 use super::driver::{Admission, Driver};
 use super::newcomers::{Cleared, Newcomers, PATIENCE_MILLIS, Place};
+use super::pause::Pause;
 use super::rates::AddressRates;
 use crate::counters::{count_many, count_one};
 use crate::engine::comings::Comer;
@@ -440,33 +440,6 @@ impl AcceptLoop {
 struct Ends {
     stopped: Receiver<()>,
     _here: Sender<()>,
-}
-
-/// Keeps the accept loop from accepting.
-#[derive(Default)]
-struct Pause {
-    set: AtomicBool,
-    /// The accept loop.
-    waker: AtomicWaker,
-}
-
-impl Pause {
-    fn set(&self, set: bool) {
-        self.set.store(set, Ordering::Release);
-        self.waker.wake();
-    }
-
-    fn is_set(&self) -> bool {
-        self.set.load(Ordering::Acquire)
-    }
-
-    async fn until(&self, set: bool) {
-        std::future::poll_fn(|cx| {
-            self.waker.register(cx.waker());
-            if self.is_set() == set { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
 }
 
 /// The accept loop.

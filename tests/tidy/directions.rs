@@ -89,6 +89,7 @@ const PARTS: &[(&str, &[&str])] = &[
         "net",
         &[
             "rates",
+            "pause",
             "peer_stream",
             "read_buffer",
             "turn_buffers",
@@ -100,7 +101,10 @@ const PARTS: &[(&str, &[&str])] = &[
             "listener",
         ],
     ),
-    ("broker", &["session_info", "lifecycle", "client", "explain", "inspect", "hand_over"]),
+    (
+        "broker",
+        &["errors", "session_info", "lifecycle", "client", "explain", "inspect", "hand_over"],
+    ),
     ("server", &["loaded", "binding", "plan", "reload", "operator"]),
 ];
 
