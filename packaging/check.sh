@@ -23,7 +23,7 @@ held() { checks=$((checks + 1)); printf 'ok %s\n' "$1"; }
 failed() { printf 'FAILED: %s\n' "$1" >&2; exit 1; }
 
 packaging/build.sh
-package=$(ls -t target/debian/hrotti_*.deb | head -1)
+package=$(ls -t "${CARGO_TARGET_DIR:-target}"/debian/hrotti_*.deb | head -1)
 
 lintian --fail-on error --suppress-tags bad-distribution-in-changes-file "$package" || failed 'lintian finds errors'
 held 'lintian finds no errors'
@@ -44,6 +44,9 @@ held 'the package installs'
 systemd-analyze verify /lib/systemd/system/hrotti.service || failed 'systemd-analyze verify'
 held 'the unit is valid'
 [[ $(stat -c '%U:%G %a' /etc/hrotti) == 'root:hrotti 750' ]] || failed 'owner or mode of /etc/hrotti'
+[[ $(stat -c '%U:%G %a' /etc/hrotti/config.json) == 'root:hrotti 640' ]] || failed 'owner or mode of /etc/hrotti/config.json'
+# It would listen on all interfaces, whatever the configuration says.
+[[ ! -e /lib/systemd/system/hrotti.socket ]] || failed 'the package starts the socket unit, which is an example'
 man -w hrotti >/dev/null || failed 'the manual page'
 bash -c '. /usr/share/bash-completion/completions/hrotti && complete -p hrotti' >/dev/null || failed 'the completions of bash'
 held 'directories, manual page and completions are in their places'

@@ -73,6 +73,7 @@ mod hashing;
 mod http;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod kept_memory;
 mod load;
 #[cfg(feature = "access-files")]
 mod password_check;

@@ -19,7 +19,7 @@ use crate::ledger::Ledger;
 use crate::limits::Limits;
 use crate::listener_config::{ListenerConfig, ListenerConfigError};
 use crate::listener_rules::ListenerRules;
-use crate::net::listener::{ListenerInfo, Listeners};
+use crate::net::listener::{Listener, ListenerInfo, Listeners};
 use crate::runtime::EventLoops;
 use crate::traffic::Traffic;
 use crate::transport::{ListeningSocket, Transport};
@@ -350,7 +350,7 @@ impl Broker {
         &self.last.engine
     }
 
-    pub(crate) fn listening(&self) -> &Listeners {
+    pub(crate) fn listening(&self) -> &Arc<Listeners> {
         &self.last.listeners
     }
 
@@ -453,7 +453,9 @@ impl Broker {
         transport: T,
         rules: ListenerRules,
     ) -> Result<String, ListenerError> {
-        self.accept_on(name, transport, rules)
+        let endpoint = transport.local_endpoint();
+        self.accept_on(name, transport, rules)?;
+        Ok(endpoint)
     }
 
     /// [`Broker::add_transport_with`], which waits for nothing.
@@ -462,16 +464,15 @@ impl Broker {
         name: &str,
         transport: T,
         rules: ListenerRules,
-    ) -> Result<String, ListenerError> {
-        if self.engine().is_stopping() {
-            return Err(ListenerError::Stopped);
-        }
-        if self.engine().standstill.is_closing() {
-            return Err(ListenerError::HandingOver);
+    ) -> Result<Arc<Listener>, ListenerError> {
+        match self.engine() {
+            engine if engine.is_stopping() => return Err(ListenerError::Stopped),
+            engine if engine.standstill.is_closing() => return Err(ListenerError::HandingOver),
+            _ => {}
         }
         let endpoints = transport.local_endpoints();
         let added = self.listening().add(self.engine(), name, transport, rules);
-        let endpoint = added.map_err(ListenerError::NameInUse)?;
+        let listener = added.map_err(ListenerError::NameInUse)?;
         // A stop that began meanwhile may have missed it.
         if self.engine().is_stopping() {
             if let Some(late) = self.listening().take(name) {
@@ -482,7 +483,7 @@ impl Broker {
         }
         let engine = self.engine();
         engine.announcer.announce(|| Happening::ListenerAdded { name: name.to_owned(), endpoints });
-        Ok(endpoint)
+        Ok(listener)
     }
 
     /// Stops a listener: frees its address and disconnects all Clients that connected through it (MQTT 5: 0x98).
@@ -509,7 +510,9 @@ impl Broker {
         listener.stop_accepting();
         listener.order(Order::ListenerStopped);
         let (engine, name) = (self.engine().clone(), name.to_owned());
-        Ok(async move {
+        let (gone, wait) = async_channel::bounded::<()>(1);
+        // A task of its own, so that the stop comes to its end whether anybody waits for it or not.
+        self.engine().host.spawn_aside(async move {
             let timeout = engine.limits().stop_timeout;
             if engine.host.timeout(timeout, listener.gone()).await.is_none() {
                 listener.order(Order::Abort);
@@ -517,7 +520,10 @@ impl Broker {
             }
             let stopped = || Happening::ListenerStopped { name };
             engine.announcer.announce(stopped);
-        })
+            drop(gone);
+        });
+        // Nothing is ever sent: the channel ends with the task.
+        Ok(async move { while wait.recv().await.is_ok() {} })
     }
 
     /// Replaces certificate, key, authorities and revocation lists of a TLS listener together, and what it demands of

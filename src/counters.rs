@@ -103,7 +103,9 @@ counters! {
         descriptors_exhausted,
         /// Peers dropped by `handshake_timeout`.
         handshakes_timed_out,
-        /// Times that a listener waited because of `handshakes_max`.
+        /// Peers dropped before CONNECT because `handshakes_max` was reached and another peer came.
+        handshakes_displaced,
+        /// Times that a listener waited because of `handshakes_max`, as no peer could be dropped for the next one.
         handshakes_waited,
         /// Connections closed by `connect_timeout`.
         connects_timed_out,
@@ -179,4 +181,9 @@ counters! {
 /// Counts one.
 pub(crate) fn count_one(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts several.
+pub(crate) fn count_many(counter: &AtomicU64, many: usize) {
+    counter.fetch_add(many as u64, Ordering::Relaxed);
 }

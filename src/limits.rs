@@ -67,7 +67,9 @@ pub struct Limits {
     /// CONNECT is refused with 0x97 (3.x: 0x03), unless it takes over a connected Session (MQTT-3.1.4-3).
     pub connections_max: usize,
     /// Peers per listener that are in the transport's handshake or have not sent CONNECT. Default
-    /// 4 096, range 1 to 1 000 000 000. Further peers wait in the operating system's backlog.
+    /// 4 096, range 1 to 1 000 000 000. At the limit a further peer takes the place of the peer that has let the broker
+    /// wait longest, at least half a second; that one is dropped. While no peer has, further peers wait in the operating
+    /// system's backlog. A peer that waits for the broker, for the decision on its CONNECT for instance, keeps its place.
     pub handshakes_max: usize,
     /// Time for the transport's handshake. Default 10 s, range above 0 (which becomes 1 s) to
     /// 86 400 s. At the limit the peer is dropped.
@@ -148,8 +150,8 @@ pub struct Limits {
     /// status 431.
     pub ws_request_headers_max: u16,
     /// Threads that check passwords. Default 1, range 1 to 64. Further checks wait. Each may need the memory of
-    /// one check: 46 MiB for mosquitto's Argon2id hashes. A `HashingPool` with these limits has this bound and
-    /// the next.
+    /// one check: 46 MiB for mosquitto's Argon2id hashes, until 5 seconds after its last check. A `HashingPool` with
+    /// these limits has this bound and the next.
     pub hashing_threads: usize,
     /// CONNECTs that wait for the check of their passwords. Default 256, range 1 to 1 000 000. A further one, or that
     /// of the address with the most of them, is refused with 0x89 (3.x: 0x03).
@@ -446,7 +448,7 @@ pub(crate) const LIMITS: &[LimitKey] = &[
         "a further CONNECT is refused with 0x97 (3.x: 0x03), unless it takes over a connected Session"),
     limit!("limits.handshakesMax", handshakes_max, "peers", 1..=COUNT, AtOnce,
         "peers per listener that have not sent CONNECT",
-        "further peers wait in the operating system's backlog"),
+        "the peer that has let the broker wait longest, at least half a second, is dropped for the next one"),
     limit!("limits.handshakeTimeoutSecs", handshake_timeout, "seconds", 1..=DAY, NewConnections,
         "time for the transport's handshake",
         "the peer is dropped"),

@@ -4,6 +4,8 @@ pub(crate) mod bound;
 mod closing;
 mod driver;
 pub(crate) mod listener;
+mod newcomers;
+mod pause;
 mod peer_stream;
 mod rates;
 mod read_buffer;

@@ -101,12 +101,13 @@ impl<V> Retained<V> {
         let entry_of = |value| Entry { value, bytes, expires_at, apart: false };
         if let Some(entry) = self.entries.get(topic) {
             let others = self.bytes - entry.bytes;
-            if self.fits(self.len() - 1, others, bytes) {
+            // Where bounds were lowered below what is retained, a message that takes no more room replaces the older.
+            if bytes <= entry.bytes || self.has_bytes_for(others, bytes) {
                 return Ok(self.replace(topic, entry_of(value)));
             }
             return Err(Full { refused: value, replaced: self.clear(topic) });
         }
-        if !self.fits(self.len(), self.bytes, bytes) {
+        if self.len() >= self.messages_max || !self.has_bytes_for(self.bytes, bytes) {
             return Err(Full { refused: value, replaced: None });
         }
         let topic = Arc::from(topic);
@@ -233,9 +234,8 @@ impl<V> Retained<V> {
         self.bytes
     }
 
-    fn fits(&self, others: usize, others_bytes: usize, bytes: usize) -> bool {
-        others < self.messages_max
-            && others_bytes.checked_add(bytes).is_some_and(|total| total <= self.bytes_max)
+    fn has_bytes_for(&self, others: usize, bytes: usize) -> bool {
+        others.checked_add(bytes).is_some_and(|total| total <= self.bytes_max)
     }
 
     /// Puts `entry` where there is one already.

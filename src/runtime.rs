@@ -8,6 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::time::Timestamp;
 
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "event loops alone have threads for computations")
+)]
+mod computing;
+pub(crate) use computing::noting_computations;
 mod contained;
 pub(crate) mod memory;
 pub(crate) use contained::contain;
@@ -27,6 +33,19 @@ pub(crate) use event_loop::{EventLoops, Registered, is_event_loop};
 /// task costs, plus about 150 bytes.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     drop(async_std::task::spawn(Contained::new(future))); // dropping the handle detaches the task
+}
+
+/// Carries out work that is too long for an event loop: on a thread for computations if this thread is an event loop,
+/// otherwise here and at once. So a simulation has no further threads, and the global executor uses those that it has.
+///
+/// # Panics
+/// If `work` does.
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "TLS alone computes"))]
+pub(crate) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match event_loop::computers() {
+        Some(computers) => computers.run(work).await,
+        None => work(),
+    }
 }
 
 /// Waits for `duration`. A duration beyond the range of the clock never ends.

@@ -12,7 +12,8 @@ use crate::broker::Broker;
 use crate::config::{Change, Config};
 use crate::events::Happening;
 use crate::listener_config::ListenerConfig;
-use crate::net::bound::{Bound, Material, Place};
+use crate::net::bound::{BoundListener, Material, Place};
+use crate::net::listener::{Listener, Listeners};
 use crate::runtime;
 use crate::sync::lock;
 use crate::transport::{ListeningSocket, Transport as _};
@@ -27,7 +28,7 @@ mod reload;
 pub use loaded::Loaded;
 
 use plan::Plan;
-use reload::{Reload, handles};
+use reload::Reload;
 
 /// Sockets that listen already, for the listeners of a configuration by their names: those of a service manager, or of a
 /// process that hands its listeners over.
@@ -102,7 +103,7 @@ pub struct BoundServer {
     broker: Broker,
     state: State,
     base: PathBuf,
-    bound: Vec<Bound>,
+    bound: Vec<BoundListener>,
 }
 
 impl BoundServer {
@@ -119,10 +120,11 @@ impl BoundServer {
     pub fn accept(self) -> Result<Server, ServerErrors> {
         let BoundServer { broker, mut state, base, bound } = self;
         let config = state.config.clone();
-        for ((name, listener), Bound { transport, sockets }) in config.listeners.iter().zip(bound) {
+        for ((name, listener), transport) in config.listeners.iter().zip(bound) {
             let added = broker.accept_on(name, transport, listener.rules.clone());
-            added.map_err(|error| ServerErrors(vec![binding::refused(name, &error)]))?;
-            state.hold(name, Held::Running(sockets));
+            let added =
+                added.map_err(|error| ServerErrors(vec![binding::refused(name, &error)]))?;
+            state.note_started(&added);
         }
         let shared = Shared {
             broker,
@@ -146,8 +148,8 @@ impl fmt::Debug for BoundServer {
 /// Another configuration is put in force by [`Server::reload`], while Clients stay connected. Everything that can fail
 /// comes first: all files are read and checked, and new addresses are bound. Then all is replaced at once, or nothing.
 ///
-/// A `Server` is a cheap handle. Stop it by [`Server::stop`]: it holds the addresses of its listeners until then, or until
-/// the last handle is dropped.
+/// A `Server` is a cheap handle. It stops by [`Server::stop`], or when the last handle is dropped. The program may add
+/// listeners of its own to the [`Server::broker`], under names that the configuration does not use.
 ///
 /// ```
 /// use futures_lite::future::block_on;
@@ -193,20 +195,16 @@ type Source = dyn Fn() -> Result<Config, ServerErrors> + Send + Sync;
 struct State {
     config: Arc<Config>,
     loaded: Arc<Loaded>,
-    /// The listeners of the configuration.
-    held: Vec<(String, Held)>,
-}
-
-/// What a server holds of a listener.
-enum Held {
-    /// Further handles of its sockets, so that another transport can take them over.
-    Running(Vec<ListeningSocket>),
-    Stopped,
+    /// All listeners of the broker, those that the program has added itself among them.
+    all: Arc<Listeners>,
+    /// The listeners that were started for the configuration, by their names, with their numbers.
+    started: BTreeMap<String, u32>,
 }
 
 impl State {
-    fn new(config: Config, loaded: Loaded) -> State {
-        State { config: Arc::new(config), loaded: Arc::new(loaded), held: Vec::new() }
+    fn new(config: Config, loaded: Loaded, all: Arc<Listeners>) -> State {
+        let (config, loaded, started) = (Arc::new(config), Arc::new(loaded), BTreeMap::new());
+        State { config, loaded, all, started }
     }
 
     /// A listener of the configuration in force, and its certificate.
@@ -216,28 +214,18 @@ impl State {
         Some((&all[at].1, self.loaded.tls.get(at).and_then(Option::as_ref)))
     }
 
+    /// A listener that was started for the configuration, unless it was stopped.
+    fn running(&self, name: &str) -> Option<Arc<Listener>> {
+        let number = *self.started.get(name)?;
+        self.all.find(name).filter(|listener| listener.number() == number)
+    }
+
     fn is_stopped(&self, name: &str) -> bool {
-        let held = self.held.iter().find(|(known, _)| known == name);
-        held.is_none_or(|(_, held)| matches!(held, Held::Stopped))
+        self.running(name).is_none()
     }
 
-    /// Handles of a listener's sockets.
-    fn handles(&self, name: &str) -> Option<Vec<ListeningSocket>> {
-        let (_, held) = self.held.iter().find(|(known, _)| known == name)?;
-        match held {
-            Held::Running(sockets) => handles(sockets),
-            Held::Stopped => None,
-        }
-    }
-
-    fn hold(&mut self, name: &str, held: Held) {
-        self.held.retain(|(known, _)| known != name);
-        self.held.push((name.to_owned(), held));
-    }
-
-    fn release(&mut self, name: &str) -> Option<Held> {
-        let at = self.held.iter().position(|(known, _)| known == name)?;
-        Some(self.held.swap_remove(at).1)
+    fn note_started(&mut self, listener: &Listener) {
+        self.started.insert(listener.name().to_owned(), listener.number());
     }
 }
 
@@ -341,7 +329,7 @@ impl Server {
             let place = given.map_or(Place::New, |given| Place::Sockets(given.sockets));
             match binding::bind(name, listener, place, &config.limits, material.as_ref()).await {
                 Ok(one) => {
-                    one.transport.sockets().keep_files(keep_files);
+                    one.sockets().keep_files(keep_files);
                     bound.push(one);
                 }
                 Err(error) => errors.extend(error.lines),
@@ -354,7 +342,8 @@ impl Server {
             log::warn!(target: "hrotti", "{warning}");
         }
         let broker = build(&config, &loaded)?;
-        Ok(BoundServer { broker, state: State::new(config, loaded), base: base.to_owned(), bound })
+        let state = State::new(config, loaded, broker.listening().clone());
+        Ok(BoundServer { broker, state, base: base.to_owned(), bound })
     }
 
     /// Says how the configuration is read again, for [`Server::reload_from_source`]. Without a source, the configuration
@@ -366,7 +355,7 @@ impl Server {
         *lock(&self.shared.source) = Some(Arc::new(source));
     }
 
-    /// The broker. Stop it by [`Server::stop`].
+    /// The broker.
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.shared.broker
@@ -390,7 +379,7 @@ impl Server {
         let infos = self.broker().listeners();
         let state = self.shared.state();
         let served = state.config.listeners.iter().map(|(name, listener)| {
-            let info = infos.iter().find(|info| info.name == *name);
+            let info = infos.iter().find(|info| info.name == *name && !state.is_stopped(name));
             ServedListener {
                 name: name.clone(),
                 url: listener.to_string(),
@@ -442,8 +431,8 @@ impl Server {
     /// [`Happening::Reloaded`] or [`Happening::ReloadFailed`].
     ///
     /// # Errors
-    /// A file is not valid, an address cannot be bound, the server was stopped, or it hands its state over. What was in force
-    /// stays in force.
+    /// A file is not valid, an address cannot be bound, the program has added a listener of its own under the name of a new
+    /// one, the server was stopped, or it hands its state over. What was in force stays in force.
     ///
     /// # Cancel safety
     /// The first poll begins the reload. Dropping the future ends the waiting, not the reload.
@@ -465,8 +454,8 @@ impl Server {
     /// Starts a listener that was stopped.
     ///
     /// # Errors
-    /// There is no such listener in the configuration, it runs already, its address cannot be bound, or the server hands its
-    /// state over.
+    /// There is no such listener in the configuration, it runs already, the program has added one of this name itself, its
+    /// address cannot be bound, or the server hands its state over.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the listener stopped, or started.
@@ -485,10 +474,10 @@ impl Server {
         let (listener, limits) = (&config.listeners[at].1, &config.limits);
         let material = loaded.tls.get(at).and_then(Option::as_ref);
         let bound = binding::bind(name, listener, Place::New, limits, material).await;
-        let Bound { transport, sockets } = bound.map_err(|error| ServerErrors(error.lines))?;
+        let transport = bound.map_err(|error| ServerErrors(error.lines))?;
         let added = self.broker().accept_on(name, transport, listener.rules.clone());
-        added.map_err(|error| ServerErrors(vec![binding::refused(name, &error)]))?;
-        self.shared.state().hold(name, Held::Running(sockets));
+        let added = added.map_err(|error| ServerErrors(vec![binding::refused(name, &error)]))?;
+        self.shared.state().note_started(&added);
         Ok(())
     }
 
@@ -504,25 +493,23 @@ impl Server {
         let gone = {
             let _turn = self.shared.turn.acquire().await;
             self.shared.may_change()?;
-            let mut state = self.shared.state();
+            let state = self.shared.state();
             state.listener(name).ok_or_else(|| unknown(name))?;
-            let gone = self.broker().begin_to_stop_listener(name);
-            let gone = gone.map_err(|_| {
+            let running = state.running(name);
+            let gone = running.and_then(|_| self.broker().begin_to_stop_listener(name).ok());
+            gone.ok_or_else(|| {
                 ServerErrors::new(&format!("listener {name}: it is stopped already"))
-            })?;
-            state.hold(name, Held::Stopped);
-            gone
+            })?
         };
         gone.await;
         Ok(())
     }
 
-    /// Stops the broker as [`Broker::stop`] does, and frees the addresses.
+    /// Stops the broker as [`Broker::stop`] does.
     ///
     /// # Cancel safety
     /// As [`Broker::stop`].
     pub async fn stop(&self) {
-        self.shared.state().held.clear();
         self.broker().stop().await;
     }
 
@@ -603,8 +590,6 @@ impl Server {
         if !plan.access {
             // The same policy: what it knows of Clients stays.
             loaded.access = present.access.clone();
-        } else if let (Some(new), Some(old)) = (loaded.access.bans(), present.access.bans()) {
-            new.take_over(old, &present.bans);
         }
         let new_warning = |warning: &&String| !present.warnings().contains(warning);
         let warnings: Vec<String> = loaded.warnings().iter().filter(new_warning).cloned().collect();
@@ -635,11 +620,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Stops a listener, and has a task wait for its Clients.
-    fn stop_aside(&self, name: &str) {
-        if let Ok(gone) = self.broker.begin_to_stop_listener(name) {
-            self.broker.engine().host.spawn_aside(gone);
-        }
+    /// Stops a listener without waiting for its Clients.
+    fn begin_to_stop(&self, name: &str) {
+        // It fails only if the listener has been stopped meanwhile.
+        let _ = self.broker.begin_to_stop_listener(name);
     }
 }
 

@@ -471,8 +471,9 @@ pub trait TryWrite: Send + Sync {
 /// # std::io::Result::Ok(()) }).unwrap();
 /// ```
 pub struct ByteStream {
-    pub(crate) io: Pin<Box<dyn Duplex>>,
+    /// Before the stream, which has to shut the socket down if another one still refers to it when it is dropped.
     pub(crate) inline: Option<Arc<dyn TryWrite>>,
+    pub(crate) io: Pin<Box<dyn Duplex>>,
     pub(crate) peer: Option<Box<PeerInfo>>,
 }
 

@@ -16,6 +16,9 @@ use std::time::Duration;
 mod access;
 #[path = "program/admin.rs"]
 mod admin;
+#[cfg(unix)]
+#[path = "program/ctl.rs"]
+mod ctl;
 #[path = "program/descriptors.rs"]
 mod descriptors;
 #[path = "program/explain.rs"]
@@ -651,4 +654,48 @@ fn the_configuration_in_the_readme_is_the_example() {
     let read = |text: &str| hrotti::config::Config::from_json(text, "README.md").expect("valid");
     assert_eq!(read(text), read(&example));
     assert_eq!(read(text).listeners.len(), 2);
+}
+
+/// `examples/config-every-key.json` is a configuration to take keys from.
+#[test]
+fn the_example_of_every_key_names_each_key_of_the_table_once() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config-every-key.json");
+    let text = fs::read_to_string(path).expect("the example");
+    hrotti::config::Config::from_json(&text, "config-every-key.json").expect("valid");
+    let example = serde_json::from_str(&text).expect("JSON");
+    let mut keys = Vec::new();
+    keys_of(String::new(), &example, &mut keys);
+    // It stands instead of `keyFile`. Each listener has a URL.
+    keys.push(("access.jwt.jwksFile".to_owned(), &serde_json::Value::Null));
+    keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+    keys.dedup_by(|(a, _), (b, _)| a == b && a == "listeners.NAME.url");
+
+    let table = hrotti::config::table();
+    let cells = |row: &str| {
+        row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '`']).to_owned()).collect()
+    };
+    let rows: Vec<Vec<String>> =
+        table.lines().filter(|row| row.starts_with("| `")).map(cells).collect();
+    let mut known: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    known.sort_unstable();
+    assert_eq!(keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), known);
+    for row in &rows {
+        let number = row[4].split(';').next().and_then(|default| default.parse::<u64>().ok());
+        let shown = keys.iter().find(|(key, _)| *key == row[0]).map(|(_, value)| *value);
+        assert!(number.is_none_or(|number| shown == Some(&number.into())), "{row:?}: {shown:?}");
+    }
+}
+
+/// The keys of a configuration as the table names them, with their values.
+fn keys_of<'a>(
+    path: String,
+    value: &'a serde_json::Value,
+    keys: &mut Vec<(String, &'a serde_json::Value)>,
+) {
+    let Some(members) = value.as_object() else { return keys.push((path, value)) };
+    for (name, value) in members {
+        let name = if path == "listeners" { "NAME" } else { name };
+        let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        keys_of(path, value, keys);
+    }
 }

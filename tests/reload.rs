@@ -10,6 +10,8 @@
 
 #[path = "../src/transport/tls/tests/authority.rs"]
 mod authority;
+#[path = "reload/embedder.rs"]
+mod embedder;
 #[path = "reload/fresh.rs"]
 mod fresh;
 #[path = "reload/house.rs"]

@@ -11,8 +11,9 @@ use hrotti::access::{
 };
 use hrotti::testing::{
     Action, ClientStream, Connector, Dice, Direction, Event, Fault, Faults, Operation, World,
+    WorldHandle,
 };
-use hrotti::{Broker, DisconnectCause, Happening, Limits, Message};
+use hrotti::{Broker, DisconnectCause, Happening, Limits, Message, ReasonCode};
 
 const CONNECT: &[u8] = b"\x10\x0f\0\x04MQTT\x04\x02\0\x0a\0\x03dev";
 const CONNACK: &[u8] = b"\x20\x02\0\0";
@@ -46,6 +47,123 @@ fn time_is_turned_and_stands_still_while_a_task_is_ready() {
     world.advance(2 * SECOND); // one and a half times the Keep Alive of 10 s
     assert_eq!(broker.counters().connections, 0);
     assert_eq!(world.block_on(client.read(&mut [0; 9])).unwrap(), 0);
+}
+
+/// A policy that takes long to let anybody in.
+struct Slow(WorldHandle);
+
+impl Policy for Slow {
+    fn authenticate(self: Arc<Self>, _: Credentials) -> Authenticating {
+        Box::pin(async move {
+            self.0.sleep(2 * SECOND).await;
+            Answer::accept(Identity::new(Rule::named("a test")))
+        })
+    }
+
+    fn authorize(&self, _: &Request<'_>) -> Decision {
+        Decision::Allow(Rule::named("a test"))
+    }
+}
+
+#[test]
+fn a_place_before_connect_is_that_of_the_peer_silent_longest() {
+    let world = World::new(1);
+    let broker = world.broker(Limits { handshakes_max: 4, ..Limits::default() });
+    let connector = world.listen(&broker, "l").unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(connector.connect().unwrap());
+        world.advance(SECOND / 100);
+    }
+    let mut healthy = connector.connect().unwrap();
+    world.block_on(ask(&mut healthy, CONNECT, CONNACK)).unwrap();
+    assert_eq!(world.now(), SECOND / 2, "none leaves before it was silent for half a second");
+    let counters = broker.counters();
+    assert_eq!((counters.handshakes_displaced, counters.handshakes_waited), (1, 1));
+    assert_eq!(world.block_on(silent[0].read(&mut [0; 9])).unwrap(), 0, "the first has left");
+    world.block_on(ask(&mut silent[3], &CONNECT.to_vec().with(b'3'), CONNACK)).unwrap();
+    assert_eq!(broker.counters().connections, 2);
+}
+
+#[test]
+fn the_number_of_places_before_connect_changes_while_peers_have_them() {
+    let world = World::new(1);
+    let places = |handshakes_max| Limits { handshakes_max, ..Limits::default() };
+    let broker = world.broker(places(1));
+    let connector = world.listen(&broker, "l").unwrap();
+    let mut first = connector.connect().unwrap();
+    world.advance(SECOND / 100);
+    broker.set_limits(places(3));
+    let mut others = [connector.connect().unwrap(), connector.connect().unwrap()];
+    world.advance(SECOND);
+    assert_eq!((broker.counters().handshakes_displaced, broker.listeners()[0].connections), (0, 3));
+
+    broker.set_limits(places(1));
+    world.advance(SECOND);
+    assert_eq!(broker.listeners()[0].connections, 3, "nobody needs their places");
+    let mut events = broker.events();
+    let mut healthy = connector.connect().unwrap();
+    world.block_on(ask(&mut healthy, CONNECT, CONNACK)).unwrap();
+    assert_eq!(broker.counters().handshakes_displaced, 3);
+    for silent in [&mut first].into_iter().chain(&mut others) {
+        assert_eq!(world.block_on(silent.read(&mut [0; 9])).unwrap(), 0);
+    }
+    for _ in 0..3 {
+        let event = world.block_on(events.next()).unwrap().unwrap();
+        let Happening::Refused { client, code, why } = &event.what else {
+            panic!("{event:?}");
+        };
+        assert_eq!((&*client.client_id, *code), ("", ReasonCode::SERVER_BUSY));
+        assert!(why.starts_with("handshakes_max: "), "{why}");
+    }
+}
+
+#[test]
+fn a_peer_whose_connect_is_decided_keeps_its_place() {
+    let world = World::new(1);
+    let limits = Limits { handshakes_max: 2, ..Limits::default() };
+    let builder = Broker::builder().limits(limits).policy(Arc::new(Slow(world.handle())));
+    let broker = world.build(builder);
+    let connector = world.listen(&broker, "l").unwrap();
+    let mut clients: Vec<_> = (0..5).map(|_| connector.connect().unwrap()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let connect = CONNECT.to_vec().with(b'0' + u8::try_from(number).unwrap());
+        world.block_on(client.write_all(&connect)).unwrap();
+    }
+    for client in &mut clients {
+        world.block_on(ask(client, b"", CONNACK)).unwrap();
+    }
+    assert_eq!(world.now(), 6 * SECOND, "two at a time");
+    let counters = broker.counters();
+    assert_eq!((counters.handshakes_displaced, counters.connections), (0, 5));
+}
+
+#[test]
+fn a_peer_that_reads_no_refusal_leaves_its_place() {
+    let world = World::new(1);
+    let broker = world.broker(Limits { handshakes_max: 1, ..Limits::default() });
+    let connector = world.listen(&broker, "l").unwrap();
+    let mut refused = connector.connect().unwrap();
+    // Of a version that does not exist: it is answered, and its end of the stream is awaited.
+    let answer = b"\x20\x38\0\x84";
+    world
+        .block_on(ask(&mut refused, b"\x10\x0f\0\x04MQTT\x07\x02\0\x0a\0\x03dev", answer))
+        .unwrap();
+    let mut healthy = connector.connect().unwrap();
+    world.block_on(ask(&mut healthy, CONNECT, CONNACK)).unwrap();
+    assert_eq!((world.now(), broker.counters().handshakes_displaced), (SECOND / 2, 1));
+}
+
+/// Another Client Identifier of the same length.
+trait With {
+    fn with(self, last: u8) -> Self;
+}
+
+impl With for Vec<u8> {
+    fn with(mut self, last: u8) -> Vec<u8> {
+        *self.last_mut().unwrap() = last;
+        self
+    }
 }
 
 /// A policy that lets everybody in until a time.

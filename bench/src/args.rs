@@ -21,6 +21,8 @@ pub(crate) enum Args {
     Report(Report),
     /// Attacks brokers while healthy clients go on, and measures what those notice.
     Attack(Attack),
+    /// Starts hrotti with many Sessions and measures what a scrape of its metrics costs.
+    Scrape(Scrape),
     /// Lists the scenarios.
     List,
     /// Runs the null broker, which relays PUBLISH on a free port and does nothing else.
@@ -57,6 +59,10 @@ pub(crate) struct Compare {
     /// All scenarios
     #[structopt(long, conflicts_with = "scenarios")]
     pub(crate) all: bool,
+    /// Measures hrotti once more with an admin listener whose metrics are scraped once a second during each
+    /// run, and with $SYS published every ten seconds
+    #[structopt(long)]
+    pub(crate) observed: bool,
     #[structopt(flatten)]
     pub(crate) changes: Changes,
     /// Writes all rounds to this file as JSON, the input of `report`
@@ -120,10 +126,34 @@ pub(crate) struct Attack {
     /// Only this attack; may be given several times [default: all, and none, as a control]
     #[structopt(long = "attack", number_of_values = 1)]
     pub(crate) attacks: Vec<String>,
-    /// At most this many connections of the attacker at once
+    /// At most this many connections of the attacker at once. Each attack begins at most 1000 connections a second,
+    /// so that figures tell of the broker and not of the attacker's own work; half-open begins its first 10000 as fast
+    /// as the machine can, and holds to the rate when the broker closes them
     #[structopt(long)]
     pub(crate) connections: Option<usize>,
     /// Writes the tables to this file as Markdown; they go to stdout in any case
+    #[structopt(long)]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Writes all rounds to this file as JSON
+    #[structopt(long)]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, StructOpt)]
+pub(crate) struct Scrape {
+    /// Clients that are connected, each with one subscription
+    #[structopt(long, default_value = "10000")]
+    pub(crate) sessions: u64,
+    /// Rounds, all of the same broker
+    #[structopt(long, default_value = "5")]
+    pub(crate) rounds: u32,
+    /// Scrapes of each round, one after the other
+    #[structopt(long, default_value = "20")]
+    pub(crate) scrapes: u32,
+    /// The hrotti program [default: beside this program, or in the path]
+    #[structopt(long)]
+    pub(crate) hrotti: Option<PathBuf>,
+    /// Writes the table to this file as Markdown; it goes to stdout in any case
     #[structopt(long)]
     pub(crate) markdown: Option<PathBuf>,
     /// Writes all rounds to this file as JSON
@@ -255,6 +285,29 @@ mod tests {
         assert_eq!(compare.brokers.hrotti_workers, [2]);
         assert_eq!(compare.brokers.aedes, Some("d".into()));
         assert_eq!(compare.documents.charts, Some("c".into()));
+    }
+
+    #[test]
+    fn observation_is_measured_when_it_is_asked_for() {
+        let observed = |words: &[&str]| {
+            let args = Args::from_iter_safe([&["x", "compare"], words].concat()).unwrap();
+            matches!(args, Args::Compare(Compare { observed: true, .. }))
+        };
+        assert!(observed(&["--observed", "--only", "hrotti"]));
+        assert!(!observed(&[]));
+    }
+
+    #[test]
+    fn a_scrape_has_defaults() {
+        let parsed = |words: &[&str]| {
+            let args = Args::from_iter_safe([&["x", "scrape"], words].concat());
+            args.ok().and_then(|args| if let Args::Scrape(args) = args { Some(args) } else { None })
+        };
+        let all = parsed(&[]).unwrap();
+        assert_eq!((all.sessions, all.rounds, all.scrapes), (10_000, 5, 20));
+        let some = parsed(&["--sessions", "7", "--json", "f"]).unwrap();
+        assert_eq!((some.sessions, some.json), (7, Some("f".into())));
+        assert!(parsed(&["--sessions", "many"]).is_none());
     }
 
     #[test]

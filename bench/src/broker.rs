@@ -8,7 +8,7 @@ mod files;
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::choice::{Choice, choose};
+pub(crate) use self::choice::{Choice, choose, observed_hrotti};
 use self::config::Places;
 use self::files::TempDirectory;
 use crate::access;
+use crate::admin::Scraper;
 use crate::codec::Version;
 use crate::link::Dial;
 use crate::load::{Needs, Setting};
@@ -32,6 +33,8 @@ use crate::target::{Target, Transport};
 
 /// How long a broker may take until it answers a CONNECT, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the metrics of an observed broker are scraped during a run.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which broker it is; decides its configuration and how its ports are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,18 +116,38 @@ pub(crate) struct Broker {
     pub(crate) name: String,
     /// The program; for aedes the directory that it is installed in.
     place: PathBuf,
+    variant: Variant,
+}
+
+/// What is special about a hrotti.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// Instead of the default.
     workers: Option<u32>,
+    /// It has an admin listener, which is scraped during runs, and publishes below `$SYS`.
+    pub(crate) observed: bool,
 }
 
 impl Broker {
     fn new(kind: Kind, place: PathBuf) -> Self {
-        Self { kind, name: kind.name().to_owned(), place, workers: None }
+        Self { kind, name: kind.name().to_owned(), place, variant: Variant::default() }
+    }
+
+    /// Whether it is observed during runs.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.variant.observed
     }
 
     /// The same program with another number of workers.
     fn with_workers(&self, workers: u32) -> Self {
         let name = format!("{}-w{workers}", self.kind.name());
-        Self { name, workers: Some(workers), ..self.clone() }
+        Self { name, variant: Variant { workers: Some(workers), ..self.variant }, ..self.clone() }
+    }
+
+    /// The same program, observed: see [`Variant::observed`].
+    fn observed(&self) -> Self {
+        let name = format!("{}-observed", self.kind.name());
+        Self { name, variant: Variant { observed: true, ..self.variant }, ..self.clone() }
     }
 
     /// The program, without arguments that say what it shall do.
@@ -154,7 +177,7 @@ impl Broker {
         let mut out = String::new();
         let places = Places::placeholders();
         for &setting in settings.iter().filter(|one| !self.kind.listeners(**one).is_empty()) {
-            let text = config::text(self.kind, setting, self.workers, &places);
+            let text = config::text(self.kind, setting, self.variant, &places);
             let is_plain = setting == Setting::Open && settings.len() == 1;
             if !is_plain && !text.is_empty() {
                 let gap = if out.is_empty() { "" } else { "\n" };
@@ -203,7 +226,7 @@ impl Broker {
         if !self.kind.says_where() {
             places.ports = ports.in_words();
         }
-        let text = config::text(self.kind, setting, self.workers, &places);
+        let text = config::text(self.kind, setting, self.variant, &places);
         let file = directory.write(self.kind.file(), &text)?;
         let mut command = self.command();
         match self.kind {
@@ -222,7 +245,8 @@ impl Broker {
         })?;
         // From here on it ends with this value, whatever comes.
         let (listeners, lines) = (Vec::new(), Arc::default());
-        let mut running = Running { child, setting, listeners, lines, _files: directory };
+        let mut running =
+            Running { child, setting, listeners, admin: None, lines, _files: directory };
         running.find_targets(self, ports)?;
         running.wait_for_answer(&self.name)?;
         Ok(running)
@@ -235,6 +259,8 @@ pub(crate) struct Running {
     child: Child,
     setting: Setting,
     listeners: Vec<(Target, &'static [Version])>,
+    /// Its admin listener, if it is observed.
+    admin: Option<SocketAddr>,
     /// Lines that it has printed, where those are read.
     lines: Arc<AtomicU64>,
     _files: TempDirectory,
@@ -257,6 +283,16 @@ impl Running {
         })
     }
 
+    /// Its admin listener, if it is observed.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Begins to scrape its metrics once a second, if it is observed.
+    pub(crate) fn observe(&self) -> Option<Scraper> {
+        self.admin.map(|address| Scraper::start(address, SCRAPE_INTERVAL))
+    }
+
     /// Lines that it has printed on standard output; 0 where nobody reads it.
     pub(crate) fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
@@ -269,8 +305,13 @@ impl Running {
         let mut targets = Vec::new();
         if let Some(stdout) = self.child.stdout.take() {
             let lines = listening_lines(stdout, Arc::clone(&self.lines));
-            for _ in listeners {
-                targets.push(Target::new(&next_url(&lines, &broker.name)?, pid)?);
+            while targets.len() < listeners.len() || (broker.is_observed() && self.admin.is_none())
+            {
+                let url = next_url(&lines, &broker.name)?;
+                match url.strip_prefix(ADMIN_SCHEME) {
+                    Some(place) => self.admin = Some(place.parse().map_err(io::Error::other)?),
+                    None => targets.push(Target::new(&url, pid)?),
+                }
             }
             // Not every broker says it in the same order each time.
             let place =
@@ -370,8 +411,14 @@ fn next_url(lines: &Receiver<String>, name: &str) -> io::Result<String> {
     })
 }
 
-/// The URL in `listening: NAME tcp://HOST:PORT`.
+/// How the URL of an admin listener begins.
+const ADMIN_SCHEME: &str = "http://";
+
+/// The URL in `listening: NAME tcp://HOST:PORT` or `admin: http://HOST:PORT`.
 fn listening_url(line: &str) -> Option<&str> {
+    if let Some(url) = line.strip_prefix("admin: ") {
+        return url.starts_with(ADMIN_SCHEME).then(|| url.trim());
+    }
     let (_, rest) = line.split_once("listening:")?;
     rest.split_whitespace().find(|word| {
         word.split_once("://").is_some_and(|(scheme, _)| Transport::named(scheme).is_some())
@@ -414,6 +461,9 @@ mod tests {
         assert_eq!(listening_url("listening: tls mqtts://127.0.0.1:41234"), tls);
         assert_eq!(listening_url("listening: x udp://127.0.0.1:41234"), None);
         assert_eq!(listening_url("ready"), None);
+        let admin = Some("http://127.0.0.1:41234");
+        assert_eq!(listening_url("admin: http://127.0.0.1:41234"), admin);
+        assert_eq!(listening_url("admin: unix:///a"), None);
     }
 
     #[test]
@@ -450,7 +500,7 @@ mod tests {
         let child = Command::new(program).arg("60").stdout(Stdio::null()).spawn().unwrap();
         let files = TempDirectory::new(true).unwrap();
         let (listeners, lines) = (Vec::new(), Arc::default());
-        let mut running = Running { child, setting, listeners, lines, _files: files };
+        let mut running = Running { child, setting, listeners, admin: None, lines, _files: files };
         let broker = Broker::new(kind, PathBuf::new());
         running.find_targets(&broker, Ports([47, 48, 49, 50, 51])).unwrap();
         running
@@ -522,5 +572,9 @@ mod tests {
         let two = broker.with_workers(2);
         assert_eq!((two.name.as_str(), two.kind), ("hrotti-w2", Kind::Hrotti));
         assert!(two.configuration(&open).contains("\"workers\": 2"));
+        let observed = broker.observed();
+        assert_eq!((observed.name.as_str(), observed.is_observed()), ("hrotti-observed", true));
+        assert!(observed.configuration(&open).contains("\"admin\""));
+        assert!(!broker.is_observed() && !broker.configuration(&open).contains("\"admin\""));
     }
 }

@@ -34,6 +34,9 @@ pub(crate) struct BrokerInfo {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) configuration: String,
+    /// Its metrics are scraped during the runs.
+    #[serde(default)]
+    pub(crate) observed: bool,
 }
 
 /// One scenario over all rounds.
@@ -114,7 +117,7 @@ pub(crate) fn compare(
         }
         let (scenario, broker) = (&scenarios[turn.scenario], &brokers[turn.broker]);
         let place = format!("round {}/{rounds}  {progress}", turn.round + 1);
-        eprint!("{place}  {:<26} {:<10} ", scenario.name, broker.name);
+        eprint!("{place}  {:<26} {:<15} ", scenario.name, broker.name);
         let begin = Instant::now();
         let outcome = run_once(scenario, broker, &mut running[turn.broker]);
         progress.took(*turn, begin.elapsed());
@@ -131,6 +134,7 @@ fn info(broker: &Broker, settings: &BTreeSet<Setting>) -> BrokerInfo {
         name: broker.name.clone(),
         version: broker.version(),
         configuration: broker.configuration(settings),
+        observed: broker.is_observed(),
     }
 }
 
@@ -186,18 +190,35 @@ fn run_once(
     let needs = scenario.needs();
     if scenario.wants_both() {
         let (guarded, open) = (broker.start(needs.setting)?, broker.start(Setting::Open)?);
-        return scenario.run_both(guarded.target(needs)?, open.target(needs)?);
+        let run = || scenario.run_both(guarded.target(needs)?, open.target(needs)?);
+        return observing(&[&guarded, &open], run);
     }
     let shared = running.as_ref().filter(|_| needs.setting == Setting::Open);
     let Some(shared) = shared.filter(|_| !scenario.fresh_broker) else {
-        return scenario.run(broker.start(needs.setting)?.target(needs)?);
+        let fresh = broker.start(needs.setting)?;
+        return observing(&[&fresh], || scenario.run(fresh.target(needs)?));
     };
-    let outcome = shared.target(needs).and_then(|target| scenario.run(target));
+    let outcome = observing(&[shared], || scenario.run(shared.target(needs)?));
     if outcome.as_ref().map_or(true, |outcome| outcome.stalled > 0) {
         // Whatever state it is in, the next scenario shall not suffer from this one.
         *running = Some(broker.start(Setting::Open)?);
     }
     outcome
+}
+
+/// Runs it while the metrics of those brokers that are observed are scraped, and at no other time, so
+/// that the brokers whose turn it is not are left alone. A scrape that fails fails the run.
+fn observing(
+    brokers: &[&Running],
+    run: impl FnOnce() -> io::Result<Outcome>,
+) -> io::Result<Outcome> {
+    let scrapers: Vec<_> = brokers.iter().filter_map(|broker| broker.observe()).collect();
+    let mut outcome = run()?;
+    for scraper in scrapers {
+        let scrapes = scraper.finish()?;
+        outcome.notes.push(format!("metrics scraped once a second, in a run: {scrapes}"));
+    }
+    Ok(outcome)
 }
 
 fn in_one_line(outcome: &io::Result<Outcome>) -> String {
@@ -306,7 +327,8 @@ pub(crate) mod tests {
     pub(crate) fn broker(kind: Kind) -> BrokerInfo {
         let name = kind.name().to_owned();
         let version = format!("{name} 9");
-        BrokerInfo { kind, name, version, configuration: "quick <true>\n".to_owned() }
+        let configuration = "quick <true>\n".to_owned();
+        BrokerInfo { kind, name, version, configuration, observed: false }
     }
 
     /// hrotti and two peers over three rounds: everything that reports have to show.

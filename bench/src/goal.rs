@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Kind;
-use crate::compare::{Cell, Comparison, ScenarioResult};
+use crate::compare::{BrokerInfo, Cell, Comparison, ScenarioResult};
 use crate::load::Outcome;
 use crate::metric::Metric;
 use crate::scenario::Scenario;
@@ -11,6 +11,13 @@ use crate::stats::Spread;
 
 /// Another number of workers may cost this much of the CPU that the default costs, and no more.
 const WORKERS_AT_MOST: f64 = 1.10;
+/// With metrics scraped every second and `$SYS` every ten, no row may cost more CPU than this share of
+/// what it costs without.
+const OBSERVED_AT_MOST: f64 = 1.02;
+/// What a scrape may cost the broker, in ms of one core,
+pub(crate) const SCRAPE_MS_AT_MOST: f64 = 20.0;
+/// while it has so many Sessions.
+pub(crate) const SCRAPE_SESSIONS: u64 = 10_000;
 
 /// One figure and its upper bound.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -65,11 +72,11 @@ impl Verdict<'_> {
     }
 }
 
-/// Every goal of every scenario; then, that more workers do not cost more.
+/// Every goal of every scenario; then, that neither more workers nor observation cost more.
 pub(crate) fn verdicts(comparison: &Comparison) -> Vec<Verdict<'_>> {
     let at = |kind| comparison.brokers.iter().position(|broker| broker.kind == kind);
     let (ours, theirs) = (at(Kind::Hrotti), at(Kind::Mosquitto));
-    let (mut verdicts, mut of_workers) = (Vec::new(), Vec::new());
+    let (mut verdicts, mut of_workers, mut observed) = (Vec::new(), Vec::new(), Vec::new());
     for scenario in &comparison.scenarios {
         let cell = |at: Option<usize>| at.and_then(|at| scenario.cells.get(at));
         for &goal in &scenario.goals {
@@ -84,8 +91,10 @@ pub(crate) fn verdicts(comparison: &Comparison) -> Vec<Verdict<'_>> {
             verdicts.push(Verdict { scenario, goal, what: what.to_owned(), seen });
         }
         of_workers.extend(ours.into_iter().flat_map(|ours| workers(comparison, scenario, ours)));
+        observed.extend(ours.into_iter().flat_map(|ours| observation(comparison, scenario, ours)));
     }
     verdicts.extend(of_workers);
+    verdicts.extend(observed);
     verdicts
 }
 
@@ -99,13 +108,35 @@ fn workers<'a>(
     let name = &comparison.brokers[ours].name;
     let cells = comparison.brokers.iter().zip(&scenario.cells).skip(ours + 1);
     cells
-        .filter(|(broker, _)| broker.kind == Kind::Hrotti)
+        .filter(|(broker, _)| broker.kind == Kind::Hrotti && !broker.observed)
         .filter_map(|(broker, cell)| {
             let seen = cell.ratio_to(&scenario.cells[ours], goal.metric)?;
             let what = format!("{} / {name}", broker.name);
             Some(Verdict { scenario, goal, what, seen: Some(seen) })
         })
         .collect()
+}
+
+/// An observed hrotti beside the first, in every figure of CPU.
+fn observation<'a>(
+    comparison: &'a Comparison,
+    scenario: &'a ScenarioResult,
+    ours: usize,
+) -> Vec<Verdict<'a>> {
+    let name = &comparison.brokers[ours].name;
+    let cells = comparison.brokers.iter().zip(&scenario.cells);
+    let observed = cells.filter(|(broker, _)| broker.observed);
+    let of_one = |(broker, cell): (&BrokerInfo, &Cell)| {
+        let cpu = scenario.metrics().into_iter().filter(|metric| metric.is_cpu());
+        let what = format!("{} / {name}", broker.name);
+        let verdicts = cpu.filter_map(|metric| {
+            let seen = cell.ratio_to(&scenario.cells[ours], metric)?;
+            let goal = Goal::ratio(metric, OBSERVED_AT_MOST);
+            Some(Verdict { scenario, goal, what: what.clone(), seen: Some(seen) })
+        });
+        verdicts.collect::<Vec<_>>()
+    };
+    observed.flat_map(of_one).collect()
 }
 
 impl Cell {
@@ -194,5 +225,25 @@ mod tests {
         assert_eq!(verdicts[1].what, "hrotti-w2 / hrotti");
         assert_eq!(verdicts[1].seen.unwrap().median, 1.25);
         assert_eq!(verdicts[1].is_met(), Some(false));
+    }
+
+    #[test]
+    fn observation_is_held_against_the_same_without() {
+        let mut seen = comparison();
+        let mut observed = broker(Kind::Hrotti);
+        (observed.name, observed.observed) = ("hrotti-observed".to_owned(), true);
+        seen.brokers.insert(1, observed);
+        let rounds = vec![outcome(1.01), outcome(2.1), outcome(9.0)];
+        seen.scenarios[0].cells.insert(1, Cell { rounds, ..Cell::default() });
+        let of_cpu = |seen: &Comparison| {
+            let verdicts = verdicts(seen);
+            assert_eq!(verdicts.len(), 2, "the peer, and CPU alone: {verdicts:?}");
+            assert_eq!(verdicts[1].what, "hrotti-observed / hrotti");
+            assert_eq!(verdicts[1].goal, Goal::ratio(Metric::BrokerUsPerMessage, 1.02));
+            (verdicts[1].seen.unwrap().max, verdicts[1].is_met())
+        };
+        assert_eq!(of_cpu(&seen), (1.05, Some(false)));
+        seen.scenarios[0].cells[1].rounds[1] = outcome(2.0);
+        assert_eq!(of_cpu(&seen), (1.01, Some(true)));
     }
 }

@@ -196,7 +196,7 @@ impl Outcome {
 
 /// Clock and CPU at one moment.
 #[derive(Debug)]
-struct Mark {
+pub(crate) struct Mark {
     at: Instant,
     broker: Option<CpuSample>,
     tool: CpuSample,

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
+mod admin;
 mod args;
 mod attack;
 mod broker;
@@ -24,6 +25,7 @@ mod process;
 mod progress;
 mod report;
 mod scenario;
+mod scrape;
 mod sequence;
 mod stats;
 mod target;
@@ -37,7 +39,7 @@ use std::{env, fs, io};
 use serde::Serialize;
 use structopt::StructOpt;
 
-use crate::args::{Args, Attack, Compare, Documents, Report, Run};
+use crate::args::{Args, Attack, Compare, Documents, Report, Run, Scrape};
 use crate::compare::Comparison;
 use crate::target::Target;
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Args::Compare(args) => compare(&args),
         Args::Report(args) => report_again(&args),
         Args::Attack(args) => attack(&args),
+        Args::Scrape(args) => scrape(&args),
         Args::Null => null::serve(),
         Args::List => {
             println!("* is what `compare` runs when nothing is named");
@@ -88,7 +91,10 @@ fn compare(args: &Compare) -> io::Result<()> {
     }
     let scenarios: Vec<_> =
         scenarios.into_iter().map(|scenario| scenario.with(&overrides)).collect();
-    let choice = broker::choose(&args.brokers)?;
+    let mut choice = broker::choose(&args.brokers)?;
+    if args.observed {
+        choice.add_observed()?;
+    }
     let command = command_line(env::args().skip(1));
     let keep = |comparison: &Comparison| {
         args.json.as_deref().map_or(Ok(()), |path| write_json(path, comparison))
@@ -118,6 +124,18 @@ fn attack(args: &Attack) -> io::Result<()> {
         ));
     }
     Ok(())
+}
+
+fn scrape(args: &Scrape) -> io::Result<()> {
+    let hrotti = broker::observed_hrotti(args.hrotti.clone())?;
+    let command = command_line(env::args().skip(1));
+    let seen = scrape::run(&hrotti, args, &command)?;
+    let document = scrape::document(&seen);
+    print!("{document}");
+    if let Some(path) = &args.markdown {
+        fs::write(path, &document).map_err(|error| naming(path, &error))?;
+    }
+    args.json.as_deref().map_or(Ok(()), |path| write_json(path, &seen))
 }
 
 fn report_again(args: &Report) -> io::Result<()> {

@@ -114,6 +114,11 @@ impl Metric {
         self.shown().compared
     }
 
+    /// Whether it is the broker's CPU for a unit of work, and two brokers are set against each other in it.
+    pub(crate) fn is_cpu(self) -> bool {
+        self.is_compared() && self.name().starts_with("CPU ")
+    }
+
     /// Whether the larger figure is the better one: it counts what is done in a second.
     pub(crate) fn more_is_better(self) -> bool {
         self.name().ends_with("/s")

@@ -3,6 +3,7 @@
 use std::fmt;
 
 mod codec;
+mod events;
 mod fanout;
 mod packets;
 mod pairs;
@@ -107,6 +108,7 @@ pub fn all(scale: Scale) -> Vec<Operation> {
         retain::operations(scale),
         fanout::operations(),
         pairs::operations(),
+        events::operations(),
     ];
     groups.into_iter().flatten().collect()
 }

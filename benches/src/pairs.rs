@@ -26,7 +26,7 @@ pub(super) fn operations() -> Vec<Operation> {
 
 /// A broker that is reached inside this process.
 pub(super) struct Memory {
-    _broker: Broker,
+    broker: Broker,
     connector: MemoryConnector,
 }
 
@@ -37,7 +37,11 @@ impl Memory {
         let (transport, connector) =
             MemoryTransport::new("benches", 4 * MemoryTransport::DEFAULT_CAPACITY);
         block_on(broker.add_transport("benches", transport)).expect("the only listener");
-        Memory { _broker: broker, connector }
+        Memory { broker, connector }
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// A Client whose CONNECT was accepted.
@@ -52,7 +56,7 @@ impl Memory {
 
 /// The Client's end of a connection.
 pub(super) struct Peer {
-    stream: MemoryStream,
+    pub(super) stream: MemoryStream,
     read: Vec<u8>,
 }
 

@@ -12,15 +12,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
 use self::fair_queue::{FairQueue, Offered, Path, Ticket};
 use self::standing::{Asker, Standings};
+use super::kept_memory;
 use crate::counters::count_one;
 use crate::limits::Limits;
 use crate::sync::lock;
+
+/// How long a thread without a job keeps the memory of its last one.
+const MEMORY_KEPT: Duration = Duration::from_secs(5);
 
 mod fair_queue;
 mod networks;
@@ -57,6 +61,7 @@ struct Handle(Arc<Shared>);
 
 struct Shared {
     threads_max: usize,
+    memory_kept: Duration,
     state: Mutex<State>,
     /// A job waits, or the pool has ended.
     changed: Condvar,
@@ -139,9 +144,15 @@ impl HashingPool {
     /// A pool of at most `threads` threads (from 1 to 64), in which at most `waiting` jobs wait (from 1 to 1 000 000).
     /// Numbers outside are moved into the range.
     ///
-    /// The jobs that run at once bound the memory: a check of mosquitto's Argon2id hashes takes 46 MiB.
+    /// The threads bound the memory: a check of mosquitto's Argon2id hashes takes 46 MiB, up to 256 MiB if a hash asks
+    /// for more. A thread keeps 64 MiB of it at most for its next check, wiped, and gives it back when it has had no job
+    /// for 5 seconds.
     #[must_use]
     pub fn new(threads: usize, waiting: usize) -> HashingPool {
+        HashingPool::keeping_memory(threads, waiting, MEMORY_KEPT)
+    }
+
+    fn keeping_memory(threads: usize, waiting: usize, memory_kept: Duration) -> HashingPool {
         let state = State {
             queue: FairQueue::new(waiting.clamp(1, 1_000_000)),
             threads: 0,
@@ -150,6 +161,7 @@ impl HashingPool {
         };
         HashingPool(Arc::new(Handle(Arc::new(Shared {
             threads_max: threads.clamp(1, 64),
+            memory_kept,
             state: Mutex::new(state),
             changed: Condvar::new(),
             standings: Arc::new(Mutex::new(Standings::new())),
@@ -327,8 +339,11 @@ impl Shared {
     }
 
     fn serve(&self) {
+        kept_memory::begin();
         while let Some(job) = self.next() {
             job.run(self);
+            // Where processors are short, the threads that serve connections go before the next job.
+            thread::yield_now();
         }
     }
 
@@ -350,8 +365,20 @@ impl Shared {
         }
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    /// Waits for a change, and gives back what the last job has left if none comes for a while.
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if !kept_memory::is_kept() {
+            return self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let waited = self.changed.wait_timeout(state, self.memory_kept);
+        let (state, time) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !time.timed_out() {
+            return state;
+        }
+        // Without the lock: it takes long enough for others to notice.
+        drop(state);
+        kept_memory::give_back();
+        lock(&self.state)
     }
 }
 

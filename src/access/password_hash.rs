@@ -11,7 +11,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::digest;
 use ring::pbkdf2;
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::kept_memory;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,8 @@ const UNPADDED: GeneralPurpose = GeneralPurpose::new(
 const ITERATIONS_MAX: u32 = 10_000_000;
 /// 256 MiB.
 const MEMORY_KIB_MAX: u32 = 256 * 1024;
+/// Memory that a thread of the hashing pool keeps for its next hash: 64 MiB, which is enough for mosquitto's hashes.
+const KEPT_BLOCKS_MAX: usize = 64 * 1024;
 const PASSES_MAX: u32 = 1_000;
 /// Memory times passes, in KiB: some four seconds of one processor.
 const MEMORY_PASSES_MAX: u64 = 4 * 1024 * 1024;
@@ -301,14 +305,30 @@ fn compute(method: HashMethod, salt: &[u8], password: &[u8], hash: &mut [u8]) ->
             let Ok(params) = Params::new(memory_kib, passes, lanes, Some(hash.len())) else {
                 return false;
             };
-            // Reserved first: a vector that cannot be allocated would end the process.
-            let mut blocks = Vec::new();
-            if blocks.try_reserve_exact(params.block_count()).is_err() {
-                return false;
-            }
-            blocks.resize(params.block_count(), argon2::Block::new());
+            let count = params.block_count();
+            let Some(mut blocks) = blocks(count) else { return false };
             let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-            argon2.hash_password_into_with_memory(password, salt, hash, &mut blocks).is_ok()
+            let (used, _) = blocks.split_at_mut(count);
+            let done =
+                argon2.hash_password_into_with_memory(password, salt, &mut *hash, &mut *used);
+            used.iter_mut().for_each(Zeroize::zeroize);
+            if blocks.len() <= KEPT_BLOCKS_MAX {
+                kept_memory::keep(blocks);
+            }
+            done.is_ok()
         }
     }
+}
+
+/// At least so many blocks, all zero: those of the thread's last hash if they are enough. `None` without memory.
+fn blocks(count: usize) -> Option<Vec<argon2::Block>> {
+    let kept = kept_memory::take::<Vec<argon2::Block>>();
+    if let Some(blocks) = kept.filter(|blocks| blocks.len() >= count) {
+        return Some(blocks);
+    }
+    // Reserved first: a vector that cannot be allocated would end the process.
+    let mut blocks = Vec::new();
+    blocks.try_reserve_exact(count).ok()?;
+    blocks.resize(count, argon2::Block::new());
+    Some(blocks)
 }

@@ -260,11 +260,8 @@ fn of_process(families: &mut Families<'_>, process: &Process) -> fmt::Result {
         families.gauge("process_max_fds", "The most file descriptors that may be open.", max)?;
     }
     families.gauge("process_threads", "Threads.", process.threads)?;
-    families.gauge(
-        "process_start_time_seconds",
-        "When the process began, in seconds since 1970.",
-        process.started,
-    )
+    let started = "When the process began, in seconds since 1970.";
+    process.started.map_or(Ok(()), |at| families.gauge("process_start_time_seconds", started, at))
 }
 
 /// Writes families of metrics one after the other. The encoder appends `_total` to counters.

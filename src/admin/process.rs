@@ -10,8 +10,8 @@ pub(super) struct Process {
     /// `None`: there is no limit.
     pub(super) max_fds: Option<u64>,
     pub(super) threads: u64,
-    /// Seconds since 1970.
-    pub(super) started: f64,
+    /// Seconds since 1970. `None`: a sandbox hides when the system started, as `ProcSubset=pid` of systemd does.
+    pub(super) started: Option<f64>,
 }
 
 /// `None` where the system does not say.
@@ -48,7 +48,7 @@ mod linux {
             open_fds: fs::read_dir("/proc/self/fd").ok()?.count() as u64,
             max_fds: getrlimit(Resource::Nofile).current,
             threads: field(20)?,
-            started: exact(boot_time()?) + seconds(field(22)?),
+            started: boot_time().and_then(|boot| Some(exact(boot) + seconds(field(22)?))),
         })
     }
 
@@ -75,7 +75,7 @@ mod tests {
         let process = read().expect("Linux says it");
         let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
         assert!(
-            process.started < since + 1.0 && process.started > since - 86_400.0 * 365.0,
+            process.started.is_none_or(|at| at < since + 1.0 && at > since - 86_400.0 * 365.0),
             "{process:?}"
         );
         assert!(

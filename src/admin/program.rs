@@ -102,7 +102,8 @@ fn one_listener(asked: &Asked) -> Result<Answer, Problem> {
 fn bans(desk: &Desk) -> Result<Arc<Bans>, Problem> {
     let bans = desk.operator.as_ref().and_then(|operator| operator.bans());
     bans.ok_or_else(|| {
-        Problem::new(409, "access.bansFile: there is no list of bans; add \"bansFile\": \"bans.json\" under access")
+        Problem::new(409, "access.bansFile: there is no list of bans; write {\"bans\": []} to a file that the program can write, and add \
+                           \"bansFile\" with its path under access")
     })
 }
 
@@ -158,19 +159,7 @@ struct NewBan {
 pub(super) async fn ban(asked: Asked) -> Result<Answer, Problem> {
     let new: NewBan = input::json(&asked.body)?;
     let bans = bans(&asked.desk)?;
-    let network = new.address.as_deref().map(network).transpose()?;
-    let target = match (new.client_id, new.user_name, network) {
-        (Some(id), None, None) => BanTarget::Client(id),
-        (None, Some(name), None) => BanTarget::User(name),
-        (None, None, Some(network)) => BanTarget::Address(network),
-        (Some(client_id), Some(user), None) => BanTarget::ClientOfUser { client_id, user },
-        (Some(client_id), None, Some(network)) => BanTarget::ClientAt { client_id, network },
-        _ => {
-            let text = "a ban is about clientId, userName or address, or clientId with one of the others; write one of \
-                        these";
-            return Err(Problem::bad_request(text));
-        }
-    };
+    let target = target(new.client_id, new.user_name, new.address.as_deref())?;
     let ban = Ban::new(target).with_by("the admin listener").with_reason(&new.reason);
     let ban = match new.seconds {
         None => ban,
@@ -192,17 +181,43 @@ pub(super) async fn ban(asked: Asked) -> Result<Answer, Problem> {
     Ok(answer)
 }
 
-pub(super) async fn unban(asked: Asked) -> Result<Answer, Problem> {
-    let who = asked.segment(1);
-    let target = match asked.segment(0) {
-        "clientId" => BanTarget::Client(who.to_owned()),
-        "userName" => BanTarget::User(who.to_owned()),
-        "address" => BanTarget::Address(network(who)?),
-        kind => {
-            let text = format!("{kind:?} is no kind of ban; write clientId, userName or address");
+/// What a ban is about.
+fn target(
+    client_id: Option<String>,
+    user_name: Option<String>,
+    address: Option<&str>,
+) -> Result<BanTarget, Problem> {
+    for (key, text) in [("clientId", &client_id), ("userName", &user_name)] {
+        if text.as_ref().is_some_and(String::is_empty) {
+            return Err(Problem::bad_request(format!(
+                "{key} is empty; name what the ban is about"
+            )));
+        }
+    }
+    let network = address.map(network).transpose()?;
+    Ok(match (client_id, user_name, network) {
+        (Some(id), None, None) => BanTarget::Client(id),
+        (None, Some(name), None) => BanTarget::User(name),
+        (None, None, Some(network)) => BanTarget::Address(network),
+        (Some(client_id), Some(user), None) => BanTarget::ClientOfUser { client_id, user },
+        (Some(client_id), None, Some(network)) => BanTarget::ClientAt { client_id, network },
+        _ => {
+            let text = "a ban is about clientId, userName or address, or clientId with one of the others; write one of \
+                        these";
             return Err(Problem::bad_request(text));
         }
-    };
+    })
+}
+
+pub(super) async fn unban(asked: Asked) -> Result<Answer, Problem> {
+    let (kind, who) = (asked.segment(0), asked.segment(1));
+    if !matches!(kind, "clientId" | "userName" | "address") {
+        let text = format!("{kind:?} is no kind of ban; write clientId, userName or address");
+        return Err(Problem::bad_request(text));
+    }
+    let part = |name| if kind == name { Some(who) } else { asked.query.text(name) };
+    let owned = |name| part(name).map(str::to_owned);
+    let target = target(owned("clientId"), owned("userName"), part("address"))?;
     if bans(&asked.desk)?.remove(&target).is_none() {
         return Err(Problem::not_found(format!("there is no ban of {who:?}; see /api/v1/banned")));
     }

@@ -131,6 +131,12 @@ pub(super) async fn tail(asked: Asked) -> Result<Answer, Problem> {
             "filter is {text:?}, which is no Topic Filter: {error}; write for example %23"
         ))
     })?;
+    if filter.is_shared() {
+        let own = filter.filter_str();
+        return Err(Problem::bad_request(format!(
+            "filter is {text:?}: a shared subscription would take messages from the Clients that share it; write {own:?}"
+        )));
+    }
     let open = Open::new(&asked)?;
     let client = open_client(&open.desk)?;
     let options = SubscriptionOptions::with_qos(QoS::ExactlyOnce);

@@ -134,7 +134,11 @@ pub(super) static ROUTES: &[Route] = &[
             Response::error(404, "there is no such ban"),
             Response::error(409, "access.bansFile is not configured"),
         ],
-    ),
+    )
+    .query(&[
+        Parameter::new("userName", Kind::Text, "with a clientId in the path: the user name of that ban"),
+        Parameter::new("address", Kind::Text, "with a clientId in the path: the address of that ban"),
+    ]),
     Route::post("/api/v1/explain", |asked| Box::pin(explain::answer(asked)))
         .says("Why a message does or does not reach a Client, or which rule decides.", &[
             Response::json(200, "Explanation", "the answer"),

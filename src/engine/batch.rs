@@ -254,7 +254,7 @@ impl Batch {
             self.pending.route = Some(route.clone());
         }
         self.pending.messages.push(message);
-        if self.pending.messages.len() >= engine.pending_max() {
+        if self.pending.messages.len() >= route.pending_max {
             self.push_pending(engine, now, budget);
         }
         Routed::Heard(match route.matched() {
@@ -531,7 +531,10 @@ impl RouteSearch {
         budget: &mut Budget,
     ) -> Arc<Route> {
         let generation = self.generation();
-        let route = self.finish(publisher, budget);
+        let mut route = self.finish(publisher, budget);
+        if !route.shares.is_empty() {
+            route.push_by(engine.limits().max_queue_depth);
+        }
         if generation != asked {
             return Arc::new(route);
         }

@@ -606,8 +606,8 @@ impl Dispatch {
     pub(crate) fn ordered_end(&self) -> Option<End> {
         match self.link.mailbox.ordered()? {
             Order::ListenerRules => None,
-            Order::ShuttingDown if self.session.is_some() => None,
-            order @ (Order::TakenOverMidPacket | Order::Abort) => {
+            Order::ShuttingDown | Order::Displaced if self.session.is_some() => None,
+            order @ (Order::Displaced | Order::TakenOverMidPacket | Order::Abort) => {
                 Some(End::Cut(order.fault().reason(), order.fault().detail()))
             }
             order => Some(End::Fault(self.link.mailbox.fault(order))),

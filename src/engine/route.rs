@@ -24,6 +24,10 @@ const ROUTES_MAX: usize = 64;
 /// publisher's cache.
 const ROUTE_TARGETS_MAX: usize = 4_096;
 
+/// The most messages with the same route that are pushed together. Each lock is taken once for all of them, which
+/// matters when two workers publish to one Session.
+const PENDING_MAX: usize = 256;
+
 /// One Session that a message goes to.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -40,9 +44,17 @@ pub(crate) struct Route {
     pub(crate) shares: Vec<Arc<Group<SessionCell>>>,
     /// Sessions that matched and asked for No Local.
     pub(crate) no_local: u64,
+    /// Messages that are pushed together.
+    pub(crate) pending_max: usize,
 }
 
 impl Route {
+    /// Has at most a quarter of a queue of this depth pushed together: then a Session that takes no message is noticed
+    /// before its queue is full.
+    pub(crate) fn push_by(&mut self, depth: usize) {
+        self.pending_max = self.pending_max.min(depth / 4);
+    }
+
     /// Sessions and shared subscriptions that get a message.
     pub(crate) fn matched(&self) -> u64 {
         (self.targets.len() + self.shares.len()) as u64
@@ -117,12 +129,15 @@ impl RouteSearch {
     pub(crate) fn finish(self, publisher: &str, budget: &mut Budget) -> Route {
         let RouteSearch { mut found, shares, .. } = self;
         budget.spend(found.len());
-        let mut route = Route { shares, ..Route::default() };
+        let mut route = Route { shares, pending_max: PENDING_MAX, ..Route::default() };
         found.sort_unstable_by_key(|(subscriber, ..)| *subscriber);
         for matching in found.chunk_by(|(a, ..), (b, ..)| a == b) {
             let Some((_, cell, _)) = matching.first() else { continue };
             match merge(matching, *cell.client_id == *publisher) {
-                Some(wanted) => route.targets.push(Target { cell: cell.clone(), wanted }),
+                Some(wanted) => {
+                    route.push_by(cell.depth);
+                    route.targets.push(Target { cell: cell.clone(), wanted });
+                }
                 None => route.no_local += 1,
             }
         }

@@ -68,6 +68,8 @@ pub(crate) struct SessionCell {
     pub(crate) key: u64,
     pub(crate) client_id: Arc<str>,
     pub(crate) owner: Owner,
+    /// The messages that may wait, which the Session keeps whatever the present limit is.
+    pub(crate) depth: usize,
     /// A hint for shared subscriptions; the state under the lock is authoritative.
     connected: AtomicBool,
     /// The access rules would not let the Client in again: no message of a shared subscription goes to it.
@@ -90,6 +92,7 @@ impl SessionCell {
             key,
             client_id: session.client_id().clone(),
             owner,
+            depth: session.filling().depth,
             connected: AtomicBool::new(false),
             barred: AtomicBool::new(false),
             holder: Mutex::new(None),

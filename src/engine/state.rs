@@ -45,15 +45,6 @@ pub(crate) const LEDGER_READS_MAX: usize = 8;
 /// Retained messages that expire under one lock.
 const EXPIRED_AT_ONCE: usize = 256;
 
-/// The most messages with the same route that are pushed together. Each lock is taken once for all of them, which
-/// matters when two workers publish to one Session.
-const PENDING_MAX: usize = 256;
-
-/// A quarter of a queue at most: then a Session that takes no message is noticed before its queue is full.
-fn pending_max(limits: &Limits) -> usize {
-    PENDING_MAX.min(limits.max_queue_depth / 4)
-}
-
 /// A subscription in the tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscriber {
@@ -78,8 +69,6 @@ pub(super) struct Books {
 /// One broker.
 pub(crate) struct Engine {
     limits: RwLock<Arc<Limits>>,
-    /// Messages of one batch that are pushed together: read for each message, so it has a place of its own.
-    pending_max: AtomicUsize,
     pub(crate) host: Host,
     pub(crate) access: AccessControl,
     pub(crate) announcer: Arc<Announcer>,
@@ -163,7 +152,6 @@ impl Engine {
             standstill: Standstill::default(),
             sys: Mutex::default(),
             sys_look: AtomicU64::new(u64::MAX),
-            pending_max: AtomicUsize::new(pending_max(&limits)),
             limits: RwLock::new(Arc::new(limits)),
             hasher,
         }
@@ -181,14 +169,8 @@ impl Engine {
     /// Puts other limits in force.
     pub(crate) fn set_limits(&self, limits: Limits) {
         lock(&self.retained).set_bounds(limits.retained_messages_max, limits.retained_bytes_max);
-        self.pending_max.store(pending_max(&limits), Ordering::Relaxed);
         self.queue_alarm.set_limits(&limits);
         *write(&self.limits) = Arc::new(limits);
-    }
-
-    /// Messages of one batch that are pushed together.
-    pub(crate) fn pending_max(&self) -> usize {
-        self.pending_max.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -413,7 +395,7 @@ impl Engine {
         state: &mut CellState,
         now: Timestamp,
     ) {
-        if self.queue_alarm.is_long(state.session.waiting_len()) {
+        if self.queue_alarm.is_long(state.session.filling()) {
             self.mark_queue(cell, state, now);
         }
     }
@@ -435,8 +417,8 @@ impl Engine {
         now: Timestamp,
     ) {
         let Some(mark) = state.mark() else { return };
-        let waiting = state.session.waiting_len();
-        match self.queue_alarm.look(&cell.client_id, mark, waiting, now) {
+        let filling = state.session.filling();
+        match self.queue_alarm.look(&cell.client_id, mark, filling, now) {
             None => drop(state.end_mark()),
             Some(mark) => {
                 state.set_mark(mark);

@@ -144,6 +144,36 @@ fn a_retained_message_is_stored_when_those_before_it_were_pushed() {
     assert_eq!(seen.last().map(String::as_str), Some("3"));
 }
 
+/// A Session keeps its depth when the limit changes. Pushed later, the messages would find its queue full at once, and it
+/// would not be noticed before.
+#[test]
+fn messages_are_pushed_by_the_shortest_queue_that_they_go_to() {
+    let (engine, _) = engine();
+    engine.set_limits(Limits { max_queue_depth: 8, ..Limits::default() });
+    let short = session(&engine, "short");
+    engine.set_limits(Limits { max_queue_depth: 10_000, ..Limits::default() });
+    let long = session(&engine, "long");
+    subscribe(&engine, &long, "long");
+    subscribe(&engine, &long, "both");
+    subscribe(&engine, &short, "both");
+    let (publisher, mut cache) = (publisher(), RouteCache::default());
+    let mut waiting = |topic: &str| {
+        let mut batch = Batch::default();
+        batch.begin(&engine);
+        for _ in 0..5 {
+            let (held, arriving) = (held(&publisher), arriving(topic, "x", false));
+            let mut budget = Budget::of_a_turn();
+            let published = batch.publish(&engine, held, &mut cache, arriving, NOW, &mut budget);
+            assert!(matches!(published, Routed::Heard(Heard::By(_))));
+        }
+        let before = [&short, &long].map(|cell| cell.lock().session.waiting_len());
+        flush(&engine, &mut batch);
+        before
+    };
+    assert_eq!(waiting("long"), [0, 0], "together");
+    assert_eq!(waiting("both"), [4, 9], "two by two");
+}
+
 /// Every target gets its message once, in however many turns.
 #[test]
 fn a_fan_out_pauses_and_goes_on() {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Poll, Wake, Waker};
+use std::task::{Wake, Waker};
 
 use atomic_waker::AtomicWaker;
 
@@ -23,25 +23,29 @@ use crate::time::Timestamp;
 pub(crate) enum Order {
     /// The rules of its listener have changed: it looks whether they let it stay.
     ListenerRules = 1,
+    /// It leaves its place among the peers before CONNECT to another one. Once CONNECT is accepted, it stays; the order
+    /// may have replaced [`Order::ListenerRules`].
+    Displaced = 2,
     /// Its listener is stopped.
-    ListenerStopped = 2,
+    ListenerStopped = 3,
     /// The broker stops: waiting bytes are sent first.
-    ShuttingDown = 3,
+    ShuttingDown = 4,
     /// The access rules have changed and would not let the Client in.
-    NotCurrent = 4,
+    NotCurrent = 5,
     /// An operator disconnects the Client, by the Reason Code in the mailbox.
-    Disconnected = 5,
+    Disconnected = 6,
     /// Another Network Connection has taken over the Session.
-    TakenOver = 6,
+    TakenOver = 7,
     /// As [`Order::TakenOver`], after part of a packet was sent: no DISCONNECT can follow it.
-    TakenOverMidPacket = 7,
+    TakenOverMidPacket = 8,
     /// The deadline of the stop has passed.
-    Abort = 8,
+    Abort = 9,
 }
 
 impl Order {
-    const ALL: [Order; 8] = [
+    const ALL: [Order; 9] = [
         Order::ListenerRules,
+        Order::Displaced,
         Order::ListenerStopped,
         Order::ShuttingDown,
         Order::NotCurrent,
@@ -57,6 +61,10 @@ impl Order {
             Order::ListenerRules => Fault::Server(
                 ReasonCode::ADMINISTRATIVE_ACTION,
                 "the rules of the listener have changed and do not let this Client stay",
+            ),
+            Order::Displaced => Fault::Server(
+                ReasonCode::SERVER_BUSY,
+                "handshakes_max: the place of this silent peer was given to another one",
             ),
             Order::ListenerStopped => {
                 Fault::Server(ReasonCode::ADMINISTRATIVE_ACTION, "the listener is stopped")
@@ -151,19 +159,6 @@ impl Mailbox {
     /// Forgets an order that is carried out, unless a higher one has replaced it.
     pub(crate) fn carried_out(&self, order: Order) {
         let _ = self.order.compare_exchange(order as u8, 0, Ordering::AcqRel, Ordering::Acquire);
-    }
-
-    /// Waits for an order that ends the Network Connection. Only the task itself, because it has one waker.
-    pub(crate) async fn until_ordered_to_end(&self) {
-        std::future::poll_fn(|cx| {
-            self.register(cx.waker());
-            if self.is_ordered_to_end() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    pub(crate) fn is_ordered_to_end(&self) -> bool {
-        self.ordered().is_some_and(|order| !matches!(order, Order::ListenerRules))
     }
 
     /// Sets when the task is to be woken.

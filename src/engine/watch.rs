@@ -16,6 +16,7 @@ use crate::counters::{Counts, count_one};
 use crate::events::Happening;
 use crate::ledger::Drops;
 use crate::limits::Limits;
+use crate::session::standing::Filling;
 use crate::time::Timestamp;
 
 /// The target of the log lines about slow Sessions.
@@ -87,9 +88,8 @@ enum Found {
 /// The rule by which a queue is slow, and the alarm.
 #[derive(Debug)]
 pub(crate) struct QueueAlarm {
-    /// The share of the depth, in messages; the largest number if there is no alarm.
-    share: AtomicUsize,
-    depth: AtomicUsize,
+    /// The share of the depth in percent; the largest number if there is no alarm.
+    percent: AtomicUsize,
     after_millis: AtomicU64,
     announcer: Arc<Announcer>,
     counts: Arc<Counts>,
@@ -103,8 +103,7 @@ impl QueueAlarm {
         counts: &Arc<Counts>,
     ) -> QueueAlarm {
         let alarm = QueueAlarm {
-            share: AtomicUsize::default(),
-            depth: AtomicUsize::default(),
+            percent: AtomicUsize::default(),
             after_millis: AtomicU64::default(),
             announcer: announcer.clone(),
             counts: counts.clone(),
@@ -116,17 +115,19 @@ impl QueueAlarm {
 
     /// Puts another rule in force.
     pub(super) fn set_limits(&self, limits: &Limits) {
-        let depth = limits.max_queue_depth;
-        let share = (depth * usize::from(limits.slow_consumer_percent)).div_ceil(100);
-        let share = if limits.slow_consumer_secs == 0 { usize::MAX } else { share.max(1) };
-        self.share.store(share, Ordering::Relaxed);
-        self.depth.store(depth, Ordering::Relaxed);
+        let percent = usize::from(limits.slow_consumer_percent);
+        let percent = if limits.slow_consumer_secs == 0 { usize::MAX } else { percent };
+        self.percent.store(percent, Ordering::Relaxed);
         let after_millis = u64::from(limits.slow_consumer_secs) * 1_000;
         self.after_millis.store(after_millis, Ordering::Relaxed);
     }
 
-    fn share(&self) -> usize {
-        self.share.load(Ordering::Relaxed)
+    /// The number of messages from which on a queue of this depth is long. A Session keeps its depth when the limit
+    /// changes.
+    #[inline]
+    fn share(&self, depth: usize) -> usize {
+        let percent = self.percent.load(Ordering::Relaxed);
+        depth.saturating_mul(percent).div_ceil(100).max(1)
     }
 
     fn after_millis(&self) -> u64 {
@@ -135,8 +136,8 @@ impl QueueAlarm {
 
     /// Whether a queue is long enough to be marked.
     #[inline]
-    pub(super) fn is_long(&self, waiting: usize) -> bool {
-        waiting >= self.share()
+    pub(super) fn is_long(&self, Filling { waiting, depth }: Filling) -> bool {
+        waiting >= self.share(depth)
     }
 
     pub(super) fn mark(&self, waiting: usize, now: Timestamp) -> Mark {
@@ -149,20 +150,20 @@ impl QueueAlarm {
         &self,
         client_id: &Arc<str>,
         mark: Mark,
-        waiting: usize,
+        filling: Filling,
         now: Timestamp,
     ) -> Option<Mark> {
         if now < mark.look_at {
             return Some(mark);
         }
-        let found = self.found(&mark, waiting, now);
+        let found = self.found(&mark, filling, now);
         match found {
             Found::Short => return None,
             Found::NoLongerSlow => {
                 self.clear(client_id);
                 return None;
             }
-            Found::Slow => self.raise(client_id, &mark, waiting, now),
+            Found::Slow => self.raise(client_id, &mark, filling, now),
             Found::Nothing => {}
         }
         let slow = mark.slow || found == Found::Slow;
@@ -171,20 +172,21 @@ impl QueueAlarm {
         Some(Mark { look_at: if slow { next } else { next.min(due) }, slow, ..mark })
     }
 
-    fn found(&self, mark: &Mark, waiting: usize, now: Timestamp) -> Found {
+    fn found(&self, mark: &Mark, filling: Filling, now: Timestamp) -> Found {
+        let Filling { waiting, depth } = filling;
         match mark.slow {
-            true if waiting * 2 < self.share() => Found::NoLongerSlow,
+            true if waiting * 2 < self.share(depth) => Found::NoLongerSlow,
             true => Found::Nothing,
-            false if waiting < self.share() => Found::Short,
+            false if !self.is_long(filling) => Found::Short,
             false if now.millis_since(mark.since) >= self.after_millis() => Found::Slow,
             false => Found::Nothing,
         }
     }
 
-    fn raise(&self, client_id: &Arc<str>, mark: &Mark, waiting: usize, now: Timestamp) {
+    fn raise(&self, client_id: &Arc<str>, mark: &Mark, filling: Filling, now: Timestamp) {
+        let Filling { waiting, depth } = filling;
         count_one(&self.counts.slow_alarms);
         self.counts.slow_sessions.fetch_add(1, Ordering::Relaxed);
-        let depth = self.depth.load(Ordering::Relaxed);
         let client = || client_id.clone();
         self.announcer.announce(|| Happening::Slow { client_id: client(), waiting, depth });
         if log_enabled!(target: SLOW_LOG, Level::Warn) && self.lines.admits() {
@@ -220,9 +222,8 @@ mod tests {
     use super::*;
     use crate::host::WallClock;
 
-    fn alarm(depth: usize, percent: u16, secs: u32) -> QueueAlarm {
+    fn alarm(percent: u16, secs: u32) -> QueueAlarm {
         let limits = Limits {
-            max_queue_depth: depth,
             slow_consumer_percent: percent,
             slow_consumer_secs: secs,
             ..Limits::default()
@@ -236,15 +237,17 @@ mod tests {
         for (depth, percent, secs, share) in
             [(100, 50, 10, 50), (3, 50, 10, 2), (1, 1, 10, 1), (100, 100, 1, 100)]
         {
-            assert_eq!(alarm(depth, percent, secs).share(), share);
+            assert_eq!(alarm(percent, secs).share(depth), share);
         }
-        assert!(!alarm(100, 50, 0).is_long(1_000_000));
+        let full = Filling { waiting: 1_000_000_000, depth: 1_000_000_000 };
+        assert!(!alarm(50, 0).is_long(full) && alarm(50, 1).is_long(full));
     }
 
     /// The lengths that the looks find second by second, and the second in which the alarm is raised and cleared.
     #[test]
     fn a_queue_is_slow_when_it_stays_long_and_until_it_is_half_as_long() {
-        let alarm = alarm(100, 50, 3);
+        let alarm = alarm(50, 3);
+        let filling = |waiting| Filling { waiting, depth: 100 };
         for (lengths, slow) in [
             ([60, 60, 60, 60, 60, 60], [false, false, true, true, true, true]),
             ([60, 60, 49, 60, 60, 60], [false; 6]),
@@ -257,8 +260,8 @@ mod tests {
             for (second, waiting) in lengths.into_iter().enumerate() {
                 let now = Timestamp((second as u64 + 1) * 1_000);
                 let early = Timestamp(now.0 - 1);
-                mark = mark.and_then(|mark| alarm.look(&client, mark, 0, early));
-                mark = mark.and_then(|mark| alarm.look(&client, mark, waiting, now));
+                mark = mark.and_then(|mark| alarm.look(&client, mark, filling(0), early));
+                mark = mark.and_then(|mark| alarm.look(&client, mark, filling(waiting), now));
                 seen[second] = mark.is_some_and(|mark| mark.slow);
             }
             assert_eq!(seen, slow, "{lengths:?}");
@@ -270,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_time_until_loss_follows_the_growth_since_the_mark() {
-        let mark = alarm(100, 50, 10).mark(50, Timestamp(1_000));
+        let mark = alarm(50, 10).mark(50, Timestamp(1_000));
         let after = |secs: u64, waiting| {
             mark.secs_until_loss(waiting, 100, Timestamp(1_000 + secs * 1_000))
         };

@@ -60,14 +60,6 @@ pub(crate) enum Place {
     Beside,
 }
 
-/// A listener that is bound.
-#[derive(Debug)]
-pub(crate) struct Bound {
-    pub(crate) transport: BoundListener,
-    /// Further handles of its TCP sockets, by which another transport can take them over.
-    pub(crate) sockets: Vec<ListeningSocket>,
-}
-
 impl BoundListener {
     /// Puts a Unix socket that was bound beside another one in its place.
     ///
@@ -216,7 +208,7 @@ impl ListenerConfig {
         if self.is_tls() {
             return self.listen_with_files(place, limits).await;
         }
-        Ok(self.bind_at(place, limits, None).await?.transport)
+        self.bind_at(place, limits, None).await
     }
 
     /// Binds a listener whose configuration is valid.
@@ -225,15 +217,14 @@ impl ListenerConfig {
         place: Place,
         limits: &Limits,
         material: Option<&Material>,
-    ) -> io::Result<Bound> {
+    ) -> io::Result<BoundListener> {
         if self.is_unix() {
-            return Ok(Bound { transport: self.bind_file(place)?, sockets: Vec::new() });
+            return self.bind_file(place);
         }
         let tcp = match place {
             Place::Sockets(sockets) => TcpTransport::adopt(sockets)?,
             Place::New | Place::Beside => TcpTransport::bind(self.host(), self.port()).await?,
         };
-        let sockets = tcp.sockets().duplicate()?;
         let tcp = tcp.with_limits(limits);
         let kind = match (material, self.is_tls()) {
             (Some(material), true) => self.with_tls_over(tcp, limits, material)?,
@@ -243,7 +234,7 @@ impl ListenerConfig {
                 return Err(invalid("a listener without TLS has no certificate".into()));
             }
         };
-        Ok(Bound { transport: BoundListener(kind, self.to_string().into()), sockets })
+        Ok(BoundListener(kind, self.to_string().into()))
     }
 
     fn over(&self, tcp: TcpTransport, limits: &Limits) -> io::Result<Kind> {
@@ -326,7 +317,7 @@ impl ListenerConfig {
         material: &TlsMaterial,
     ) -> io::Result<BoundListener> {
         self.validate_without_tls().map_err(|error| invalid(error.into()))?;
-        Ok(self.bind_at(place, limits, Some(material)).await?.transport)
+        self.bind_at(place, limits, Some(material)).await
     }
 
     #[cfg(feature = "tls")]

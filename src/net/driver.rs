@@ -55,6 +55,10 @@ const PACKET_STEPS: usize = 1;
 
 /// A peer's entry in the books of its listener. Its drop, at the end of the Network Connection, removes the entry.
 pub(crate) trait Admission: Send {
+    /// Before CONNECT is accepted, the broker waits for the peer, whose mailbox this is, since `now` or before.
+    fn peers_turn(&mut self, now: Timestamp, mailbox: &Arc<Mailbox>);
+    /// Before CONNECT is accepted, the peer waits for the broker.
+    fn brokers_turn(&mut self);
     /// CONNECT was accepted: the peer no longer counts towards `handshakes_max`.
     fn connected(&mut self);
 }
@@ -143,6 +147,9 @@ impl Driver {
         for _ in 0..ROUNDS_PER_TURN {
             let now = self.engine().now();
             if let Phase::Closing(closing) = &mut self.phase {
+                if self.dispatch.link.mailbox.ordered() == Some(Order::Displaced) {
+                    return TurnEnd::Done;
+                }
                 let traffic = &self.dispatch.engine.traffic;
                 return match closing.poll(cx, &mut self.stream, &mut buffers.read, traffic, now) {
                     Poll::Ready(()) => TurnEnd::Done,
@@ -236,6 +243,13 @@ impl Driver {
 
     /// Sets the time at which the task is woken at the latest.
     fn sleep(&mut self, now: Timestamp) -> TurnEnd {
+        if self.connect_by != Timestamp::NEVER {
+            if self.waits_for_the_policy() {
+                self.admission.brokers_turn();
+            } else {
+                self.admission.peers_turn(now, &self.dispatch.link.mailbox);
+            }
+        }
         let at = match &self.phase {
             Phase::Closing(closing) => closing.deadline(),
             Phase::Open | Phase::Draining => self.deadline(),
@@ -254,7 +268,7 @@ impl Driver {
         }
         match self.dispatch.link.mailbox.ordered() {
             None => Ok(()),
-            Some(Order::ListenerRules) => self.dispatch.obey_rules_of_listener(),
+            Some(Order::ListenerRules | Order::Displaced) => self.dispatch.obey_rules_of_listener(),
             Some(_) => {
                 self.phase = Phase::Draining;
                 Ok(())

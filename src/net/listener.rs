@@ -5,35 +5,37 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use ahash::RandomState;
 use async_channel::{Receiver, Sender};
-use async_lock::{Semaphore, SemaphoreGuardArc};
-use atomic_waker::AtomicWaker;
 use futures_lite::future;
 use hashbrown::HashMap;
 use log::{info, warn};
 
 use super::driver::{Admission, Driver};
+use super::newcomers::{Cleared, Newcomers, PATIENCE_MILLIS, Place};
+use super::pause::Pause;
 use super::rates::AddressRates;
-use crate::counters::count_one;
+use crate::counters::{count_many, count_one};
 use crate::engine::comings::Comer;
 use crate::engine::outbox::transport_panicked;
 use crate::engine::state::Engine;
 use crate::engine::timers::{Mailbox, Order};
-use crate::limits::Limits;
 use crate::listener_rules::ListenerRules;
 use crate::network::Network;
 use crate::packet::{ProtocolVersion, ReasonCode};
+use crate::runtime::noting_computations;
 use crate::sync::lock;
+use crate::time::Timestamp;
 use crate::transport::tcp::is_exhausted;
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsHandle;
-use crate::transport::{AcceptedBy, Incoming, ListeningSockets, PeerInfo, Transport};
+use crate::transport::{AcceptedBy, ByteStream, Handshake, Incoming};
+use crate::transport::{ListeningSockets, PeerInfo, Transport};
 
 /// The first pause after the transport could not accept.
 const BACK_OFF_MIN: Duration = Duration::from_millis(50);
@@ -47,7 +49,7 @@ const RATE: &str = "address_connects_per_sec_max: the address connects too often
 const LATE: &str = "handshake_timeout: the handshake was not finished in time";
 
 /// Peers that are accepted before other tasks of the same thread have their turn.
-const ACCEPTED_PER_TURN: u64 = 16;
+const ACCEPTED_PER_TURN: u64 = 4;
 
 /// A listener of a [`Broker`](crate::Broker).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,7 @@ pub(crate) struct Listener {
     /// Its name and rules, as peers know them that come now.
     by: Mutex<Arc<AcceptedBy>>,
     endpoints: Vec<String>,
+    /// Those of the present transport.
     sockets: Mutex<ListeningSockets>,
     url: Option<String>,
     since: SystemTime,
@@ -108,9 +111,7 @@ pub(crate) struct Listener {
     stopped: Receiver<()>,
     /// Keeps the accept loop from accepting while the broker hands its state over.
     pause: Pause,
-    /// Every accept loop and every connection has a clone; `None` after the stop.
-    alive: Mutex<Option<Sender<()>>>,
-    /// Closed when all of those are gone.
+    /// Closed when all accept loops and connections are gone.
     gone: Receiver<()>,
     /// The present accept loop.
     accepting: Mutex<AcceptLoop>,
@@ -118,11 +119,13 @@ pub(crate) struct Listener {
     numbers: AtomicU64,
     addresses: Arc<Addresses>,
     /// Bounds the peers that are before CONNECT.
-    handshakes: Mutex<Arc<Semaphore>>,
+    newcomers: Arc<Newcomers>,
 }
 
 /// How an accept loop is ended.
 struct AcceptLoop {
+    /// Every accept loop and every connection has a clone; `None` after the stop.
+    alive: Option<Sender<()>>,
     /// Closed to end it.
     stop: Sender<()>,
     /// Closed when its transport is gone.
@@ -130,21 +133,19 @@ struct AcceptLoop {
 }
 
 impl Listeners {
-    /// Adds a transport under a name that is not in use and begins to accept. Gives the name back if it is
-    /// in use.
+    /// Adds a transport under a name that is not in use and begins to accept. Gives the name back if it is in use.
     pub(crate) fn add<T: Transport>(
         &self,
         engine: &Arc<Engine>,
         name: &str,
         transport: T,
         rules: ListenerRules,
-    ) -> Result<String, String> {
+    ) -> Result<Arc<Listener>, String> {
         let limits = engine.limits();
-        let endpoint = transport.local_endpoint();
         let (stop, stopped) = async_channel::bounded(1);
         let (alive, gone) = async_channel::bounded(1);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        let (accept_loop, ends) = AcceptLoop::new();
+        let (accept_loop, ends) = AcceptLoop::new(alive.clone());
         let listener = Arc::new(Listener {
             name: name.into(),
             by: Mutex::new(Arc::new(AcceptedBy::new(name, rules, number))),
@@ -157,13 +158,12 @@ impl Listeners {
             stop,
             stopped,
             pause: Pause::default(),
-            alive: Mutex::new(Some(alive.clone())),
             gone,
             accepting: Mutex::new(accept_loop),
             connections: Mutex::new(HashMap::with_hasher(engine.hasher.clone())),
             numbers: AtomicU64::new(0),
             addresses: self.addresses.clone(),
-            handshakes: Mutex::new(semaphore(&limits)),
+            newcomers: Newcomers::new(limits.handshakes_max),
         });
         {
             let mut all = lock(&self.all);
@@ -175,9 +175,10 @@ impl Listeners {
             }
             all.push(listener.clone());
         }
-        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive, ends };
-        engine.host.spawn(accepting.run(transport));
-        Ok(endpoint)
+        let added = listener.clone();
+        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive };
+        engine.host.spawn(accepting.run(transport, ends));
+        Ok(added)
     }
 
     /// Accepts on another transport from now on. The connections stay. `false` if there is no such listener, or it is
@@ -189,16 +190,24 @@ impl Listeners {
         transport: T,
     ) -> bool {
         let Some(listener) = self.find(name) else { return false };
-        let Some(alive) = lock(&listener.alive).clone() else { return false };
-        let (accept_loop, ends) = AcceptLoop::new();
+        let sockets = transport.sockets();
+        #[cfg(feature = "tls")]
+        let tls = transport.tls();
+        let (alive, ends) = {
+            // A stop closes the loop that it finds here, so none begins behind it.
+            let mut present = lock(&listener.accepting);
+            let Some(alive) = present.alive.clone() else { return false };
+            let (next, ends) = AcceptLoop::new(alive.clone());
+            std::mem::replace(&mut *present, next).stop.close();
+            (alive, ends)
+        };
+        *lock(&listener.sockets) = sockets;
         #[cfg(feature = "tls")]
         {
-            *lock(&listener.tls) = transport.tls();
+            *lock(&listener.tls) = tls;
         }
-        *lock(&listener.sockets) = transport.sockets();
-        std::mem::replace(&mut *lock(&listener.accepting), accept_loop).stop.close();
-        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive, ends };
-        engine.host.spawn(accepting.run(transport));
+        let accepting = Accepting { engine: Arc::downgrade(engine), listener, alive };
+        engine.host.spawn(accepting.run(transport, ends));
         true
     }
 
@@ -218,10 +227,14 @@ impl Listeners {
         let limits = engine.limits();
         let all = lock(&self.all);
         for listener in all.iter() {
-            // Peers in a handshake keep their permits of the semaphore before.
-            *lock(&listener.handshakes) = semaphore(&limits);
+            listener.newcomers.set_max(limits.handshakes_max);
         }
-        *lock(&self.addresses) = AddressRates::new(&limits, &engine.hasher).map(Arc::new);
+        let mut addresses = lock(&self.addresses);
+        // With the same limit, the addresses keep what they have used of it.
+        let rate = addresses.as_ref().map_or(0, |rates| rates.rate());
+        if rate != u64::from(limits.address_connects_per_sec_max) {
+            *addresses = AddressRates::new(&limits, &engine.hasher).map(Arc::new);
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Listener>> {
@@ -269,8 +282,7 @@ impl Listeners {
 
     /// The names of the listeners and their sockets.
     pub(crate) fn sockets(&self) -> Vec<(String, ListeningSockets)> {
-        let named =
-            |listener: &Arc<Listener>| (listener.name.to_string(), lock(&listener.sockets).clone());
+        let named = |listener: &Arc<Listener>| (listener.name.to_string(), listener.sockets());
         lock(&self.all).iter().map(named).collect()
     }
 
@@ -307,6 +319,20 @@ impl Listener {
     #[cfg(not(feature = "tls"))]
     fn certificate_expires_at(&self) -> Option<SystemTime> {
         None
+    }
+
+    /// Tells apart the listeners that the broker has had.
+    pub(crate) fn number(&self) -> u32 {
+        self.by().number
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The sockets of its present transport.
+    pub(crate) fn sockets(&self) -> ListeningSockets {
+        lock(&self.sockets).clone()
     }
 
     /// Its name and rules, as peers know them that come now.
@@ -352,8 +378,9 @@ impl Listener {
     /// Stops accepting peers.
     pub(crate) fn stop_accepting(&self) {
         self.stop.close();
-        lock(&self.alive).take();
-        lock(&self.accepting).stop.close();
+        let mut accepting = lock(&self.accepting);
+        accepting.alive = None;
+        accepting.stop.close();
     }
 
     /// Ends the accept loop without ending the listener, and returns when the address is free.
@@ -401,15 +428,11 @@ impl fmt::Debug for Listener {
     }
 }
 
-fn semaphore(limits: &Limits) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(limits.handshakes_max.max(1)))
-}
-
 impl AcceptLoop {
-    fn new() -> (AcceptLoop, Ends) {
+    fn new(alive: Sender<()>) -> (AcceptLoop, Ends) {
         let (stop, stopped) = async_channel::bounded(1);
         let (here, gone) = async_channel::bounded(1);
-        (AcceptLoop { stop, gone }, Ends { stopped, _here: here })
+        (AcceptLoop { alive: Some(alive), stop, gone }, Ends { stopped, _here: here })
     }
 }
 
@@ -419,81 +442,38 @@ struct Ends {
     _here: Sender<()>,
 }
 
-/// Keeps the accept loop from accepting.
-#[derive(Default)]
-struct Pause {
-    set: AtomicBool,
-    /// The accept loop.
-    waker: AtomicWaker,
-}
-
-impl Pause {
-    fn set(&self, set: bool) {
-        self.set.store(set, Ordering::Release);
-        self.waker.wake();
-    }
-
-    fn is_set(&self) -> bool {
-        self.set.load(Ordering::Acquire)
-    }
-
-    async fn until(&self, set: bool) {
-        std::future::poll_fn(|cx| {
-            self.waker.register(cx.waker());
-            if self.is_set() == set { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-}
-
 /// The accept loop.
 struct Accepting {
     engine: Weak<Engine>,
     listener: Arc<Listener>,
     alive: Sender<()>,
-    ends: Ends,
 }
 
 impl Accepting {
-    async fn run<T: Transport>(self, mut transport: T) {
-        let mut back_off = BACK_OFF_MIN;
-        let mut accepted = 0_u64;
+    async fn run<T: Transport>(self, mut transport: T, ends: Ends) {
         info!(
             "listener {:?} accepts on {}",
             self.listener.name,
             transport.local_endpoints().join(" ")
         );
-        while let Some(permit) = self.unless_stopped(self.permit()).await {
-            match self.unless_stopped(contained(self.accept(&mut transport))).await {
-                None => break,
-                Some(Ok(incoming)) => {
-                    back_off = BACK_OFF_MIN;
-                    self.serve(incoming, permit);
-                    accepted += 1;
-                    if accepted.is_multiple_of(ACCEPTED_PER_TURN) {
-                        future::yield_now().await;
-                    }
-                }
-                Some(Err(error)) => {
-                    warn!(
-                        "listener {:?} cannot accept: {error}; next try in {back_off:?}",
-                        self.listener.name
-                    );
-                    let Some(engine) = self.engine.upgrade() else { break };
-                    self.unless_stopped(engine.host.sleep(back_off)).await;
-                    back_off = (back_off * 2).min(BACK_OFF_MAX);
-                }
-            }
-        }
+        let last = self.accept(&mut transport, &ends).await;
         // Before the word that the address is free.
         drop(transport);
+        drop(ends);
+        if let Some((engine, shaking)) = last {
+            // It came before the end of the accept loop, so another one that goes on at this address cannot take it.
+            let room = self.make_room(&engine);
+            if let Some(place) = unless_closed(&self.listener.stopped, room).await {
+                shaking.begin(place);
+            }
+        }
         if self.listener.stopped.is_closed() {
             info!("listener {:?} has stopped", self.listener.name);
         }
     }
 
     /// The next peer. While the listener pauses, no call of the transport is under way.
-    async fn accept<T: Transport>(&self, transport: &mut T) -> io::Result<Incoming> {
+    async fn next<T: Transport>(&self, transport: &mut T) -> io::Result<Incoming> {
         loop {
             self.listener.pause.until(false).await;
             let paused = async {
@@ -507,149 +487,265 @@ impl Accepting {
         }
     }
 
-    async fn unless_stopped<R>(&self, work: impl Future<Output = R>) -> Option<R> {
-        let stopped = async {
-            while self.ends.stopped.recv().await.is_ok() {}
-            None
-        };
-        future::or(stopped, async { Some(work.await) }).await
+    /// Accepts peers until the loop is ended. Returns a peer that had no place yet.
+    async fn accept<T: Transport>(
+        &self,
+        transport: &mut T,
+        ends: &Ends,
+    ) -> Option<(Arc<Engine>, ShakingHands)> {
+        let mut back_off = BACK_OFF_MIN;
+        let mut accepted = 0_u64;
+        while let Some(next) = unless_closed(&ends.stopped, contained(self.next(transport))).await {
+            let engine = self.engine.upgrade()?;
+            match next {
+                Ok(incoming) => {
+                    back_off = BACK_OFF_MIN;
+                    if let Some(shaking) = self.enter(&engine, incoming) {
+                        let place = match self.listener.newcomers.take() {
+                            Some(place) => Some(place),
+                            None => unless_closed(&ends.stopped, self.make_room(&engine)).await,
+                        };
+                        let Some(place) = place else { return Some((engine, shaking)) };
+                        shaking.begin(place);
+                    }
+                    accepted += 1;
+                    if accepted.is_multiple_of(ACCEPTED_PER_TURN) {
+                        future::yield_now().await;
+                    }
+                }
+                Err(error) => {
+                    warn!(
+                        "listener {:?} cannot accept: {error}; next try in {back_off:?}",
+                        self.listener.name
+                    );
+                    unless_closed(&ends.stopped, engine.host.sleep(back_off)).await;
+                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                }
+            }
+        }
+        None
     }
 
-    /// Bounds the peers that are before CONNECT.
-    async fn permit(&self) -> SemaphoreGuardArc {
-        let handshakes = lock(&self.listener.handshakes).clone();
-        if let Some(permit) = handshakes.try_acquire_arc() {
-            return permit;
-        }
-        if let Some(engine) = self.engine.upgrade() {
-            count_one(&engine.counts.handshakes_waited);
-        }
-        handshakes.acquire_arc().await
-    }
-
-    /// Gives a peer its task.
-    fn serve(&self, incoming: Incoming, permit: SemaphoreGuardArc) {
-        let Some(engine) = self.engine.upgrade() else { return };
-        let proxied = self.listener.may_be_a_proxy(&incoming.peer);
+    /// Enters a peer in the books of the listener, unless the listener does not let it in.
+    fn enter(&self, engine: &Arc<Engine>, incoming: Incoming) -> Option<ShakingHands> {
+        let unseen = self.listener.may_be_a_proxy(&incoming.peer);
         // Before the handshake, which costs more than all else.
-        if !proxied && !self.listener.lets_in(&engine, &incoming.peer) {
-            return;
+        if !unseen && !self.listener.lets_in(engine, &incoming.peer) {
+            return None;
         }
         let mailbox = Arc::new(Mailbox::of_listener(self.listener.by().number));
         let number = self.listener.numbers.fetch_add(1, Ordering::Relaxed);
         lock(&self.listener.connections).insert(number, mailbox.clone());
         engine.traffic.socket_accepted();
-        let guard = Entered {
+        let entered = Entered {
             engine: self.engine.clone(),
             number,
             listener: self.listener.clone(),
-            permit: Some(permit),
+            place: None,
             _alive: self.alive.clone(),
         };
-        let stopped = self.listener.stopped.clone();
-        if stopped.is_closed() {
+        if self.listener.stopped.is_closed() {
             mailbox.order(Order::ListenerStopped);
         } else if self.listener.pause.is_set() {
             mailbox.order(Order::ShuttingDown);
         }
-        let handshake = shake_hands(engine.clone(), incoming, mailbox, guard);
-        engine.host.spawn(Peer::ShakingHands(Box::pin(handshake)));
+        Some(ShakingHands::new(engine.clone(), incoming, unseen, mailbox, entered))
     }
+
+    /// Waits for a place among the peers before CONNECT: that of one that has let the broker wait for long.
+    async fn make_room(&self, engine: &Engine) -> Place {
+        let newcomers = &self.listener.newcomers;
+        let mut waits = false;
+        loop {
+            let now = engine.now();
+            let next_look = match newcomers.clear(now) {
+                Cleared::Some(left) => {
+                    count_many(&engine.counts.handshakes_displaced, left);
+                    Timestamp(now.0 + PATIENCE_MILLIS)
+                }
+                Cleared::NotBefore(then) => {
+                    if !std::mem::replace(&mut waits, true) {
+                        count_one(&engine.counts.handshakes_waited);
+                    }
+                    then
+                }
+            };
+            let pause = Duration::from_millis(next_look.0.saturating_sub(now.0));
+            if let Some(place) = engine.host.timeout(pause, newcomers.wait()).await {
+                return place;
+            }
+        }
+    }
+}
+
+/// What `work` returns; `None` if the channel is closed before.
+async fn unless_closed<R>(stopped: &Receiver<()>, work: impl Future<Output = R>) -> Option<R> {
+    let stopped = async {
+        while stopped.recv().await.is_ok() {}
+        None
+    };
+    future::or(stopped, async { Some(work.await) }).await
 }
 
 /// One peer: handshake, then the connection. One task for both, and while it is connected no larger than
 /// the connection: what the handshake needed is given back.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that lasts")]
 enum Peer {
-    ShakingHands(Pin<Box<dyn Future<Output = Option<Driver>> + Send>>),
+    ShakingHands(Box<ShakingHands>),
     Connected(Driver),
+    Gone,
 }
 
 impl Future for Peer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Peer::ShakingHands(handshake) = &mut *self {
-            match ready!(handshake.as_mut().poll(cx)) {
+        if let Peer::ShakingHands(shaking) = &mut *self {
+            let ended = ready!(shaking.poll(cx));
+            let Peer::ShakingHands(shaken) = std::mem::replace(&mut *self, Peer::Gone) else {
+                return Poll::Ready(());
+            };
+            match ended.and_then(|stream| shaken.connected(stream)) {
                 Some(driver) => *self = Peer::Connected(driver),
                 None => return Poll::Ready(()),
             }
         }
         match &mut *self {
             Peer::Connected(driver) => Pin::new(driver).poll(cx),
-            Peer::ShakingHands(_) => Poll::Pending,
+            Peer::ShakingHands(_) | Peer::Gone => Poll::Ready(()),
         }
     }
 }
 
-/// Finishes a peer's handshake and makes the driver of its stream; `None` if the handshake failed.
-async fn shake_hands(
+/// A peer in the handshake of its transport. It has no timer of its own: most handshakes finish at once.
+struct ShakingHands {
     engine: Arc<Engine>,
-    incoming: Incoming,
+    handshake: Handshake,
+    peer: PeerInfo,
+    /// Whether its listener has still to look at its address.
+    unseen: bool,
     mailbox: Arc<Mailbox>,
-    guard: Entered,
-) -> Option<Driver> {
-    let Incoming { mut peer, handshake } = incoming;
-    peer.set_listener(&guard.listener.by());
-    let proxied = guard.listener.may_be_a_proxy(&peer);
-    let accepted_from = peer.address();
-    let mut handshake = Box::pin(contained(handshake));
-    // Most handshakes finish at once and need no timer.
-    let shaken = match future::poll_once(&mut handshake).await {
-        Some(done) => Some(done),
-        None => {
-            let limit = engine.limits().handshake_timeout;
-            let ordered = async {
-                mailbox.until_ordered_to_end().await;
-                None
-            };
-            future::or(ordered, engine.host.timeout(limit, handshake)).await
-        }
-    };
-    let stream = match shaken {
-        Some(Ok(mut stream)) => {
-            if let Some(learned) = stream.peer.take() {
-                peer = *learned;
-                peer.set_listener(&guard.listener.by());
-            }
-            stream
-        }
-        Some(Err(error)) => {
-            let (comings, comer) = (&engine.comings, Comer::unknown(&peer));
-            let why = format!("the handshake failed: {error}");
-            if is_exhausted(&error) {
-                // The transport writes that to the log, and less often.
-                count_one(&engine.counts.descriptors_exhausted);
-                comings.announce_refusal(comer, ReasonCode::SERVER_UNAVAILABLE, &why);
-            } else {
-                count_one(&engine.counts.handshakes_failed);
-                comings.refused(comer, ReasonCode::UNSPECIFIED_ERROR, &why);
-            }
-            return None;
-        }
-        None => {
-            if !mailbox.is_ordered_to_end() {
-                count_one(&engine.counts.handshakes_timed_out);
-                guard.listener.refused(&engine, &peer, ReasonCode::UNSPECIFIED_ERROR, LATE);
-            }
-            return None;
-        }
-    };
-    let unseen = proxied || peer.address() != accepted_from;
-    if unseen && !guard.listener.lets_in(&engine, &peer) {
-        return None;
-    }
-    Some(Driver::new(engine, stream, peer, mailbox, Box::new(guard)))
+    entered: Entered,
+    /// Set when it did not finish at once.
+    deadline: Option<Timestamp>,
 }
 
-/// A future of a transport, whose panic is an error of this peer, or of this attempt to accept one.
+impl ShakingHands {
+    fn new(
+        engine: Arc<Engine>,
+        incoming: Incoming,
+        unseen: bool,
+        mailbox: Arc<Mailbox>,
+        entered: Entered,
+    ) -> ShakingHands {
+        let Incoming { mut peer, handshake } = incoming;
+        peer.set_listener(&entered.listener.by());
+        ShakingHands { engine, handshake, peer, unseen, mailbox, entered, deadline: None }
+    }
+
+    /// Gives the peer its task.
+    fn begin(mut self, place: Place) {
+        self.entered.place = Some(place);
+        let engine = self.engine.clone();
+        engine.host.spawn(Peer::ShakingHands(Box::new(self)));
+    }
+
+    /// Ready with the peer's stream, or with `None` if it is to be dropped.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<ByteStream>> {
+        self.mailbox.register(cx.waker());
+        match self.mailbox.ordered() {
+            // Its driver looks at the rules.
+            None | Some(Order::ListenerRules) => {}
+            Some(Order::Displaced) => {
+                let fault = Order::Displaced.fault();
+                self.refused(fault.reason(), fault.detail());
+                return Poll::Ready(None);
+            }
+            Some(_) => return Poll::Ready(None),
+        }
+        let handshake = self.handshake.as_mut();
+        let (polled, computes) = noting_computations(|| poll_contained(handshake, cx));
+        match polled {
+            Poll::Ready(Ok(stream)) => Poll::Ready(Some(stream)),
+            Poll::Ready(Err(error)) => {
+                self.failed(&error);
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.look_at_time(computes),
+        }
+    }
+
+    fn failed(&self, error: &io::Error) {
+        let engine = &self.engine;
+        let why = format!("the handshake failed: {error}");
+        if is_exhausted(error) {
+            // The transport writes that to the log, and less often.
+            count_one(&engine.counts.descriptors_exhausted);
+            let comer = Comer::unknown(&self.peer);
+            engine.comings.announce_refusal(comer, ReasonCode::SERVER_UNAVAILABLE, &why);
+        } else {
+            count_one(&engine.counts.handshakes_failed);
+            self.refused(ReasonCode::UNSPECIFIED_ERROR, &why);
+        }
+    }
+
+    fn refused(&self, code: ReasonCode, why: &str) {
+        self.entered.listener.refused(&self.engine, &self.peer, code, why);
+    }
+
+    fn look_at_time(&mut self, computes: bool) -> Poll<Option<ByteStream>> {
+        let now = self.engine.now();
+        let deadline = match self.deadline {
+            Some(deadline) => deadline,
+            None => *self.deadline.insert(now.plus(self.engine.limits().handshake_timeout)),
+        };
+        if deadline <= now {
+            count_one(&self.engine.counts.handshakes_timed_out);
+            self.refused(ReasonCode::UNSPECIFIED_ERROR, LATE);
+            return Poll::Ready(None);
+        }
+        if let Some(place) = &mut self.entered.place {
+            if computes {
+                place.brokers_turn();
+            } else {
+                place.peers_turn(now, &self.mailbox);
+            }
+        }
+        self.engine.wheel.schedule_connection(deadline, now, &self.mailbox);
+        Poll::Pending
+    }
+
+    /// The driver of the peer's stream, unless the listener does not let the peer in.
+    fn connected(self, mut stream: ByteStream) -> Option<Driver> {
+        let ShakingHands { engine, mut peer, mut unseen, mailbox, mut entered, .. } = self;
+        if let Some(learned) = stream.peer.take() {
+            unseen |= learned.address() != peer.address();
+            peer = *learned;
+            peer.set_listener(&entered.listener.by());
+        }
+        if unseen && !entered.listener.lets_in(&engine, &peer) {
+            return None;
+        }
+        if let Some(place) = &mut entered.place {
+            place.brokers_turn();
+        }
+        Some(Driver::new(engine, stream, peer, mailbox, Box::new(entered)))
+    }
+}
+
+/// Polls a future of a transport, whose panic is an error of this peer, or of this attempt to accept one.
+fn poll_contained<T>(
+    work: Pin<&mut (impl Future<Output = io::Result<T>> + ?Sized)>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<T>> {
+    catch_unwind(AssertUnwindSafe(|| work.poll(cx)))
+        .unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
+}
+
+/// [`poll_contained`] as a future.
 async fn contained<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)))
-            .unwrap_or_else(|_| Poll::Ready(Err(transport_panicked())))
-    })
-    .await
+    std::future::poll_fn(|cx| poll_contained(work.as_mut(), cx)).await
 }
 
 /// A connection's entry in the books of its listener; its drop removes the entry.
@@ -657,13 +753,26 @@ struct Entered {
     engine: Weak<Engine>,
     number: u64,
     listener: Arc<Listener>,
-    permit: Option<SemaphoreGuardArc>,
+    /// Until CONNECT is accepted.
+    place: Option<Place>,
     _alive: Sender<()>,
 }
 
 impl Admission for Entered {
+    fn peers_turn(&mut self, now: Timestamp, mailbox: &Arc<Mailbox>) {
+        if let Some(place) = &mut self.place {
+            place.peers_turn(now, mailbox);
+        }
+    }
+
+    fn brokers_turn(&mut self) {
+        if let Some(place) = &mut self.place {
+            place.brokers_turn();
+        }
+    }
+
     fn connected(&mut self) {
-        self.permit = None;
+        self.place = None;
     }
 }
 
@@ -675,3 +784,6 @@ impl Drop for Entered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,6 +178,11 @@ impl AddressRates {
         (rate > 0).then_some(AddressRates { rate, seen })
     }
 
+    /// Connections of an address in a second.
+    pub(super) fn rate(&self) -> u64 {
+        self.rate
+    }
+
     /// Counts a connection. Returns whether its address may connect now.
     pub(super) fn admits(&self, address: IpAddr, now: Timestamp) -> bool {
         let key = customer(address);

@@ -10,9 +10,10 @@ use structopt::clap::{AppSettings, ErrorKind, Shell};
 
 use super::ctl::Ctl;
 
-/// An MQTT server for versions 3.1, 3.1.1 and 5.0, over TCP and WebSocket.
+/// An MQTT server for versions 3.1, 3.1.1 and 5.0, over TCP, TLS, WebSocket and Unix sockets.
 ///
-/// `hrotti passwd` makes and changes password files, and `hrotti -conf FILE explain` says what a Client may do.
+/// `hrotti passwd` makes and changes password files, `hrotti -conf FILE explain` says what a Client may do, and
+/// `hrotti ctl` shows and steers a running server. SIGHUP has it read its configuration again.
 ///
 /// Without -conf, the variable HROTTI_URL names the address of the only listener (tcp://HOST:PORT or
 /// ws://HOST:PORT/PATH; the host * is every interface). Without either, it listens on
@@ -139,7 +140,15 @@ pub(crate) enum Usage {
 impl Args {
     /// Reads the command line, program name first.
     pub(crate) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, Usage> {
-        let args = Args::from_iter_safe(argv.into_iter().map(with_two_dashes));
+        let argv: Vec<OsString> = argv.into_iter().map(with_two_dashes).collect();
+        let args = match argv.split_first() {
+            // The parser brings options from behind a command to their place only from the first level of commands.
+            Some((_, rest)) if rest.first().is_some_and(|first| first == "ctl") => {
+                let ctl = Ctl::clap().bin_name("hrotti ctl").get_matches_from_safe(rest);
+                ctl.map(|ctl| Args::of(Command::Ctl(Ctl::from_clap(&ctl))))
+            }
+            _ => Args::from_iter_safe(argv),
+        };
         match args {
             Ok(args) if args.version => {
                 Err(Usage::Asked(concat!("hrotti ", env!("CARGO_PKG_VERSION")).to_owned()))
@@ -149,6 +158,20 @@ impl Args {
                 Err(Usage::Asked(error.message))
             }
             Err(error) => Err(Usage::Wrong(error.message)),
+        }
+    }
+
+    /// A command line with this command and nothing else.
+    fn of(command: Command) -> Args {
+        Args {
+            conf: None,
+            check: false,
+            against: None,
+            admin: None,
+            log_level: None,
+            verbose: 0,
+            command: Some(command),
+            version: false,
         }
     }
 

@@ -20,11 +20,17 @@ use http::Server;
 ///
 /// Exit code 0: the server did it. 1: it did not, or cannot be reached; the standard error says why.
 #[derive(Debug, PartialEq, StructOpt)]
-#[structopt(settings = &[AppSettings::DisableVersion, AppSettings::DeriveDisplayOrder, AppSettings::SubcommandRequiredElseHelp])]
+#[structopt(settings = &[
+    AppSettings::DisableVersion,
+    AppSettings::VersionlessSubcommands,
+    AppSettings::DeriveDisplayOrder,
+    AppSettings::SubcommandRequiredElseHelp,
+])]
 pub(crate) struct Ctl {
     /// The admin listener of the server
     #[structopt(
         long,
+        global = true,
         value_name = "URL",
         env = "HROTTI_ADMIN",
         default_value = "http://127.0.0.1:9884"
@@ -32,7 +38,13 @@ pub(crate) struct Ctl {
     url: String,
 
     /// Read the token of the admin listener from this file
-    #[structopt(long, value_name = "FILE", env = "HROTTI_ADMIN_TOKEN_FILE", parse(from_os_str))]
+    #[structopt(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HROTTI_ADMIN_TOKEN_FILE",
+        parse(from_os_str)
+    )]
     token_file: Option<PathBuf>,
 
     /// Print what the server answers, in JSON
@@ -57,7 +69,7 @@ enum Command {
     /// Disconnect a Client
     Disconnect {
         /// Its Client Identifier
-        #[structopt(value_name = "ID")]
+        #[structopt(value_name = "ID", empty_values = false)]
         id: String,
     },
     /// List subscriptions, all or those that match a topic
@@ -65,6 +77,8 @@ enum Command {
         /// Only those that match this Topic Name
         #[structopt(long, value_name = "TOPIC")]
         topic: Option<String>,
+        #[structopt(flatten)]
+        portion: Portion,
     },
     /// List retained messages, or clear them
     Retained {
@@ -74,6 +88,8 @@ enum Command {
         /// Remove them
         #[structopt(long)]
         clear: bool,
+        #[structopt(flatten)]
+        portion: Portion,
     },
     /// List listeners, or start or stop one
     Listeners {
@@ -99,7 +115,7 @@ enum Command {
     /// Say why a message does or does not reach a Client
     Why {
         /// The Client Identifier
-        #[structopt(value_name = "ID")]
+        #[structopt(value_name = "ID", empty_values = false)]
         id: String,
         /// The Topic Name
         #[structopt(value_name = "TOPIC")]
@@ -118,7 +134,7 @@ enum Command {
 #[derive(Debug, PartialEq, StructOpt)]
 struct Clients {
     /// Show this Client alone, with all that is known of it
-    #[structopt(value_name = "ID")]
+    #[structopt(value_name = "ID", empty_values = false)]
     id: Option<String>,
     /// Only those with this text in Client Identifier, user name or address
     #[structopt(long, value_name = "TEXT", conflicts_with = "id")]
@@ -132,12 +148,25 @@ struct Clients {
     /// The order: clientId, waiting, dropped or delivered
     #[structopt(long, value_name = "KEY", possible_values = &["clientId", "waiting", "dropped", "delivered"], hide_possible_values = true)]
     sort: Option<String>,
+    #[structopt(flatten)]
+    portion: Portion,
+}
+
+// The part of a list that is shown. A comment for users would take the place of that of the command.
+#[derive(Debug, PartialEq, StructOpt)]
+struct Portion {
     /// The page, counted from 1
     #[structopt(long, value_name = "N", default_value = "1")]
     page: u64,
-    /// Clients of a page, at most 1000
+    /// Items of a page, at most 1000
     #[structopt(long, value_name = "N", default_value = "50")]
     limit: u64,
+}
+
+impl Portion {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        vec![("page", self.page.to_string()), ("limit", self.limit.to_string())]
+    }
 }
 
 #[derive(Debug, PartialEq, StructOpt)]
@@ -159,13 +188,13 @@ struct Publish {
 #[derive(Debug, PartialEq, StructOpt)]
 struct Bans {
     /// Ban this Client Identifier
-    #[structopt(long, value_name = "ID")]
+    #[structopt(long, value_name = "ID", group = "target", empty_values = false)]
     client: Option<String>,
     /// Ban this user name
-    #[structopt(long, value_name = "NAME")]
+    #[structopt(long, value_name = "NAME", group = "target", empty_values = false)]
     user: Option<String>,
     /// Ban this address or network
-    #[structopt(long, value_name = "ADDRESS")]
+    #[structopt(long, value_name = "ADDRESS", group = "target", empty_values = false)]
     address: Option<String>,
     /// Why
     #[structopt(long, value_name = "TEXT", default_value = "")]
@@ -174,24 +203,18 @@ struct Bans {
     #[structopt(long, value_name = "SECONDS")]
     seconds: Option<u64>,
     /// End the ban of the Client, user or address that is named
-    #[structopt(long)]
+    #[structopt(long, requires = "target")]
     end: bool,
+    #[structopt(flatten)]
+    portion: Portion,
 }
 
 impl Bans {
-    /// The kind and the name of the one target, if one is named.
-    fn target(&self) -> Result<Option<(&'static str, &str)>, String> {
+    /// The kind and the name of the target, if one is named.
+    fn target(&self) -> Option<(&'static str, &str)> {
         let named =
             [("clientId", &self.client), ("userName", &self.user), ("address", &self.address)];
-        let mut named = named.into_iter().filter_map(|(kind, who)| Some((kind, who.as_deref()?)));
-        let first = named.next();
-        if named.next().is_some() {
-            return Err("one of --client, --user and --address at a time".to_owned());
-        }
-        if first.is_none() && self.end {
-            return Err("--end needs --client, --user or --address".to_owned());
-        }
-        Ok(first)
+        named.into_iter().find_map(|(kind, who)| Some((kind, who.as_deref()?)))
     }
 }
 
@@ -221,7 +244,7 @@ fn server(ctl: &Ctl) -> Result<Server, String> {
         }
         Ok(first.to_owned())
     });
-    Ok(Server::new(&ctl.url, token.transpose()?))
+    Server::new(&ctl.url, token.transpose()?)
 }
 
 /// The text to print.
@@ -238,15 +261,17 @@ fn carry_out(server: &Server, ctl: &Ctl) -> Result<String, String> {
             server.delete(&["clients", id], &[])?;
             format!("disconnected {id:?}")
         }
-        Command::Subscriptions { topic } => {
-            let query: Vec<_> = topic.iter().map(|topic| ("topic", topic.clone())).collect();
+        Command::Subscriptions { topic, portion } => {
+            let mut query = portion.query();
+            query.extend(topic.iter().map(|topic| ("topic", topic.clone())));
             answer(server.get("subscriptions", &query)?, show::subscriptions)
         }
-        Command::Retained { filter, clear: false } => {
-            let query = [("filter", filter.clone())];
+        Command::Retained { filter, clear: false, portion } => {
+            let mut query = portion.query();
+            query.push(("filter", filter.clone()));
             answer(server.get("mqtt/retainer/messages", &query)?, show::retained)
         }
-        Command::Retained { filter, clear: true } => {
+        Command::Retained { filter, clear: true, .. } => {
             let query = [("filter", filter.clone())];
             let cleared = server.delete(&["mqtt", "retainer", "messages"], &query)?;
             answer(cleared, |done| format!("cleared {} retained messages", done["cleared"]))
@@ -289,7 +314,7 @@ fn clients(server: &Server, ctl: &Ctl, wanted: &Clients) -> Result<String, Strin
         let client = server.get_at(&["clients", id])?;
         return Ok(if ctl.json { format!("{client:#}") } else { show::client(&client) });
     }
-    let mut query = vec![("page", wanted.page.to_string()), ("limit", wanted.limit.to_string())];
+    let mut query = wanted.portion.query();
     let texts = [("search", &wanted.search), ("sort", &wanted.sort)];
     query.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))));
     let flags = [("connected", wanted.connected), ("slow", wanted.slow)];
@@ -308,7 +333,7 @@ fn publish(server: &Server, message: &Publish) -> Result<Value, String> {
 }
 
 fn ban(server: &Server, ctl: &Ctl, bans: &Bans) -> Result<String, String> {
-    match bans.target()? {
+    match bans.target() {
         Some((kind, who)) if bans.end => {
             server.delete(&["banned", kind, who], &[])?;
         }
@@ -321,6 +346,6 @@ fn ban(server: &Server, ctl: &Ctl, bans: &Bans) -> Result<String, String> {
         }
         None => {}
     }
-    let all = server.get("banned", &[])?;
+    let all = server.get("banned", &bans.portion.query())?;
     Ok(if ctl.json { format!("{all:#}") } else { show::bans(&all) })
 }

@@ -51,11 +51,7 @@ pub(crate) fn page() -> String {
     page.control("SH", ["OPTIONS"]);
     options(&mut page, &app);
     page.control("SH", ["COMMANDS"]);
-    for command in &app.p.subcommands {
-        page.control("SS", [synopsis(command).as_str()]);
-        paragraphs(&mut page, about(command));
-        options(&mut page, command);
-    }
+    commands(&mut page, "", &app);
     for (title, items) in REST {
         page.control("SH", [*title]);
         for (term, text) in *items {
@@ -73,6 +69,11 @@ const REST: &[(&str, &[(&str, &str)])] = &[
         "ENVIRONMENT",
         &[
             ("HROTTI_URL", "The URL of the only listener, used without -conf."),
+            ("HROTTI_ADMIN", "The admin listener that hrotti ctl asks, used without --url."),
+            (
+                "HROTTI_ADMIN_TOKEN_FILE",
+                "The file with the token of that listener, used without --token-file.",
+            ),
             ("NOTIFY_SOCKET, WATCHDOG_USEC", "Set by systemd: readiness, status and the watchdog."),
             (
                 "LISTEN_FDS, LISTEN_FDNAMES",
@@ -113,6 +114,16 @@ fn paragraphs(page: &mut Roff, text: &str) {
     for paragraph in text.split("\n\n") {
         page.control("PP", []);
         page.text([roman(paragraph.replace('\n', " "))]);
+    }
+}
+
+/// The commands of a command line, each followed by its own. `before` is what stands before their names.
+fn commands(page: &mut Roff, before: &str, app: &App<'_, '_>) {
+    for command in &app.p.subcommands {
+        page.control("SS", [format!("{before}{}", synopsis(command)).as_str()]);
+        paragraphs(page, about(command));
+        options(page, command);
+        commands(page, &format!("{before}{} ", command.p.meta.name), command);
     }
 }
 
@@ -191,6 +202,7 @@ mod tests {
                 .find(|line| line.starts_with(".SS") && line.contains(&synopsis(command)));
             assert!(heading.is_some(), "{}: {page}", command.p.meta.name);
         }
+        assert!(page.contains("ctl clients"), "{page}");
         assert!(all_flags(&app).contains(&"--conf".to_owned()));
         assert!(page.contains("-H") && page.contains("sha512-pbkdf2"), "passwd: {page}");
     }

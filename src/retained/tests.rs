@@ -106,6 +106,24 @@ fn what_does_not_fit_is_given_back() {
     assert_eq!(Retained::new(1, 0).set("a", 'a', 0, None), Ok(None));
 }
 
+/// The newest state of each topic is worth more than a bound that is exceeded anyway.
+#[test]
+fn below_lower_bounds_what_is_retained_stays_and_is_replaced() {
+    let mut retained = Retained::new(3, 100);
+    for topic in ["a", "b", "c"] {
+        assert_eq!(retained.set(topic, 'x', 10, None), Ok(None));
+    }
+    retained.set_bounds(1, 50);
+    assert_eq!(retained.set("a", 'y', 20, None), Ok(Some('x')), "the bytes are within their bound");
+    retained.set_bounds(1, 15);
+    assert_eq!(retained.set("a", 'z', 20, None), Ok(Some('y')), "it takes no more than before");
+    assert_eq!((retained.len(), retained.bytes()), (3, 40));
+    assert_eq!(retained.set("d", 'd', 0, None), Err(Full { refused: 'd', replaced: None }));
+    let refused = Err(Full { refused: 'w', replaced: Some('z') });
+    assert_eq!(retained.set("a", 'w', 21, None), refused, "it would take more");
+    assert_eq!((retained.len(), retained.bytes()), (2, 20));
+}
+
 #[test]
 fn what_has_expired_is_not_found_and_is_removed_soonest_first() {
     let mut retained = Retained::new(10, 100);

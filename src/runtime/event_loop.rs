@@ -7,8 +7,9 @@
 //! woken from elsewhere.
 //!
 //! A loop is fair: between two looks at its sockets it runs a bounded number of tasks for a bounded time, and
-//! those that a socket woke alternate with those that tasks woke, themselves among them. So a peer whose packet
-//! arrives waits for a bounded number of tasks, however many are ready. A panic ends the task that panics.
+//! those that a socket woke alternate with those that have just begun or that tasks woke, themselves among them. So a
+//! peer whose packet arrives waits for a bounded number of tasks, however many are ready and however many peers
+//! connect. A panic ends the task that panics.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+use super::computing::Computers;
 use super::contained::{Contained, contain};
 
 /// Stands for the loop's own wake-up among the tokens of sockets.
@@ -42,8 +44,8 @@ const TASKS_PER_TURN: usize = 64;
 /// Tasks of one queue that run before it is the other queue's turn, and between two looks at the clock.
 const PORTION: usize = 4;
 
-/// After so long no further portion begins before the next look at the sockets.
-const TURN_TIME: Duration = Duration::from_millis(1);
+/// After so long no further portion begins before the next look at the sockets, which takes less than a hundredth of it.
+const TURN_TIME: Duration = Duration::from_micros(100);
 
 /// A set of loops. Tasks are dealt out in turn. Dropping it ends the threads when they have nothing to do.
 pub(crate) struct EventLoops {
@@ -61,10 +63,10 @@ impl Loop {
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let handle = self.handle.clone();
         let (runnable, task) = async_task::spawn(Contained::new(future), move |runnable| {
-            handle.push(runnable, Cause::Woken);
+            handle.push(runnable);
         });
         task.detach();
-        self.handle.push(runnable, Cause::Begun);
+        self.handle.push(runnable);
     }
 }
 
@@ -80,8 +82,7 @@ struct Handle {
 
 #[derive(Default)]
 struct Injected {
-    begun: Vec<Runnable>,
-    woken: Vec<Runnable>,
+    tasks: Vec<Runnable>,
     /// Sockets that were dropped on other threads.
     dropped: Vec<u64>,
 }
@@ -95,9 +96,10 @@ thread_local! {
 struct Here {
     handle: Arc<Handle>,
     epoll: OwnedFd,
-    /// Tasks that have just begun, or that a socket of this loop woke.
+    computers: Computers,
+    /// Tasks that a socket of this loop woke.
     by_sockets: RefCell<VecDeque<Runnable>>,
-    /// Tasks that a task woke, itself or another, or another thread.
+    /// Tasks that have just begun, and those that a task woke, itself or another, or another thread.
     by_tasks: RefCell<VecDeque<Runnable>>,
     /// Which of the two the next portion comes from: 0 or 1.
     next: Cell<usize>,
@@ -147,7 +149,8 @@ impl EventLoops {
     /// The operating system gives no thread or no descriptor. The threads that were started have ended then,
     /// and their descriptors are closed.
     pub(crate) fn start(count: usize) -> io::Result<EventLoops> {
-        EventLoops::start_with(count, start_one)
+        let computers = Computers::of_this_machine();
+        EventLoops::start_with(count, |number| start_one(number, &computers))
     }
 
     fn start_with(
@@ -203,18 +206,11 @@ impl Drop for EventLoops {
     }
 }
 
-/// Why a task is ready.
-#[derive(Clone, Copy, PartialEq)]
-enum Cause {
-    Begun,
-    Woken,
-}
-
-fn start_one(number: usize) -> io::Result<Loop> {
+fn start_one(number: usize, computers: &Computers) -> io::Result<Loop> {
     let (handle, epoll) = open()?;
-    let theirs = handle.clone();
+    let (theirs, computers) = (handle.clone(), computers.clone());
     let thread = thread::Builder::new().name(format!("hrotti-loop-{number}")).spawn(move || {
-        let here = Here::enter(theirs, epoll);
+        let here = Here::enter(theirs, epoll, computers);
         here.run();
         HERE.set(None);
     })?;
@@ -237,16 +233,11 @@ fn open() -> io::Result<(Arc<Handle>, OwnedFd)> {
 
 impl Handle {
     /// Has the loop run a task: at the end of a queue, or from another thread.
-    fn push(self: &Arc<Self>, runnable: Runnable, cause: Cause) {
+    fn push(self: &Arc<Self>, runnable: Runnable) {
         match here(self) {
-            Some(here) => here.push(runnable, cause),
+            Some(here) => here.push(runnable),
             None => {
-                let mut injected = lock(&self.injected);
-                match cause {
-                    Cause::Begun => injected.begun.push(runnable),
-                    Cause::Woken => injected.woken.push(runnable),
-                }
-                drop(injected);
+                lock(&self.injected).tasks.push(runnable);
                 if self.asleep.swap(false, Ordering::SeqCst) {
                     self.sound_alarm();
                 }
@@ -265,6 +256,11 @@ pub(crate) fn is_event_loop() -> bool {
     HERE.try_with(|here| here.borrow().is_some()).unwrap_or(false)
 }
 
+/// The threads for computations of the loop that this thread is.
+pub(super) fn computers() -> Option<Computers> {
+    HERE.try_with(|here| here.borrow().as_ref().map(|here| here.computers.clone())).ok().flatten()
+}
+
 /// The loop of this thread, if `handle` belongs to it.
 fn here(handle: &Arc<Handle>) -> Option<Rc<Here>> {
     let this = HERE.try_with(|here| here.borrow().clone()).ok().flatten()?;
@@ -273,10 +269,11 @@ fn here(handle: &Arc<Handle>) -> Option<Rc<Here>> {
 
 impl Here {
     /// Makes this thread the loop.
-    fn enter(handle: Arc<Handle>, epoll: OwnedFd) -> Rc<Here> {
+    fn enter(handle: Arc<Handle>, epoll: OwnedFd, computers: Computers) -> Rc<Here> {
         let here = Rc::new(Here {
             handle,
             epoll,
+            computers,
             by_sockets: RefCell::default(),
             by_tasks: RefCell::default(),
             next: Cell::new(0),
@@ -324,8 +321,8 @@ impl Here {
         }
     }
 
-    fn push(&self, runnable: Runnable, cause: Cause) {
-        if cause == Cause::Begun || self.dispatching.get() {
+    fn push(&self, runnable: Runnable) {
+        if self.dispatching.get() {
             self.by_sockets.borrow_mut().push_back(runnable);
         } else {
             self.by_tasks.borrow_mut().push_back(runnable);
@@ -337,13 +334,12 @@ impl Here {
     }
 
     fn has_nothing_to_do(&self) -> bool {
-        self.nothing_is_ready() && lock(&self.handle.injected).is_empty()
+        self.nothing_is_ready() && lock(&self.handle.injected).tasks.is_empty()
     }
 
     fn take_injected(&self) {
-        let Injected { begun, woken, dropped } = std::mem::take(&mut *lock(&self.handle.injected));
-        self.by_sockets.borrow_mut().extend(begun);
-        self.by_tasks.borrow_mut().extend(woken);
+        let Injected { tasks, dropped } = std::mem::take(&mut *lock(&self.handle.injected));
+        self.by_tasks.borrow_mut().extend(tasks);
         for token in dropped {
             let source = self.sources.borrow_mut().remove(token);
             contain("the destructor of a waker", || drop(source));
@@ -382,14 +378,7 @@ impl Here {
     fn fall_asleep(&self) -> bool {
         self.handle.asleep.store(true, Ordering::SeqCst);
         let injected = lock(&self.handle.injected);
-        injected.is_empty() && !self.handle.stopped.load(Ordering::Acquire)
-    }
-}
-
-impl Injected {
-    /// Whether there is no task.
-    fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.woken.is_empty()
+        injected.tasks.is_empty() && !self.handle.stopped.load(Ordering::Acquire)
     }
 }
 

@@ -6,6 +6,8 @@ use std::io;
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
+use super::computing::Computers;
+
 /// There are none.
 pub(crate) struct EventLoops(Infallible);
 
@@ -31,6 +33,11 @@ impl EventLoops {
 /// Whether this thread is an event loop.
 pub(crate) fn is_event_loop() -> bool {
     false
+}
+
+/// There are none.
+pub(super) fn computers() -> Option<Computers> {
+    None
 }
 
 /// A socket that no loop watches.

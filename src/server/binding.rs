@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use crate::broker::{BuildError, ListenerError};
 use crate::limits::Limits;
 use crate::listener_config::ListenerConfig;
-use crate::net::bound::{Bound, Material, Place};
+use crate::net::bound::{BoundListener, Material, Place};
 #[cfg(feature = "tls")]
 use crate::transport::tls::TlsErrors;
 
@@ -19,7 +19,7 @@ pub(super) async fn bind(
     place: Place,
     limits: &Limits,
     material: Option<&Material>,
-) -> Result<Bound, Unbound> {
+) -> Result<BoundListener, Unbound> {
     let bound = listener.bind_at(place, limits, material).await;
     bound.map_err(|error| Unbound {
         lines: unbound(name, listener, &error),

@@ -92,7 +92,7 @@ fn step(
         || before.proxy_protocol != after.proxy_protocol
         || before.forwarded_for != after.forwarded_for
         || old.socket != new.socket
-        || of_transports(limits.0) != of_transports(limits.1);
+        || (!new.is_unix() && of_transports(limits.0) != of_transports(limits.1));
     let rules = before != after;
     match transport {
         true => Step::Exchange { rules },

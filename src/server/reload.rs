@@ -5,17 +5,17 @@ use std::sync::Arc;
 use super::binding::{self, Unbound};
 use super::loaded::Loaded;
 use super::plan::{Plan, Step};
-use super::{Held, ServerErrors, Shared, State};
+use super::{ServerErrors, Shared, State};
 use crate::config::Config;
 use crate::listener_config::ListenerConfig;
-use crate::net::bound::{Bound, Place};
+use crate::net::bound::{BoundListener, Place};
 use crate::net::listener::Listener;
-use crate::transport::ListeningSocket;
+use crate::transport::{ListeningSocket, ListeningSockets, Transport as _};
 
 /// A listener that was bound and does not accept yet.
 struct Ready {
     name: String,
-    bound: Bound,
+    transport: BoundListener,
     step: Step,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Reload<'a> {
     }
 
     async fn bind_all(&mut self) -> Result<(), Vec<String>> {
-        let mut errors = Vec::new();
+        let mut errors = self.names_in_use();
         let mut in_the_way = Vec::new();
         for (index, step) in self.plan.steps.iter().enumerate() {
             if !matches!(step, Step::Bind | Step::Exchange { .. }) {
@@ -85,51 +85,69 @@ impl<'a> Reload<'a> {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// The names of new listeners under which the program has added listeners itself.
+    fn names_in_use(&self) -> Vec<String> {
+        let state = self.shared.state();
+        let new = self.config.listeners.iter().zip(&self.plan.steps);
+        let used = new.filter(|((name, _), step)| {
+            **step == Step::Bind && state.is_stopped(name) && state.all.has(name)
+        });
+        used.map(|((name, _), _)| {
+            format!(
+                "listener {name}: the program has added a listener of this name itself; choose another name, or stop \
+                 that listener"
+            )
+        })
+        .collect()
+    }
+
     async fn bind(&mut self, index: usize) -> Result<(), Unbound> {
         let (name, listener) = &self.config.listeners[index];
         let step = self.plan.steps[index];
         let place = self.place(name, listener);
         let material = self.loaded.tls.get(index).and_then(Option::as_ref);
         let limits = &self.config.limits;
-        let bound = binding::bind(name, listener, place, limits, material).await?;
-        self.ready.push(Ready { name: name.clone(), bound, step });
+        // A Unix socket that is not bound anew is another owner's, and so is its file.
+        let keeps_file = listener.is_unix() && matches!(place, Place::Sockets(_));
+        let transport = binding::bind(name, listener, place, limits, material).await?;
+        transport.sockets().keep_files(keeps_file);
+        self.ready.push(Ready { name: name.clone(), transport, step });
         Ok(())
     }
 
     /// Where a listener is bound: at the place of one that leaves, or its own, if somebody listens there already.
     fn place(&self, name: &str, listener: &ListenerConfig) -> Place {
         let state = self.shared.state();
-        let mut old = state.config.listeners.iter().filter(|(old, _)| {
-            !state.is_stopped(old) && (old == name || self.plan.leaving.contains(old))
+        let at_place = state.config.listeners.iter().filter(|(old, before)| {
+            let own = old == name;
+            (own || self.plan.leaving.contains(old)) && is_place_of(before, listener, own)
         });
-        let found = old.find(|(old, before)| is_place_of(before, listener, old == name));
-        match (found, listener.is_unix()) {
-            (None, _) => Place::New,
-            (Some(_), true) => Place::Beside,
-            (Some((old, _)), false) => match state.handles(old) {
-                Some(sockets) if !sockets.is_empty() => Place::Sockets(sockets),
-                _ => Place::New,
-            },
+        let running = at_place.filter_map(|(old, _)| state.running(old)).next();
+        match running.map(|running| running.sockets()) {
+            None => Place::New,
+            Some(sockets) if listener.is_unix() && !sockets.keeps_file() => Place::Beside,
+            Some(sockets) => handles(&sockets).map_or(Place::New, Place::Sockets),
         }
     }
 
     /// Gives up the addresses of listeners that leave, at the same port.
     async fn make_way(&mut self, listener: &ListenerConfig) {
-        let leaving: Vec<String> = {
+        if listener.is_unix() {
+            return;
+        }
+        let leaving: Vec<Arc<Listener>> = {
             let state = self.shared.state();
             let at_port = |name: &&String| {
                 let before = state.listener(name);
                 let same = before.is_some_and(|(old, _)| old.port() == listener.port());
-                same && !state.is_stopped(name) && !self.paused.contains(name)
+                same && !self.paused.contains(name)
             };
-            self.plan.leaving.iter().filter(at_port).cloned().collect()
+            let leaving = self.plan.leaving.iter().filter(at_port);
+            leaving.filter_map(|name| state.running(name)).collect()
         };
-        for name in leaving {
-            self.shared.state().hold(&name, Held::Running(Vec::new()));
-            if let Some(running) = self.shared.broker.listening().find(&name) {
-                running.free_address().await;
-            }
-            self.paused.push(name);
+        for running in leaving {
+            running.free_address().await;
+            self.paused.push(running.name().to_owned());
         }
     }
 
@@ -147,17 +165,15 @@ impl<'a> Reload<'a> {
             let material = loaded.tls.get(at).and_then(Option::as_ref);
             let listener = &config.listeners[at].1;
             match binding::bind(&name, listener, Place::New, &config.limits, material).await {
-                Ok(Bound { transport, sockets }) => {
+                Ok(transport) => {
                     broker.listening().exchange(broker.engine(), &name, transport);
-                    self.shared.state().hold(&name, Held::Running(sockets));
                 }
                 Err(error) => {
                     let lost = error.lines.into_iter().map(|line| {
                         format!("{line}; it gave up its address for this reload and is stopped now")
                     });
                     errors.extend(lost);
-                    self.shared.stop_aside(&name);
-                    self.shared.state().hold(&name, Held::Stopped);
+                    self.shared.begin_to_stop(&name);
                 }
             }
         }
@@ -166,12 +182,12 @@ impl<'a> Reload<'a> {
 
     /// The last step that may fail: Unix sockets that were bound beside others take their places.
     fn take_places(&mut self) -> Result<(), Vec<String>> {
-        for Ready { name, bound, .. } in &mut self.ready {
+        for Ready { name, transport, .. } in &mut self.ready {
             let Some((_, listener)) = self.config.listeners.iter().find(|(known, _)| known == name)
             else {
                 continue;
             };
-            bound.transport.take_place(listener).map_err(|error| {
+            transport.take_place(listener).map_err(|error| {
                 vec![format!("listener {name}: {listener} cannot take its place: {error}")]
             })?;
         }
@@ -195,31 +211,37 @@ impl<'a> Reload<'a> {
                 replace_tls(shared, loaded, index, name);
             }
         }
+        let mut state = shared.state();
         if plan.access {
+            let (new, old) = (&loaded.access, &state.loaded.access);
+            if let (Some(new), Some(old)) = (new.bans(), old.bans()) {
+                // Now, so that none is missed that was added while addresses were bound.
+                new.take_over(old, &state.loaded.bans);
+            }
             broker.set_policy(loaded.access.policy());
         }
-        let mut state = shared.state();
-        let mut next = State::new(config.clone(), loaded.clone());
-        for (name, step) in config.listeners.iter().map(|(name, _)| name).zip(&plan.steps) {
-            if *step != Step::Bind
-                && let Some(held) = state.release(name)
-            {
-                next.hold(name, held);
-            }
+        let mut next = State::new(config.clone(), loaded.clone(), state.all.clone());
+        let stays = config.listeners.iter().zip(&plan.steps);
+        for ((name, _), _) in stays.filter(|(_, step)| **step != Step::Bind) {
+            next.started.extend(state.started.remove_entry(name));
         }
-        let leaving = plan.leaving.iter().filter_map(|name| broker.listening().find(name));
+        let leaving = plan.leaving.iter().filter_map(|name| state.running(name));
         let leaving: Vec<Arc<Listener>> = leaving.collect();
-        for name in &plan.leaving {
-            shared.stop_aside(name);
+        for listener in &leaving {
+            shared.begin_to_stop(listener.name());
         }
-        for Ready { name, bound: Bound { transport, sockets }, step } in ready {
+        for Ready { name, transport, step } in ready {
             let rules = config.listeners.iter().find(|(known, _)| *known == name);
             let rules = rules.map(|(_, listener)| listener.rules.clone()).unwrap_or_default();
-            let accepts = match step {
-                Step::Bind => broker.accept_on(&name, transport, rules).is_ok(),
-                _ => broker.listening().exchange(broker.engine(), &name, transport),
-            };
-            next.hold(&name, if accepts { Held::Running(sockets) } else { Held::Stopped });
+            if step != Step::Bind {
+                broker.listening().exchange(broker.engine(), &name, transport);
+                continue;
+            }
+            match broker.accept_on(&name, transport, rules) {
+                Ok(listener) => next.note_started(&listener),
+                // The broker is being stopped, or the program has used the name meanwhile.
+                Err(error) => log::error!(target: "hrotti", "{}", binding::refused(&name, &error)),
+            }
         }
         *state = next;
         leaving
@@ -247,7 +269,7 @@ fn is_place_of(old: &ListenerConfig, new: &ListenerConfig, own: bool) -> bool {
     old.host() == new.host() && old.port() == new.port() && (own || new.port() != 0)
 }
 
-/// Further handles of sockets; `None` if the system gives none.
-pub(super) fn handles(sockets: &[ListeningSocket]) -> Option<Vec<ListeningSocket>> {
-    sockets.iter().map(|socket| socket.try_clone().ok()).collect()
+/// Further handles of sockets; `None` if they are closed, or the system gives none.
+fn handles(sockets: &ListeningSockets) -> Option<Vec<ListeningSocket>> {
+    sockets.duplicate().ok().filter(|sockets| !sockets.is_empty())
 }

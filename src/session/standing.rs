@@ -26,6 +26,14 @@ pub(crate) struct Standing {
     pub(crate) maximum_packet_size: Option<u32>,
 }
 
+/// How long a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Filling {
+    pub(crate) waiting: usize,
+    /// The number of waiting messages at which the next one is dropped.
+    pub(crate) depth: usize,
+}
+
 impl Session {
     /// Messages in the queue, and their bytes.
     pub(crate) fn queued(&self) -> (usize, usize) {
@@ -36,6 +44,12 @@ impl Session {
     /// The packets of [`Session::tail_bytes`].
     pub(crate) fn tail_packets(&self) -> usize {
         self.tail().map_or(0, Outgoing::packets)
+    }
+
+    /// How long the queue is.
+    pub(crate) fn filling(&self) -> Filling {
+        let (depth, ..) = self.queue.bounds();
+        Filling { waiting: self.waiting_len(), depth }
     }
 
     pub(crate) fn standing(&self) -> Standing {

@@ -176,6 +176,15 @@ impl ListeningSockets {
         Ok(sockets)
     }
 
+    /// Whether the file of a Unix socket stays when its transport is dropped.
+    pub(crate) fn keeps_file(&self) -> bool {
+        self.0.iter().any(|held| match held {
+            Held::Tcp(_) => false,
+            #[cfg(unix)]
+            Held::Unix(_, file) => file.is_kept(),
+        })
+    }
+
     /// Has the files of Unix sockets stay when their transports are dropped, or not: the file of a socket that a service
     /// manager has bound is the manager's. Default: the transport removes its file.
     pub fn keep_files(&self, keep: bool) {

@@ -269,8 +269,12 @@ impl Transport for UnixTransport {
 }
 
 impl Drop for UnixTransport {
-    /// Removes the file, unless another one has taken its place, or another process has the socket.
+    /// Removes the file, unless another one has taken its place, or another process has the socket, which may have further
+    /// handles.
     fn drop(&mut self) {
+        if let Listening::Loop(listener) = &self.listener {
+            listener.unwatch();
+        }
         if self.kept.is_kept() {
             return;
         }

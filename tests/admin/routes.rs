@@ -276,6 +276,22 @@ fn messages_are_published_retained_listed_and_cleared() {
 }
 
 #[test]
+fn a_ban_of_two_parts_is_ended_by_both() {
+    let operator = Program { bans: Some(Arc::new(Bans::new(9))), ..Program::default() };
+    let served = Served::with(Limits::default(), None, Some(Arc::new(operator)));
+    for (body, query) in [
+        (r#"{"clientId": "c", "userName": "a b"}"#, "userName=a%20b"),
+        (r#"{"clientId": "c", "address": "192.0.2.0/24"}"#, "address=192.0.2.0%2F24"),
+    ] {
+        assert_eq!(served.post("/api/v1/banned", body).status, 201, "{body}");
+        assert_eq!(served.delete("/api/v1/banned/clientId/c").status, 404, "another ban");
+        let url = format!("/api/v1/banned/clientId/c?{query}");
+        assert_eq!(served.delete(&url).status, 204, "{url}");
+        assert_eq!(served.get("/api/v1/banned").json()["count"], 0, "{url}");
+    }
+}
+
+#[test]
 fn bans_are_made_listed_and_ended_or_the_missing_list_is_named() {
     let error = Served::new().get("/api/v1/banned").error(409);
     assert!(error.contains("access.bansFile"), "{error}");
@@ -299,10 +315,14 @@ fn bans_are_made_listed_and_ended_or_the_missing_list_is_named() {
         ("/api/v1/banned", "{}"),
         ("/api/v1/banned", r#"{"address": "x"}"#),
         ("/api/v1/banned", r#"{"clientId": "c", "seconds": 0}"#),
+        ("/api/v1/banned", r#"{"clientId": ""}"#),
+        ("/api/v1/banned", r#"{"clientId": "c", "userName": "u", "address": "192.0.2.1"}"#),
     ] {
         assert_eq!(served.post(url, body).status, 400, "{body}");
     }
-    assert_eq!(served.delete("/api/v1/banned/colour/x").status, 400);
+    for url in ["colour/x", "userName/x?address=192.0.2.1", "address/x"] {
+        assert_eq!(served.delete(&format!("/api/v1/banned/{url}")).status, 400, "{url}");
+    }
     let known = Ban::new(BanTarget::User("ann".to_owned()));
     assert_eq!(bans.list().iter().map(|ban| &ban.target).collect::<Vec<_>>(), [&known.target]);
 }
@@ -457,6 +477,7 @@ fn streams_tell_what_happens_as_it_happens() {
         ("/api/v1/tail", "filter is missing"),
         ("/api/v1/tail?filter=", "no Topic Filter"),
         ("/api/v1/tail?filter=a%23", "no Topic Filter"),
+        ("/api/v1/tail?filter=$share/g/a", "from the Clients that share it; write \"a\""),
         ("/api/v1/tail?filter=%24share/x", "no Topic Filter"),
     ] {
         assert!(served.get(path).error(400).contains(part), "{path}");

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use futures_lite::future::poll_once;
 use hrotti::{
     Broker, ClientOrigin, DisconnectCause, DropReason, Events, Happening, Limits, ListenerConfig,
     ListenerRules, Message, ProtocolVersion, QoS, ReasonCode, SubscriptionOptions, TopicFilter,
@@ -72,6 +73,18 @@ fn a_client_comes_and_goes_with_its_address_listener_and_version() {
     block_on(broker.stop_listener("l")).unwrap();
     let (_, cause) = disconnected(&mut events);
     assert_eq!(cause.code(), Some(ReasonCode::ADMINISTRATIVE_ACTION));
+    first(&mut events, |what| {
+        matches!(what, Happening::ListenerStopped { name } if name == "l").then_some(())
+    });
+}
+
+#[test]
+fn a_listener_is_told_of_whose_stop_nobody_waits_for() {
+    let (broker, endpoint) = limited(Limits::default());
+    let mut events = broker.events();
+    let _stays = Connect::new(5, "stays").accepted(&endpoint);
+    // The first poll begins the stop.
+    drop(block_on(poll_once(broker.stop_listener("l"))));
     first(&mut events, |what| {
         matches!(what, Happening::ListenerStopped { name } if name == "l").then_some(())
     });

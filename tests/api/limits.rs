@@ -9,7 +9,7 @@ use hrotti::transport::memory::MemoryTransport;
 use hrotti::{Broker, DropReason, Limits, ListenerConfig, Message, QoS, SubscriptionOptions};
 use hrotti::{Counters, TopicFilter};
 
-use crate::peer::{Peer, block_on, connect_packet, in_time, subscribe_packet};
+use crate::peer::{DEADLINE, Peer, block_on, connect_packet, in_time, subscribe_packet};
 use crate::raw::{Connect, limited, packet, publish, publish_with, subscribe, text, until};
 
 const SOON: Duration = Duration::from_millis(100);
@@ -202,16 +202,25 @@ fn connections_max_counts_accepted_connects() {
 }
 
 #[test]
-fn handshakes_max_makes_others_wait() {
-    let (broker, endpoint) = limited(Limits { handshakes_max: 1, ..Limits::default() });
-    let mut first = Peer::dial(&endpoint);
-    until("the listener waits", || broker.counters().handshakes_waited >= 1);
-    let mut second = Peer::dial(&endpoint);
-    second.send(&connect_packet("second"));
-    assert_eq!(broker.listeners()[0].connections, 1, "the second is not accepted yet");
-    first.send(&connect_packet("first"));
-    assert_eq!(first.packet(), [0x20, 2, 0, 0]);
-    assert_eq!(second.packet(), [0x20, 2, 0, 0]);
+fn handshakes_max_drops_the_peer_that_has_been_silent_longest() {
+    let (broker, endpoint) = limited(Limits { handshakes_max: 4, ..Limits::default() });
+    let mut silent: Vec<_> = (0..4)
+        .map(|index| {
+            let peer = Peer::dial(&endpoint);
+            until("it has its place", || broker.listeners()[0].connections == index + 1);
+            peer
+        })
+        .collect();
+    // It is let in long before `connect_timeout`.
+    Connect::new(4, "healthy").accepted(&endpoint).ping();
+    let counters = broker.counters();
+    assert_eq!((counters.handshakes_displaced, counters.connects_timed_out), (1, 0));
+    assert!(silent[0].is_closed_within(DEADLINE), "the first was silent longest");
+    // The others go on.
+    for (number, peer) in silent[1..].iter_mut().enumerate() {
+        peer.send(&connect_packet(&format!("late-{number}")));
+        assert_eq!(peer.packet(), [0x20, 2, 0, 0]);
+    }
 }
 
 #[test]

@@ -114,7 +114,8 @@ fn half_open_handshakes_time_out_and_are_counted_pitfall_20() {
         // A ClientHello of which the rest never comes.
         peer.write_all(&b"\x16\x03\x01\x02\0\x01\0\x01\xFC\x03\x03"[..index % 12]).unwrap();
     }
-    until(&broker, |counters| counters.handshakes_timed_out == 100);
+    // Those that have a place lose it to the others, if they are not late before.
+    until(&broker, |counters| counters.handshakes_timed_out + counters.handshakes_displaced >= 100);
     for mut peer in silent {
         peer.set_read_timeout(Some(DEADLINE)).unwrap();
         assert!(matches!(peer.read(&mut [0]), Ok(0) | Err(_)), "it was closed");

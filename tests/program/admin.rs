@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use super::{Running, file, run};
 
 /// Reads the standard output up to the line of the admin listener.
-fn endpoint(program: &mut Running) -> String {
+pub(super) fn endpoint(program: &mut Running) -> String {
     loop {
         let mut line = String::new();
         let read = program.out.read_line(&mut line).expect("UTF-8");

@@ -94,6 +94,8 @@ const PARTS: &[(&str, &[&str])] = &[
             "turn_buffers",
             "closing",
             "driver",
+            "newcomers",
+            "pause",
             "tls_files",
             "bound",
             "listener",

@@ -12,12 +12,14 @@ use crate::tls::{self, Client, Tls};
 pub(super) struct Attack {
     pub(super) name: &'static str,
     /// What each connection does, in words.
-    does: &'static str,
+    pub(super) does: &'static str,
     pub(super) over: Transport,
     /// Connections at once; for each that ends there is another.
     pub(super) at_once: usize,
     /// Connections begun a second, at most.
     pub(super) per_sec: f64,
+    /// The first `at_once` connections are begun as fast as the machine can, and `per_sec` holds for those after them.
+    pub(super) fills_first: bool,
     pub(super) sends: Sends,
     /// The attacker closes a connection that was answered.
     pub(super) leaves: bool,
@@ -48,6 +50,7 @@ pub(super) fn all() -> Vec<Attack> {
         over: Transport::Tls,
         at_once: 0,
         per_sec: 0.0,
+        fills_first: false,
         sends: Sends::Hello,
         leaves: false,
     };
@@ -65,7 +68,8 @@ pub(super) fn all() -> Vec<Attack> {
             name: "half-open",
             does: "sends half a ClientHello to the TLS port and never another byte",
             at_once: 10_000,
-            per_sec: 5000.0,
+            per_sec: 1000.0,
+            fills_first: true,
             sends: Sends::HalfAHello,
             ..none
         },
@@ -103,6 +107,11 @@ impl Attack {
     pub(super) fn about(&self) -> String {
         match self.at_once {
             0 => self.does.to_owned(),
+            at_once if self.fills_first => format!(
+                "each of {at_once} connections at once, the first ones begun as fast as the machine can, \
+                 then at most {} new ones a second, {}",
+                self.per_sec, self.does
+            ),
             at_once => format!(
                 "each of {at_once} connections at once, at most {} new ones a second, {}",
                 self.per_sec, self.does
@@ -170,6 +179,19 @@ mod tests {
         for attack in &attacks {
             assert_eq!(attacks.iter().filter(|other| other.name == attack.name).count(), 1);
         }
+    }
+
+    #[test]
+    fn each_attack_states_its_rate() {
+        for attack in all().iter().filter(|attack| attack.at_once > 0) {
+            assert!(
+                attack.about().contains("at most 1000 new ones a second"),
+                "{}",
+                attack.about()
+            );
+        }
+        let half_open = all().into_iter().find(|attack| attack.name == "half-open").unwrap();
+        assert_eq!((half_open.at_once, half_open.fills_first), (10_000, true));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) fn document(siege: &Siege) -> String {
         "# An attacker's hour\n\n`{}`\n\n{} on {}.\n\n{}.\n\nMedians of the rounds, with the lowest and \
          the highest in brackets. A ratio is that of `during` to `before` within a round. `connect` is \
          a healthy client that comes anew, from its SYN to CONNACK. CPU is the broker's, of one \
-         core.\n\n",
+         core. Each attack begins at most so many connections a second as its section says.\n\n",
         siege.command, siege.tool, siege.machine, siege.healthy
     );
     let head = [

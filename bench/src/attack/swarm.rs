@@ -16,6 +16,10 @@ use crate::target::Target;
 
 /// How often new connections are begun.
 const TICK: Duration = Duration::from_millis(5);
+/// Connections that are begun between two looks at those that are there.
+const BEGUN_PER_LOOK: usize = 100;
+/// So much of a second's connections may be made up for when this tool was late.
+const ARREARS: f64 = 0.05;
 
 /// What came of them.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
@@ -36,6 +40,39 @@ struct Intruder {
     stream: TcpStream,
     unsent: Vec<u8>,
     is_answered: bool,
+}
+
+/// When a connection may be begun.
+struct Pace {
+    per_sec: f64,
+    /// Connections that need not wait.
+    unpaced: usize,
+    /// Connections that are due, and a part of the next one.
+    due: f64,
+}
+
+impl Pace {
+    fn of(attack: &Attack) -> Self {
+        let unpaced = if attack.fills_first { attack.at_once } else { 0 };
+        Self { per_sec: attack.per_sec, unpaced, due: 0.0 }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let most = (self.per_sec * ARREARS).max(1.0);
+        self.due = (self.due + self.per_sec * time.as_secs_f64()).min(most);
+    }
+
+    fn is_due(&self) -> bool {
+        self.unpaced > 0 || self.due >= 1.0
+    }
+
+    fn begun(&mut self) {
+        if self.unpaced > 0 {
+            self.unpaced -= 1;
+        } else {
+            self.due -= 1.0;
+        }
+    }
 }
 
 struct Swarm<'a> {
@@ -62,12 +99,16 @@ pub(super) fn run(target: &Target, attack: &Attack, is_over: &AtomicBool) -> io:
         free: (0..attack.at_once).collect(),
         counts: Counts::default(),
     };
-    let (begin, mut ready) = (Instant::now(), Vec::new());
+    let (mut pace, mut seen, mut ready) = (Pace::of(attack), Instant::now(), Vec::new());
     while !is_over.load(Ordering::Relaxed) {
-        let due = begin.elapsed().as_secs_f64() * attack.per_sec;
-        while (swarm.counts.begun + swarm.counts.failed) as f64 <= due
-            && let Some(token) = swarm.free.pop()
-        {
+        let before = std::mem::replace(&mut seen, Instant::now());
+        pace.pass(seen - before);
+        for _ in 0..BEGUN_PER_LOOK {
+            if !pace.is_due() {
+                break;
+            }
+            let Some(token) = swarm.free.pop() else { break };
+            pace.begun();
             swarm.begin(target, token)?;
         }
         swarm.counts.most = swarm.counts.most.max(swarm.there());
@@ -167,6 +208,29 @@ fn in_words(answer: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_beyond_the_first_ones_come_at_the_rate() {
+        let all = super::super::kinds::all();
+        let half_open = all.iter().find(|attack| attack.name == "half-open").unwrap();
+        let mut pace = Pace::of(&Attack { at_once: 3, ..half_open.clone() });
+        let mut begin = |time| {
+            pace.pass(time);
+            let mut begun = 0;
+            while pace.is_due() {
+                pace.begun();
+                begun += 1;
+            }
+            begun
+        };
+        assert_eq!(begin(Duration::ZERO), 3);
+        // Of the rest of a connection nothing is lost.
+        let second: Vec<usize> = (0..400).map(|_| begin(Duration::from_micros(2500))).collect();
+        assert!(second.iter().all(|&begun| begun == 2 || begun == 3));
+        assert!((999..=1000).contains(&second.iter().sum::<usize>()));
+        // Connections that were not needed for a long time are not made up for.
+        assert_eq!(begin(Duration::from_secs(60)), 50);
+    }
 
     #[test]
     fn answers_are_told_apart() {

@@ -82,6 +82,7 @@ fn the_report_has_a_verdict_and_what_the_attacker_saw() {
     other.during.latency.p99_us = 141.0;
     let text = report::document(&siege(&[round.clone(), other]));
     for part in [
+        "Each attack begins at most so many connections a second as its section says.",
         "| 1.45 (1.41..1.49) | met |",
         "6 answered CONNACK 5",
         "8 lines logged by the broker",

@@ -49,6 +49,34 @@ pub(crate) fn choose(args: &Brokers) -> io::Result<Choice> {
     Ok(choice)
 }
 
+/// The observed hrotti alone, at this place or where it is by default.
+///
+/// # Errors
+///
+/// When it is not there.
+pub(crate) fn observed_hrotti(hrotti: Option<PathBuf>) -> io::Result<Broker> {
+    let only = vec![Kind::Hrotti.name().to_owned()];
+    let choice = choose(&Brokers { hrotti, only, ..Brokers::default() })?;
+    let hrotti = choice.brokers.first().map(Broker::observed);
+    hrotti.ok_or_else(|| io::Error::other("hrotti was not chosen"))
+}
+
+impl Choice {
+    /// Adds the first hrotti once more, observed, right behind it.
+    ///
+    /// # Errors
+    ///
+    /// When hrotti is not among the brokers.
+    pub(crate) fn add_observed(&mut self) -> io::Result<()> {
+        let first = self.brokers.iter().position(|broker| broker.kind == Kind::Hrotti);
+        let first =
+            first.ok_or_else(|| io::Error::other("--observed needs hrotti: add --only hrotti"))?;
+        let observed = self.brokers[first].observed();
+        self.brokers.insert(first + 1, observed);
+        Ok(())
+    }
+}
+
 /// Another hrotti for each number of workers, right behind the first.
 fn add_worker_variants(args: &Brokers, brokers: &mut Vec<Broker>) {
     let Some(first) = brokers.iter().position(|broker| broker.kind == Kind::Hrotti) else { return };
@@ -132,6 +160,17 @@ mod tests {
     fn variants_stand_behind_the_first() {
         let args = Brokers { hrotti_workers: vec![2, 4], floor: true, ..args() };
         assert_eq!(names(&args), ["hrotti", "hrotti-w2", "hrotti-w4", "null"]);
+    }
+
+    #[test]
+    fn the_observed_one_stands_behind_the_first() {
+        let mut choice = choose(&Brokers { hrotti_workers: vec![2], ..args() }).unwrap();
+        choice.add_observed().unwrap();
+        let names: Vec<_> = choice.brokers.iter().map(|broker| broker.name.as_str()).collect();
+        assert_eq!(names, ["hrotti", "hrotti-observed", "hrotti-w2"]);
+        assert!(choice.brokers[1].is_observed());
+        let mut null = choose(&Brokers { only: vec!["null".to_owned()], ..args() }).unwrap();
+        assert!(null.add_observed().unwrap_err().to_string().contains("needs hrotti"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use super::Kind;
+use super::{Kind, Variant};
 use crate::load::Setting;
 
 /// Where a broker listens that cannot choose its ports itself; `0` lets one choose that can.
@@ -58,9 +58,9 @@ impl Places {
 }
 
 /// The text of the configuration file; empty where there is none.
-pub(super) fn text(kind: Kind, setting: Setting, workers: Option<u32>, places: &Places) -> String {
+pub(super) fn text(kind: Kind, setting: Setting, variant: Variant, places: &Places) -> String {
     match kind {
-        Kind::Hrotti => hrotti(setting, workers, places),
+        Kind::Hrotti => hrotti(setting, variant, places),
         Kind::Mosquitto => mosquitto(setting, places),
         Kind::Rumqttd => rumqttd(&places.ports),
         Kind::Aedes => aedes(),
@@ -68,7 +68,7 @@ pub(super) fn text(kind: Kind, setting: Setting, workers: Option<u32>, places: &
     }
 }
 
-fn hrotti(setting: Setting, workers: Option<u32>, places: &Places) -> String {
+fn hrotti(setting: Setting, variant: Variant, places: &Places) -> String {
     let tls = json!({ "certificate": places.certificate, "key": places.key });
     let tcp = json!({ "url": "tcp://127.0.0.1:0" });
     let mqtts = json!({ "url": "mqtts://127.0.0.1:0", "tls": tls });
@@ -80,7 +80,16 @@ fn hrotti(setting: Setting, workers: Option<u32>, places: &Places) -> String {
         Setting::Passwords | Setting::Rules => json!({ "tcp": tcp }),
         Setting::Guarded => json!({ "tcp": tcp, "tls": mqtts }),
     };
-    let mut all = json!({ "maxQueueDepth": 100_000, "listeners": listeners });
+    // Peers publish nothing below `$SYS` either.
+    let interval = if variant.observed { 10 } else { 0 };
+    let mut all = json!({
+        "maxQueueDepth": 100_000,
+        "listeners": listeners,
+        "sysIntervalSecs": interval,
+    });
+    if variant.observed {
+        all["admin"] = json!({ "url": "http://127.0.0.1:0" });
+    }
     if setting.has_users() {
         all["access"] = json!({ "passwordFile": places.passwords });
     }
@@ -90,7 +99,7 @@ fn hrotti(setting: Setting, workers: Option<u32>, places: &Places) -> String {
     if setting == Setting::Guarded {
         all["access"]["bansFile"] = places.bans.as_str().into();
     }
-    if let Some(workers) = workers {
+    if let Some(workers) = variant.workers {
         all["workers"] = workers.into();
     }
     format!("{all:#}\n")
@@ -187,23 +196,43 @@ mod tests {
         )
     }
 
-    fn parsed(kind: Kind, workers: Option<u32>) -> serde_json::Value {
-        serde_json::from_str(&text(kind, Setting::Open, workers, &places())).unwrap()
+    fn plain() -> Variant {
+        Variant::default()
+    }
+
+    fn parsed(kind: Kind, variant: Variant) -> serde_json::Value {
+        serde_json::from_str(&text(kind, Setting::Open, variant, &places())).unwrap()
+    }
+
+    #[test]
+    fn an_observed_hrotti_differs_by_observation_alone() {
+        let (json, observed) = (plain(), Variant { observed: true, ..plain() });
+        let (mut json, mut observed) = (parsed(Kind::Hrotti, json), parsed(Kind::Hrotti, observed));
+        assert_eq!((&json["sysIntervalSecs"], &json["admin"]), (&json!(0), &json!(null)));
+        assert_eq!(observed["sysIntervalSecs"], 10);
+        assert_eq!(observed["admin"], json!({ "url": "http://127.0.0.1:0" }));
+        for json in [&mut json, &mut observed] {
+            for key in ["sysIntervalSecs", "admin"] {
+                json.as_object_mut().unwrap().remove(key);
+            }
+        }
+        assert_eq!(json, observed);
     }
 
     #[test]
     fn hrotti_has_two_listeners_and_a_deep_queue() {
-        let json = parsed(Kind::Hrotti, None);
+        let json = parsed(Kind::Hrotti, plain());
         assert_eq!(json["maxQueueDepth"], 100_000);
         assert_eq!(json["listeners"]["tcp"]["url"], "tcp://127.0.0.1:0");
         assert_eq!(json["listeners"]["ws"]["url"], "ws://127.0.0.1:0");
         assert!(json.get("workers").is_none(), "the default is measured unless asked otherwise");
-        assert_eq!(parsed(Kind::Hrotti, Some(2))["workers"], 2);
+        let two = Variant { workers: Some(2), ..plain() };
+        assert_eq!(parsed(Kind::Hrotti, two)["workers"], 2);
     }
 
     #[test]
     fn mosquitto_is_quiet_and_without_limits() {
-        let text = text(Kind::Mosquitto, Setting::Open, None, &places());
+        let text = text(Kind::Mosquitto, Setting::Open, plain(), &places());
         let lines: Vec<_> = text.lines().collect();
         for line in [
             "allow_anonymous true",
@@ -225,7 +254,7 @@ mod tests {
 
     #[test]
     fn rumqttd_has_a_listener_of_each_sort_and_no_console() {
-        let text = text(Kind::Rumqttd, Setting::Open, None, &places());
+        let text = text(Kind::Rumqttd, Setting::Open, plain(), &places());
         for part in [
             "[v4.1]\nname = \"v4\"\nlisten = \"127.0.0.1:47\"\n",
             "[ws.1]\nname = \"ws\"\nlisten = \"127.0.0.1:48\"\n",
@@ -239,7 +268,7 @@ mod tests {
 
     #[test]
     fn aedes_lets_its_queues_grow() {
-        let json = parsed(Kind::Aedes, None);
+        let json = parsed(Kind::Aedes, plain());
         assert_eq!(json["tcp"], "127.0.0.1:0");
         assert_eq!(json["ws"], "127.0.0.1:0");
         assert_eq!(json["aedes"]["maxInflightInbound"], 0);
@@ -247,10 +276,11 @@ mod tests {
 
     #[test]
     fn no_configuration_names_another_host() {
+        let every = Variant { workers: Some(2), observed: true };
         for (kind, setting) in
             Kind::ALL.into_iter().flat_map(|kind| Setting::ALL.map(|setting| (kind, setting)))
         {
-            let text = text(kind, setting, Some(2), &Places::placeholders());
+            let text = text(kind, setting, every, &Places::placeholders());
             assert!(!text.contains("0.0.0.0") && !text.contains("localhost"), "{text}");
         }
     }
@@ -299,11 +329,11 @@ mod tests {
                 json!({ "passwordFile": "p", "bansFile": "b" }),
             ),
         ] {
-            let ours = text(Kind::Hrotti, setting, None, &places());
+            let ours = text(Kind::Hrotti, setting, plain(), &places());
             let ours: serde_json::Value = serde_json::from_str(&ours).unwrap();
             assert_eq!(ours["listeners"], urls, "{setting:?}");
             assert_eq!(ours.get("access").cloned().unwrap_or_default(), access, "{setting:?}");
-            let theirs = text(Kind::Mosquitto, setting, None, &places());
+            let theirs = text(Kind::Mosquitto, setting, plain(), &places());
             assert!(theirs.ends_with(lines), "{setting:?}: {theirs}");
             let anonymous = format!("allow_anonymous {}\n", !setting.has_users());
             assert!(theirs.starts_with(&anonymous), "{setting:?}: {theirs}");

@@ -141,7 +141,11 @@ fn run(target: &Target, spec: &IdleSpec) -> io::Result<Outcome> {
 ///
 /// At setup time only, and where a client would mostly wait, each of those that connect at once has
 /// a thread: a link connects blocking.
-fn open_all(target: &Target, count: u64, at_once: u64) -> (Vec<Link>, Option<io::Error>) {
+pub(crate) fn open_all(
+    target: &Target,
+    count: u64,
+    at_once: u64,
+) -> (Vec<Link>, Option<io::Error>) {
     let deadline = Instant::now() + OPENING_MAX;
     let (next, done) = (AtomicU64::new(0), Mutex::new((Vec::new(), None)));
     let locked = || done.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,7 +176,7 @@ fn open_all(target: &Target, count: u64, at_once: u64) -> (Vec<Link>, Option<io:
 }
 
 /// Waits until the broker has used no CPU worth the name for a tenth of a second, at most two.
-pub(super) fn rest(target: &Target) -> io::Result<Mark> {
+pub(crate) fn rest(target: &Target) -> io::Result<Mark> {
     let deadline = Instant::now() + Duration::from_secs(2);
     let mut last = Mark::take(target)?;
     loop {

@@ -442,3 +442,25 @@ proptest! {
         prop_assert!(queue.pop(|_| 0).is_none() && queue.len() == 0);
     }
 }
+
+#[test]
+fn what_a_job_keeps_is_for_the_next_one_and_is_given_back_when_none_comes() {
+    struct Memory(Sender<()>);
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    let (gives, given_back) = mpsc::channel();
+    let memory = Memory(gives);
+    let pool = HashingPool::keeping_memory(1, 9, Duration::from_secs(3_600));
+    block_on(pool.submit(None, move || kept_memory::keep(memory))).unwrap();
+    let kept = block_on(pool.submit(None, kept_memory::take::<Memory>)).unwrap().unwrap();
+    assert!(given_back.try_recv().is_err());
+
+    let pool = HashingPool::keeping_memory(1, 9, Duration::from_millis(1));
+    block_on(pool.submit(None, move || kept_memory::keep(kept))).unwrap();
+    given_back.recv_timeout(LONG).unwrap();
+    assert_eq!(block_on(pool.submit(None, kept_memory::is_kept)), Ok(false));
+    assert_eq!(pool.counters().threads, 1, "the thread stays");
+}

@@ -189,3 +189,36 @@ proptest! {
         prop_assert_eq!(PasswordHash::parse(&hash.encoded()), Ok(hash));
     }
 }
+
+#[test]
+fn a_hashing_thread_uses_its_memory_again_and_leaves_nothing_in_it() {
+    let cheap = |memory_kib| HashMethod::Argon2id { memory_kib, passes: 1, lanes: 1 };
+    let hash = PasswordHash::new(b"secret", cheap(64)).unwrap();
+    assert!(!kept_memory::is_kept(), "this thread is none of the pool");
+    kept_memory::begin();
+    assert!(hash.verify(b"secret"));
+    let blocks = kept_memory::take::<Vec<argon2::Block>>().unwrap();
+    let is_wiped = |blocks: &[argon2::Block]| {
+        blocks.iter().all(|block| block.as_ref().iter().all(|&word| word == 0))
+    };
+    assert!(is_wiped(&blocks) && blocks.len() == 64);
+    let place = blocks.as_ptr();
+    kept_memory::keep(blocks);
+    // A smaller one, another password and the same again.
+    assert!(PasswordHash::new(b"other", cheap(32)).unwrap().verify(b"other"));
+    assert!(hash.verify(b"secret") && !hash.verify(b"guess"));
+    let blocks = kept_memory::take::<Vec<argon2::Block>>().unwrap();
+    assert!(blocks.as_ptr() == place && is_wiped(&blocks));
+    kept_memory::keep(blocks);
+    // A larger one has its own memory.
+    assert!(PasswordHash::new(b"other", cheap(128)).unwrap().verify(b"other"));
+    assert_eq!(kept_memory::take::<Vec<argon2::Block>>().unwrap().len(), 128);
+}
+
+#[test]
+fn no_more_memory_is_kept_than_mosquittos_hashes_need() {
+    kept_memory::begin();
+    let large = HashMethod::Argon2id { memory_kib: 66_000, passes: 1, lanes: 1 };
+    PasswordHash::new(b"secret", large).unwrap();
+    assert!(!kept_memory::is_kept());
+}

@@ -50,11 +50,14 @@ impl Dispatch {
     /// Its network or its version of MQTT is not served any more, or its topics have another mount point.
     pub(crate) fn obey_rules_of_listener(&mut self) -> Result<(), End> {
         let mailbox = &self.link.mailbox;
-        if mailbox.ordered() != Some(Order::ListenerRules) {
-            return Ok(());
-        }
+        let order = match mailbox.ordered() {
+            Some(order @ Order::ListenerRules) => order,
+            // Too late to lose its place. The order may have replaced the one to look at the rules.
+            Some(order @ Order::Displaced) if self.session.is_some() => order,
+            _ => return Ok(()),
+        };
         // Before the look: rules that change meanwhile give the order again.
-        mailbox.carried_out(Order::ListenerRules);
+        mailbox.carried_out(order);
         let Some(before) = self.peer.accepted_by() else { return Ok(()) };
         let Some(listener) = before.latest().cloned() else { return Ok(()) };
         let (old, new) = (&before.rules, &listener.rules);

@@ -29,6 +29,8 @@ mod traffic;
 struct Nobody;
 
 impl Admission for Nobody {
+    fn peers_turn(&mut self, _: Timestamp, _: &Arc<Mailbox>) {}
+    fn brokers_turn(&mut self) {}
     fn connected(&mut self) {}
 }
 
@@ -506,4 +508,19 @@ fn a_slowed_connection_is_woken_when_it_may_go_on() {
     assert_eq!(offered(&bench), 1);
     let at = served.driver.dispatch.link.mailbox.deadline();
     assert_eq!(at.0, bench.engine.now().0 + 1_000);
+}
+
+#[test]
+fn a_client_that_was_accepted_in_time_keeps_its_place_and_looks_at_the_rules() {
+    let bench = default_bench();
+    let mut client = bench.connect("c");
+    let mailbox = client.driver.dispatch.link.mailbox.clone();
+    mailbox.order(Order::ListenerRules);
+    mailbox.order(Order::Displaced);
+    assert_eq!(client.exchange(b"\xc0\0"), b"\xd0\0");
+    assert_eq!(mailbox.ordered(), None, "the next order is not hidden");
+
+    let mut silent = bench.dial(1_024);
+    silent.driver.dispatch.link.mailbox.order(Order::Displaced);
+    assert!(silent.turn(), "it ends");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::http::Response;
 use ureq::{Agent, Body};
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 /// A server answers within this time, or the command fails. Event streams are exempt.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,14 +19,23 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(url: &str, token: Option<String>) -> Server {
+    /// # Errors
+    /// The URL is none that this can ask: the text names it and the remedy.
+    pub(super) fn new(url: &str, token: Option<String>) -> Result<Server, String> {
+        let read = Url::parse(url).ok().filter(|read| read.scheme() == "http" && read.has_host());
+        if read.is_none_or(|read| read.query().is_some() || read.fragment().is_some()) {
+            return Err(format!(
+                "--url: {url:?} cannot be asked; write http://HOST:PORT. A listener with https:// or unix:// is asked \
+                 with curl, or by a tunnel that ends at its machine"
+            ));
+        }
         let agent = Agent::config_builder().http_status_as_error(false).max_redirects(0);
         let agent = agent.timeout_connect(Some(TIMEOUT)).timeout_recv_response(Some(TIMEOUT));
-        Server {
+        Ok(Server {
             agent: agent.build().into(),
             base: url.trim_end_matches('/').to_owned(),
             token: token.map(|token| format!("Bearer {token}")),
-        }
+        })
     }
 
     /// What is under the API, with a query.
@@ -71,6 +80,7 @@ impl Server {
         let url = format!("{}/api/v1/{path}{}", self.base, queried(query));
         let response = self.accepted(self.call_get(&url)?)?;
         let ended = |why: &str| format!("{}: the stream has ended{why}", self.base);
+        end_with_the_reader();
         let mut kind = String::new();
         for read in BufReader::new(response.into_body().into_reader()).lines() {
             let read = read.map_err(|error| ended(&format!(": {error}")))?;
@@ -144,6 +154,25 @@ impl Server {
             .map_err(|error| format!("{}: this is no admin listener of hrotti: {error}", self.base))
     }
 }
+
+/// Ends the program when the reader of its standard output goes (`| head`), although no event comes that could not be
+/// written.
+#[cfg(unix)]
+fn end_with_the_reader() {
+    use rustix::event::{PollFd, PollFlags, poll};
+    // Without the thread, the next event ends the program.
+    let _ = std::thread::Builder::new().name("reader".to_owned()).spawn(|| {
+        let out = io::stdout();
+        let mut watched = [PollFd::new(&out, PollFlags::empty())];
+        let gone = PollFlags::ERR | PollFlags::HUP;
+        if poll(&mut watched, None).is_ok() && watched[0].revents().intersects(gone) {
+            std::process::exit(0);
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn end_with_the_reader() {}
 
 fn queried(query: &[(&str, String)]) -> String {
     if query.is_empty() {

@@ -7,18 +7,32 @@ use serde_json::Value;
 /// A table without lines: a header, and columns as wide as they need.
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header.to_vec());
+    table.load_style(NOTHING);
+    if !header.is_empty() {
+        table.set_header(header.to_vec());
+    }
     for row in rows {
         table.add_row(row);
     }
     table.trim_fmt()
 }
 
+/// A text with its control characters escaped. Quotation marks stay: texts of the server have them.
+fn escaped(text: &str) -> String {
+    let of = |part: &str| part.escape_debug().to_string();
+    text.split_inclusive(['"', '\'']).fold(String::new(), |shown, part| {
+        match part.strip_suffix(['"', '\'']) {
+            Some(before) => shown + &of(before) + &part[before.len()..],
+            None => shown + &of(part),
+        }
+    })
+}
+
 /// A value in a cell.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.escape_debug().to_string(),
+        Value::String(text) => escaped(text),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         other => other.to_string(),
@@ -184,7 +198,7 @@ pub(super) fn tailed(kind: &str, data: &Value) -> String {
         );
     }
     let payload = match data["payload"].as_str() {
-        Some(text) => text.escape_debug().to_string(),
+        Some(text) => escaped(text),
         None => format!("base64 {}", cell(&data["payloadBase64"])),
     };
     let retained = if data["retain"] == true { " retained" } else { "" };

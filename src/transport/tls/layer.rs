@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use futures_io::{AsyncRead, AsyncWrite};
 use rustls::HandshakeKind;
 use rustls::pki_types::UnixTime;
+use rustls::server::UnbufferedServerConnection;
 
 use super::material::{Server, TlsErrors, TlsMaterial};
 use super::stream::TlsStream;
@@ -109,7 +110,7 @@ impl<T: Transport> Transport for TlsTransport<T> {
         Ok(Incoming::with_handshake(peer.clone(), async move {
             let mut stream = handshake.await?;
             let peer = stream.peer.take().map_or(peer, |learned| *learned);
-            shake_hands(stream, peer, &server).await
+            shake_hands(stream, peer, server).await
         }))
     }
 
@@ -192,17 +193,14 @@ impl Server {
     }
 
     /// The names in the certificate of a peer that has finished its handshake, if it has shown one.
-    fn names<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: &TlsStream<S>,
-    ) -> io::Result<Option<CertificateNames>> {
-        let chain = stream.tls().peer_certificates().unwrap_or_default();
+    fn names(&self, tls: &UnbufferedServerConnection) -> io::Result<Option<CertificateNames>> {
+        let chain = tls.peer_certificates().unwrap_or_default();
         let (Some(verifier), Some((leaf, intermediates))) = (&self.verifier, chain.split_first())
         else {
             return Ok(None);
         };
         // A resumed Session of TLS has not shown it again: it may have expired, or its revocation list may have.
-        if stream.tls().handshake_kind() == Some(HandshakeKind::Resumed) {
+        if tls.handshake_kind() == Some(HandshakeKind::Resumed) {
             let verified = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
             verified.map_err(|error| errors::of_handshake(&error))?;
         }
@@ -214,12 +212,17 @@ impl Server {
 async fn shake_hands(
     stream: ByteStream,
     peer: PeerInfo,
-    server: &Server,
+    server: Arc<Server>,
 ) -> io::Result<ByteStream> {
-    let mut stream = TlsStream::new(stream, server.config.clone())?;
-    let shaken = poll_fn(|cx| stream.poll_handshake(cx)).await;
+    let stream = TlsStream::new(stream, server.config.clone())?;
+    let (mut stream, shaken) = stream.shake_hands().await;
     let named = match shaken {
-        Ok(()) => server.names(&stream),
+        Ok(()) if stream.tls().peer_certificates().is_none() => Ok(None),
+        Ok(()) => {
+            let names;
+            (stream, names) = stream.compute(move |apart| server.names(apart.tls())).await;
+            names
+        }
         Err(error) => Err(error),
     };
     match named {

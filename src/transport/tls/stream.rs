@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 
 use super::errors;
+use crate::runtime;
 
 /// What one write encrypts at most, so that the bytes are bounded that a slow peer leaves unsent. A whole frame of a
 /// WebSocket fits in.
@@ -31,6 +33,10 @@ const READ_MIN: usize = 4 * 1024;
 /// Room for the header and the tag of a record, and the payload that needs a record of its own.
 const RECORD_OVERHEAD: usize = 64;
 const RECORD_PAYLOAD: usize = 16 * 1024;
+
+/// The header of a record, and the longest that may follow it in any version (RFC 5246, section 6.2.3).
+const RECORD_HEADER: usize = 5;
+const RECORD_MAX: usize = RECORD_PAYLOAD + 2048;
 
 /// Reads in a row that may bring no payload before other tasks get their turn.
 const EMPTY_READS_MAX: usize = 16;
@@ -151,6 +157,13 @@ fn process(
     }
 }
 
+/// Whether a record is whole, or announces a length that no record has.
+fn begins_with_a_record(bytes: &[u8]) -> bool {
+    let Some(&[_, _, _, high, low]) = bytes.first_chunk() else { return false };
+    let payload = usize::from(u16::from_be_bytes([high, low]));
+    payload > RECORD_MAX || bytes.len() >= RECORD_HEADER + payload
+}
+
 /// The alert that tells the peer why the connection fails.
 fn append_alert(tls: &mut UnbufferedServerConnection, rest: &mut [u8], out: &mut Vec<u8>) {
     let status = tls.process_tls_records(rest);
@@ -186,7 +199,7 @@ fn append(
     false
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
+impl<S> TlsStream<S> {
     /// A connection before its handshake.
     pub(super) fn new(io: S, config: Arc<ServerConfig>) -> io::Result<TlsStream<S>> {
         Ok(TlsStream {
@@ -213,15 +226,91 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         &mut self.io
     }
 
+    /// The same connection on another stream, and the stream that it was on.
+    fn on<T>(self, io: T) -> (TlsStream<T>, S) {
+        let TlsStream { io: before, tls, incoming, plain, plain_read, out, out_sent, .. } = self;
+        let TlsStream { failed, ended, closing, .. } = self;
+        let moved = TlsStream {
+            io,
+            tls,
+            incoming,
+            plain,
+            plain_read,
+            out,
+            out_sent,
+            failed,
+            ended,
+            closing,
+        };
+        (moved, before)
+    }
+
+    /// Carries out `work` on the connection without its stream, on a thread for computations where there are any.
+    pub(super) async fn compute<R: Send + 'static>(
+        self,
+        work: impl FnOnce(&mut TlsStream<()>) -> R + Send + 'static,
+    ) -> (TlsStream<S>, R) {
+        let (mut apart, io) = self.on(());
+        let (apart, result) = runtime::compute(move || {
+            let result = work(&mut apart);
+            (apart, result)
+        })
+        .await;
+        (apart.on(io).0, result)
+    }
+
+    fn decrypt(&mut self, cipher: &mut [u8], buf: &mut [u8]) -> usize {
+        let mut filled = 0;
+        let plain = &mut self.plain;
+        let processed = process(&mut self.tls, cipher, &mut self.out, &Then::Nothing, |payload| {
+            let fits = payload.len().min(buf.len() - filled);
+            buf[filled..filled + fits].copy_from_slice(&payload[..fits]);
+            filled += fits;
+            plain.extend_from_slice(&payload[fits..]);
+        });
+        let rest = cipher.get(processed.used..).unwrap_or_default();
+        if rest.is_empty() {
+            self.incoming = Vec::new();
+        } else {
+            self.incoming.clear();
+            self.incoming.extend_from_slice(rest);
+        }
+        self.ended |= processed.ended;
+        self.failed = processed.failed.map(Box::new);
+        filled
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// Carries out the handshake. An error leaves the alert for the peer in `out`.
-    pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) async fn shake_hands(self) -> (TlsStream<S>, io::Result<()>) {
+        let mut stream = self;
+        loop {
+            match poll_fn(|cx| stream.poll_flight(cx)).await {
+                Ok(false) => return (stream, Ok(())),
+                Err(error) => return (stream, Err(error)),
+                Ok(true) => {
+                    // What came is processed in one step: the expensive part of the handshake.
+                    let step = |apart: &mut TlsStream<()>| {
+                        let mut cipher = std::mem::take(&mut apart.incoming);
+                        apart.decrypt(&mut cipher, &mut []);
+                    };
+                    (stream, ()) = stream.compute(step).await;
+                }
+            }
+        }
+    }
+
+    /// Sends what is to be sent, and reads on in the handshake. Ready with `true` when a whole record came, with
+    /// `false` when the handshake has ended.
+    fn poll_flight(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             ready!(self.poll_out(cx))?;
             if let Some(failed) = &self.failed {
                 return Poll::Ready(Err(errors::of_handshake(failed)));
             }
             if !self.tls.is_handshaking() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(false));
             }
             if self.ended {
                 return Poll::Ready(Err(io::Error::new(
@@ -229,17 +318,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                     "the peer ended the stream in the TLS handshake",
                 )));
             }
-            ready!(self.poll_records(cx, &mut []))?;
+            let n = ready!(self.poll_incoming(cx))?;
+            if n > 0 && begins_with_a_record(&self.incoming) {
+                return Poll::Ready(Ok(true));
+            }
         }
     }
 
+    /// Reads once and keeps what came, for the handshake.
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut cipher = CIPHER.take();
+        if cipher.len() < READ_MIN {
+            cipher.resize(READ_MIN, 0);
+        }
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut cipher[..READ_MIN]);
+        let done = read.map(|read| {
+            let came = cipher.get(..read?).unwrap_or_default();
+            self.check_first(came)?;
+            self.incoming.extend_from_slice(came);
+            // Without close_notify, as many Clients end: MQTT itself says where its packets end.
+            self.ended |= came.is_empty();
+            Ok(came.len())
+        });
+        CIPHER.set(cipher);
+        done
+    }
+
     /// Whether the bytes that came begin no TLS.
-    fn check_first(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn check_first(&self, bytes: &[u8]) -> io::Result<()> {
         let begins = self.incoming.is_empty() && self.tls.protocol_version().is_none();
         match bytes.first() {
-            Some(&first) if begins && self.tls.is_handshaking() && self.out_sent == 0 => {
-                errors::judge_first_byte(first)
-            }
+            Some(&first) if begins => errors::judge_first_byte(first),
             _ => Ok(()),
         }
     }
@@ -262,37 +371,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                 self.ended = true;
                 Poll::Ready(Ok(0))
             }
-            Poll::Ready(Ok(n)) => Poll::Ready(match self.check_first(&cipher[held..held + n]) {
-                Ok(()) => {
-                    cipher[..held].copy_from_slice(&self.incoming);
-                    Ok(self.decrypt(&mut cipher[..held + n], buf))
-                }
-                Err(error) => Err(error),
-            }),
+            Poll::Ready(Ok(n)) => {
+                cipher[..held].copy_from_slice(&self.incoming);
+                Poll::Ready(Ok(self.decrypt(&mut cipher[..held + n], buf)))
+            }
         };
         CIPHER.set(cipher);
         done
-    }
-
-    fn decrypt(&mut self, cipher: &mut [u8], buf: &mut [u8]) -> usize {
-        let mut filled = 0;
-        let plain = &mut self.plain;
-        let processed = process(&mut self.tls, cipher, &mut self.out, &Then::Nothing, |payload| {
-            let fits = payload.len().min(buf.len() - filled);
-            buf[filled..filled + fits].copy_from_slice(&payload[..fits]);
-            filled += fits;
-            plain.extend_from_slice(&payload[fits..]);
-        });
-        let rest = cipher.get(processed.used..).unwrap_or_default();
-        if rest.is_empty() {
-            self.incoming = Vec::new();
-        } else {
-            self.incoming.clear();
-            self.incoming.extend_from_slice(rest);
-        }
-        self.ended |= processed.ended;
-        self.failed = processed.failed.map(Box::new);
-        filled
     }
 
     /// Sends what is left of earlier writes.

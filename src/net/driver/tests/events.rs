@@ -488,6 +488,27 @@ fn an_alarm_is_over_when_the_queue_is_short_or_the_session_has_ended() {
     }
 }
 
+/// A Session keeps its depth when the limit changes.
+#[test]
+fn a_queue_is_slow_by_the_depth_of_its_own_session() {
+    for depth in [1, 1_000] {
+        let bench = slow_consumers();
+        let mut events = bench.engine.receive_events();
+        sleeper(&bench, "lamp", 200).exchange(&[0xE0, 0]);
+        let limits = Limits { max_queue_depth: depth, slow_consumer_secs: 3, ..Limits::default() };
+        bench.engine.set_limits(limits);
+        let mut publisher = bench.dial(64 * 1024);
+        publisher.exchange(&patient("publisher"));
+        publish_qos_1(&mut publisher, 4);
+        bench.tick(5);
+        assert!(!Bench::told(&mut events).iter().any(is_slow), "{depth}: four of ten");
+        publish_qos_1(&mut publisher, 3);
+        bench.tick(5);
+        let slow = Happening::Slow { client_id: "lamp".into(), waiting: 7, depth: 10 };
+        assert!(Bench::told(&mut events).contains(&slow), "{depth}");
+    }
+}
+
 #[test]
 fn the_alarm_of_a_session_that_is_handed_over_is_over() {
     let bench = slow_consumers();
