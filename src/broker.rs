@@ -386,11 +386,10 @@ impl Broker {
         transport: T,
         rules: ListenerRules,
     ) -> Result<Arc<Listener>, ListenerError> {
-        if self.engine().is_stopping() {
-            return Err(ListenerError::Stopped);
-        }
-        if self.engine().standstill.is_closing() {
-            return Err(ListenerError::HandingOver);
+        match self.engine() {
+            engine if engine.is_stopping() => return Err(ListenerError::Stopped),
+            engine if engine.standstill.is_closing() => return Err(ListenerError::HandingOver),
+            _ => {}
         }
         let endpoints = transport.local_endpoints();
         let added = self.listening().add(self.engine(), name, transport, rules);

@@ -96,6 +96,7 @@ const PARTS: &[(&str, &[&str])] = &[
             "closing",
             "driver",
             "newcomers",
+            "pause",
             "tls_files",
             "bound",
             "listener",
