@@ -96,7 +96,6 @@ const PARTS: &[(&str, &[&str])] = &[
             "closing",
             "driver",
             "newcomers",
-            "pause",
             "tls_files",
             "bound",
             "listener",
