@@ -127,8 +127,8 @@ pub(crate) struct Attack {
     #[structopt(long = "attack", number_of_values = 1)]
     pub(crate) attacks: Vec<String>,
     /// At most this many connections of the attacker at once. Each attack begins at most 1000 connections a second,
-    /// so that figures tell of the broker and not of the attacker's own work; half-open begins its first 10000 as fast
-    /// as the machine can, and holds to the rate when the broker closes them
+    /// so that figures tell of the broker and not of the attacker's own work; half-open begins its first 10000 at 2000 a
+    /// second, and holds to the rate when the broker closes them
     #[structopt(long)]
     pub(crate) connections: Option<usize>,
     /// Writes the tables to this file as Markdown; they go to stdout in any case

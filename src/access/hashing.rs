@@ -21,6 +21,7 @@ use self::standing::{Asker, Standings};
 use super::kept_memory;
 use crate::counters::count_one;
 use crate::limits::Limits;
+use crate::runtime;
 use crate::sync::lock;
 
 /// How long a thread without a job keeps the memory of its last one.
@@ -339,6 +340,7 @@ impl Shared {
     }
 
     fn serve(&self) {
+        runtime::give_way();
         kept_memory::begin();
         while let Some(job) = self.next() {
             job.run(self);

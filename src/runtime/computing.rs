@@ -128,6 +128,7 @@ impl Shared {
 
     /// What one thread does.
     fn work(&self) {
+        super::give_way();
         let mut state = self.lock();
         loop {
             if let Some(runnable) = state.waiting.pop_front() {

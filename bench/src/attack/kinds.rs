@@ -18,8 +18,8 @@ pub(super) struct Attack {
     pub(super) at_once: usize,
     /// Connections begun a second, at most.
     pub(super) per_sec: f64,
-    /// The first `at_once` connections are begun as fast as the machine can, and `per_sec` holds for those after them.
-    pub(super) fills_first: bool,
+    /// The same for the first `at_once` connections; `per_sec` holds for those after them.
+    pub(super) first_per_sec: f64,
     pub(super) sends: Sends,
     /// The attacker closes a connection that was answered.
     pub(super) leaves: bool,
@@ -50,11 +50,12 @@ pub(super) fn all() -> Vec<Attack> {
         over: Transport::Tls,
         at_once: 0,
         per_sec: 0.0,
-        fills_first: false,
+        first_per_sec: 0.0,
         sends: Sends::Hello,
         leaves: false,
     };
-    let knock = Attack { at_once: 64, per_sec: 1000.0, leaves: true, ..none };
+    let knock =
+        Attack { at_once: 64, per_sec: 1000.0, first_per_sec: 1000.0, leaves: true, ..none };
     vec![
         none.clone(),
         Attack {
@@ -62,6 +63,7 @@ pub(super) fn all() -> Vec<Attack> {
             does: "sends a whole ClientHello to the TLS port and never another byte",
             at_once: 1000,
             per_sec: 1000.0,
+            first_per_sec: 1000.0,
             ..none
         },
         Attack {
@@ -69,7 +71,7 @@ pub(super) fn all() -> Vec<Attack> {
             does: "sends half a ClientHello to the TLS port and never another byte",
             at_once: 10_000,
             per_sec: 1000.0,
-            fills_first: true,
+            first_per_sec: 2000.0,
             sends: Sends::HalfAHello,
             ..none
         },
@@ -107,10 +109,10 @@ impl Attack {
     pub(super) fn about(&self) -> String {
         match self.at_once {
             0 => self.does.to_owned(),
-            at_once if self.fills_first => format!(
-                "each of {at_once} connections at once, the first ones begun as fast as the machine can, \
+            at_once if self.first_per_sec > self.per_sec => format!(
+                "each of {at_once} connections at once, the first ones begun at {} a second, \
                  then at most {} new ones a second, {}",
-                self.per_sec, self.does
+                self.first_per_sec, self.per_sec, self.does
             ),
             at_once => format!(
                 "each of {at_once} connections at once, at most {} new ones a second, {}",
@@ -191,7 +193,7 @@ mod tests {
             );
         }
         let half_open = all().into_iter().find(|attack| attack.name == "half-open").unwrap();
-        assert_eq!((half_open.at_once, half_open.fills_first), (10_000, true));
+        assert_eq!((half_open.at_once, half_open.first_per_sec), (10_000, 2000.0));
     }
 
     #[test]

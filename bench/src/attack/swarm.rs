@@ -45,33 +45,31 @@ struct Intruder {
 /// When a connection may be begun.
 struct Pace {
     per_sec: f64,
-    /// Connections that need not wait.
-    unpaced: usize,
+    first_per_sec: f64,
+    /// Connections that are left of the first ones.
+    first: usize,
     /// Connections that are due, and a part of the next one.
     due: f64,
 }
 
 impl Pace {
     fn of(attack: &Attack) -> Self {
-        let unpaced = if attack.fills_first { attack.at_once } else { 0 };
-        Self { per_sec: attack.per_sec, unpaced, due: 0.0 }
+        let Attack { per_sec, first_per_sec, at_once: first, .. } = *attack;
+        Self { per_sec, first_per_sec, first, due: 0.0 }
     }
 
     fn pass(&mut self, time: Duration) {
-        let most = (self.per_sec * ARREARS).max(1.0);
-        self.due = (self.due + self.per_sec * time.as_secs_f64()).min(most);
+        let rate = if self.first > 0 { self.first_per_sec } else { self.per_sec };
+        self.due = (self.due + rate * time.as_secs_f64()).min((rate * ARREARS).max(1.0));
     }
 
     fn is_due(&self) -> bool {
-        self.unpaced > 0 || self.due >= 1.0
+        self.due >= 1.0
     }
 
     fn begun(&mut self) {
-        if self.unpaced > 0 {
-            self.unpaced -= 1;
-        } else {
-            self.due -= 1.0;
-        }
+        self.first = self.first.saturating_sub(1);
+        self.due -= 1.0;
     }
 }
 
@@ -213,7 +211,7 @@ mod tests {
     fn connections_beyond_the_first_ones_come_at_the_rate() {
         let all = super::super::kinds::all();
         let half_open = all.iter().find(|attack| attack.name == "half-open").unwrap();
-        let mut pace = Pace::of(&Attack { at_once: 3, ..half_open.clone() });
+        let mut pace = Pace::of(&Attack { at_once: 4, ..half_open.clone() });
         let mut begin = |time| {
             pace.pass(time);
             let mut begun = 0;
@@ -223,7 +221,9 @@ mod tests {
             }
             begun
         };
-        assert_eq!(begin(Duration::ZERO), 3);
+        // The first ones at 2000 a second.
+        assert_eq!(begin(Duration::from_millis(1)), 2);
+        assert_eq!(begin(Duration::from_millis(1)), 2);
         // Of the rest of a connection nothing is lost.
         let second: Vec<usize> = (0..400).map(|_| begin(Duration::from_micros(2500))).collect();
         assert!(second.iter().all(|&begun| begun == 2 || begun == 3));
