@@ -15,4 +15,4 @@ program=$target/release/hrotti
 "$program" completions bash >"$made/hrotti.bash"
 "$program" completions zsh >"$made/_hrotti"
 "$program" completions fish >"$made/hrotti.fish"
-cargo deb --no-build --locked
+cargo deb --no-build --locked --strip
