@@ -106,9 +106,9 @@ for one in "${ports[@]}"; do
 done
 
 # seen CLIENT_ID: the address at which the broker saw the Client.
-seen() { sed -nE "s/.* ([0-9.]+):[0-9]+ is \"$1\", MQTT.*/\1/p" hrotti.log; }
+seen() { sed -nE "s/.*client \"$1\" connected from ([0-9.]+):[0-9]+ on .*/\1/p" hrotti.log; }
 # The log of a connection may be written after its Client has ended.
-check_seen() { waits_for 10 grep -q " is \"$2\", MQTT" hrotti.log; check "$1" "$3" "$(seen "$2")"; }
+check_seen() { waits_for 10 grep -q "client \"$2\" connected from" hrotti.log; check "$1" "$3" "$(seen "$2")"; }
 
 for name in v1 v2 tls-v1 tls-v2 ended; do
     tls=()
