@@ -34,10 +34,11 @@ check 'promtool finds nothing to complain of' '' "$(promtool check metrics < "$w
 check 'OpenMetrics end with their mark' '# EOF' \
     "$(curl -s -H "$bearer" -H 'Accept: application/openmetrics-text' "$url/metrics" | tail -1)"
 
-# Streams of events have no end, which schemathesis would wait for.
+# Streams of events have no end, which schemathesis would wait for. Without a listener, which it would stop, /readyz answers
+# 503, as it should.
 timeout 800 "$work/venv/bin/st" run "$url/api/v1/openapi.json" -H "$bearer" \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
-    --exclude-path-regex '/api/v1/(live|events|tail)$' --max-examples 25 --seed 1 --suppress-health-check all \
+    --exclude-path-regex '/api/v1/(live|events|tail|listeners/[^/]*/stop)$' --max-examples 25 --seed 1 --suppress-health-check all \
     --generation-database none --request-timeout 20 --warnings off --no-color > "$work/schemathesis.log" 2>&1
 came=$?
 check "schemathesis, $(grep -oE '[0-9]+ generated, [0-9]+ passed' "$work/schemathesis.log")" 0 $came
