@@ -5,13 +5,13 @@ use std::io;
 
 use crate::listener_config::ListenerConfigError;
 
-/// Why [`BrokerBuilder::try_build`] failed.
+/// Why [`BrokerBuilder::try_build`](crate::BrokerBuilder::try_build) failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The event loops cannot be started.
     EventLoops {
-        /// The number of event loops that [`BrokerBuilder::event_loops`] set.
+        /// The number of event loops that [`BrokerBuilder::event_loops`](crate::BrokerBuilder::event_loops) set.
         threads: usize,
         /// The error of the operating system: it refuses a thread or a file descriptor, or it is not Linux.
         source: io::Error,
