@@ -81,7 +81,7 @@ mod stream;
 mod table;
 mod wire;
 
-pub use operator::{ConfiguredListener, Operation, Operator, OperatorError, Setting};
+pub use operator::{ConfiguredListener, Operation, Operator, OperatorError};
 
 use desk::Desk;
 use guard::Guard;

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::access::Bans;
+use crate::config::Setting;
 
 /// The answer to a question that may take time.
 pub type Operation<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,7 +22,8 @@ pub type Operation<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// use std::sync::Arc;
 ///
 /// use hrotti::access::Bans;
-/// use hrotti::admin::{Operation, Operator, OperatorError, Setting};
+/// use hrotti::admin::{Operation, Operator, OperatorError};
+/// use hrotti::config::Setting;
 ///
 /// /// Has a list of bans, and a configuration that never changes.
 /// #[derive(Debug)]
@@ -98,25 +100,6 @@ pub trait Operator: Send + Sync + 'static {
     /// [`OperatorError::Refused`]: the list cannot be written. The change stays in force until the program ends.
     fn keep_bans(&self) -> Operation<'_, Result<(), OperatorError>> {
         Box::pin(async { Ok(()) })
-    }
-}
-
-/// A setting of the configuration in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Setting {
-    /// Its key, such as `limits.sessionsMax`.
-    pub key: String,
-    /// Its value with the unit.
-    pub value: String,
-    /// Whether the value is the default.
-    pub is_default: bool,
-}
-
-impl Setting {
-    /// A setting with its value.
-    pub fn new(key: &str, value: &str, is_default: bool) -> Setting {
-        Setting { key: key.to_owned(), value: value.to_owned(), is_default }
     }
 }
 

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Problem};
 use super::desk::Desk;
 use super::input;
-use super::operator::{OperatorError, Setting};
+use super::operator::OperatorError;
 use super::route::Asked;
 use crate::access::{Ban, BanTarget, Bans};
 use crate::calendar;
+use crate::config::Setting;
 use crate::network::Network;
 
 /// The longest ban: 100 years of 365 days.
@@ -37,7 +38,7 @@ impl From<OperatorError> for Problem {
 #[allow(clippy::unused_async, reason = "all routes are answered in one way")]
 pub(super) async fn settings(asked: Asked) -> Result<Answer, Problem> {
     let settings = asked.desk.operator()?.settings();
-    let shown = |Setting { key, value, is_default }: &Setting| json!({ "key": key, "value": value, "default": is_default });
+    let shown = |Setting { key, value, default }: &Setting| json!({ "key": key, "value": value, "default": default });
     Ok(Answer::json(&json!({ "settings": settings.iter().map(shown).collect::<Vec<_>>() })))
 }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::{Server, ServerErrors};
 use crate::access::Bans;
-use crate::admin::{ConfiguredListener, Operation, Operator, OperatorError, Setting};
+use crate::admin::{ConfiguredListener, Operation, Operator, OperatorError};
 use crate::config::Change;
+use crate::config::Setting;
 use crate::runtime;
 
 /// ```
@@ -33,8 +34,7 @@ use crate::runtime;
 /// ```
 impl Operator for Server {
     fn settings(&self) -> Vec<Setting> {
-        let settings = self.config().settings();
-        settings.iter().map(|one| Setting::new(&one.key, &one.value, one.default)).collect()
+        self.config().settings()
     }
 
     fn listeners(&self) -> Vec<ConfiguredListener> {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use futures_lite::future::block_on;
 use hrotti::access::{Ban, BanTarget, Bans};
-use hrotti::admin::{ConfiguredListener, Operation, Operator, OperatorError, Setting};
+use hrotti::admin::{ConfiguredListener, Operation, Operator, OperatorError};
+use hrotti::config::Setting;
 use hrotti::{Broker, Client, Limits, Message, QoS, SubscriptionOptions, TopicFilter};
 use serde_json::{Value, json};
 
